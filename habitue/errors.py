@@ -1,0 +1,70 @@
+"""Everything a user can cause, as one tree.
+
+    HabitueError
+    ├── BadMapping          the mapping file says something we cannot follow
+    ├── BadFile             a file to import is missing, empty, truncated or of the wrong shape
+    ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
+    ├── NoSuchShop          the workspace holds no shop of that name
+    ├── NoSuchModel         the registry holds no model of that name, version or alias
+    ├── NotEnoughHistory    too little happened before the cutoff to answer the question
+    ├── SawTheFuture        the weights were trained on this shop after the cutoff
+    ├── Busy                another process holds the lease of a table or a run
+    └── BadWorkspace        the folder is no workspace, or of a newer format
+
+A message says what was wanted, what was found, and what to do.
+"""
+
+from collections.abc import Collection
+
+
+class HabitueError(Exception):
+    """Something a user can cause and mend."""
+
+
+class BadMapping(HabitueError, ValueError):
+    """The mapping file says something that cannot be followed."""
+
+
+class BadFile(HabitueError, ValueError):
+    """A file to import is missing, empty, truncated or of the wrong shape."""
+
+
+class BadSetting(HabitueError, ValueError):
+    """A setting holds an impossible value."""
+
+
+class NoSuchShop(HabitueError, LookupError):
+    """The workspace holds no shop of that name."""
+
+    def __init__(self, shop: str, known: Collection[str]) -> None:
+        held = ", ".join(sorted(known)) or "none yet"
+        super().__init__(
+            f"no shop named {shop!r}; the workspace holds: {held}\n"
+            f"hint: `habitue import FILE --shop {shop} --mapping MAPPING.toml` makes one"
+        )
+
+
+class NoSuchModel(HabitueError, LookupError):
+    """The registry holds no model of that name, version or alias."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        held = ", ".join(sorted(known)) or "none yet"
+        super().__init__(
+            f"no model {name!r}; the registry holds: {held}\nhint: `habitue train` makes one"
+        )
+
+
+class NotEnoughHistory(HabitueError, ValueError):
+    """Too little happened before the cutoff to answer the question."""
+
+
+class SawTheFuture(HabitueError, ValueError):
+    """The weights were trained on this shop after the cutoff."""
+
+
+class Busy(HabitueError, RuntimeError):
+    """Another process holds the lease of a table or a run."""
+
+
+class BadWorkspace(HabitueError, ValueError):
+    """The folder is no workspace, or one of a newer format."""

@@ -1,0 +1,157 @@
+"""The nouns every room shares: Event, Line, Item, Money, Receipt, Rejection, and canonical names.
+
+Nothing here does I/O. All are frozen; a noun may do arithmetic on itself and nothing else.
+"""
+
+import hashlib
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+import msgspec
+
+Instant = datetime                       # aware, in UTC
+EMPTY = msgspec.Raw(b"{}")
+
+ITEM_VIEWED = "item_viewed"
+ITEMS_SEARCHED = "items_searched"
+CART_ADDED = "cart_added"
+CHECKOUT_STARTED = "checkout_started"
+ORDER_PLACED = "order_placed"
+ORDER_UPDATED = "order_updated"          # more lines of an order that is already known
+ORDER_REFUNDED = "order_refunded"        # value taken back at its own time, naming no order
+ORDER_CANCELLED = "order_cancelled"      # names an order and removes it from then on
+MESSAGE_SENT = "message_sent"
+MESSAGE_DELIVERED = "message_delivered"
+MESSAGE_OPENED = "message_opened"
+MESSAGE_CLICKED = "message_clicked"
+UNSUBSCRIBED = "unsubscribed"
+
+CANONICAL_NAMES = (
+    ITEM_VIEWED, ITEMS_SEARCHED, CART_ADDED, CHECKOUT_STARTED, ORDER_PLACED, ORDER_UPDATED,
+    ORDER_REFUNDED, ORDER_CANCELLED, MESSAGE_SENT, MESSAGE_DELIVERED, MESSAGE_OPENED,
+    MESSAGE_CLICKED, UNSUBSCRIBED,
+)
+
+# ISO 4217 currencies whose minor unit is not a hundredth
+_EXPONENTS = {
+    **dict.fromkeys(("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF").split(), 0),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+}
+
+
+def currency_exponent(currency: str) -> int:
+    """Decimal places of a currency's minor unit (ISO 4217): 2 for GBP, 0 for JPY, 3 for KWD."""
+    return _EXPONENTS.get(currency, 2)
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An amount in integer minor units of a currency.
+
+    >>> Money.of(Decimal("2.345"), "GBP")
+    Money(minor=234, currency='GBP')
+    >>> Money(150, "GBP") + Money(50, "GBP")
+    Money(minor=200, currency='GBP')
+    """
+
+    minor: int
+    currency: str                        # ISO 4217, upper case
+
+    @classmethod
+    def of(cls, major: Decimal, currency: str) -> "Money":
+        """Major units, rounded half-even to the currency's exponent."""
+        scaled = major.scaleb(currency_exponent(currency))
+        return cls(int(scaled.to_integral_value(ROUND_HALF_EVEN)), currency)
+
+    def __add__(self, other: "Money") -> "Money":
+        if self.currency != other.currency:
+            raise ValueError(f"cannot add {other.currency} to {self.currency}")
+        return Money(self.minor + other.minor, self.currency)
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an order."""
+
+    item: str
+    quantity: Decimal
+    unit_price: Decimal                  # major units, at most six decimals
+    amount: Money                        # quantity * unit_price, rounded half-even
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing one customer did, or that was done to them. Appended once, never changed."""
+
+    shop: str
+    source: str
+    id: str                              # unique within its source and customer
+    customer: str | None                 # the key as the source sent it, before identity resolution
+    name: str                            # canonical, past tense: "order_placed"
+    time: Instant                        # when it happened, by the source's clock
+    received: Instant                    # when it reached us, by ours
+    backfilled: bool = False
+    value: Money | None = None
+    order: str | None = None
+    lines: tuple[Line, ...] = ()
+    properties: msgspec.Raw = EMPTY      # free-form JSON, as it came
+
+    @property
+    def digest(self) -> bytes:
+        """This event's identity, for ever: 16 bytes."""
+        return identity(self.shop, self.source, self.customer, self.id)
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """What was known of an item from `time` on."""
+
+    shop: str
+    item: str
+    time: Instant
+    received: Instant
+    title: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: Money | None = None
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """One input that was not taken, and why."""
+
+    position: int                        # row of the file or place in the batch, from 0
+    pointer: str                         # the column or JSON pointer at fault
+    reason: str                          # from a small vocabulary: "bad_time", "no_order", …
+    payload: str                         # the input as JSON, cut at 4 KiB
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one batch. appended + duplicate + rejected = rows, always."""
+
+    id: str
+    shop: str
+    source: str
+    rows: int
+    appended: int
+    duplicate: int
+    rejected: int
+    reasons: dict[str, int] = {}         # of the rejected, by reason
+    events: int = 0                      # events that the appended rows became
+    items: int = 0                       # catalogue rows appended
+
+
+def identity(shop: str, source: str, customer: str | None, event_id: str) -> bytes:
+    """The 16-byte digest that names an event (DESIGN: shop, source, customer key as sent, id).
+
+    Parts are length-prefixed, so no two different tuples share an encoding; no customer differs
+    from the empty key.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (shop, source, customer, event_id):
+        encoded = b"\xff" if part is None else part.encode()
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return digest.digest()
+
+
+def bucket_of(shop: str, customer: str | None, digest: bytes, buckets: int) -> int:
+    """The lake's bucket: hash(shop, customer key as sent), or of the digest without a customer."""
+    if customer is None:
+        return int.from_bytes(digest[:8], "big") % buckets
+    key = hashlib.blake2b(f"{len(shop)}:{shop}{customer}".encode(), digest_size=8).digest()
+    return int.from_bytes(key, "big") % buckets

@@ -1,0 +1,150 @@
+"""Every table's columns, once. One row's meaning (the grain) stands above each.
+
+Times are UTC microseconds; money is integer minor units; `bucket` is the partition column,
+hash(shop, customer key as sent) mod the N that the table records.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+PRICE = pa.decimal128(18, 6)
+DEFAULT_BUCKETS = 16
+
+LINE = pa.struct(
+    [
+        pa.field("item", pa.string()),
+        pa.field("quantity", PRICE),
+        pa.field("unit_price", PRICE),             # major units
+        pa.field("amount_minor", pa.int64()),
+        pa.field("row", pa.int64()),               # hash of the source row's mapped content
+    ]
+)
+
+# one row per event, kept as it came; the digest is its identity
+EVENTS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),          # 16 bytes
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("customer", pa.string()),                        # key as sent; null: anonymous
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("time", TIME, nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("backfilled", pa.bool_(), nullable=False),
+        pa.field("value_minor", pa.int64()),
+        pa.field("currency", pa.string()),
+        pa.field("order", pa.string()),
+        pa.field("lines", pa.list_(LINE)),
+        pa.field("properties", pa.string()),                      # JSON
+        pa.field("receipt", pa.string()),                         # the batch it came in
+    ]
+)
+
+# one row per change of what is known of an item, in force from `time`
+ITEMS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("time", TIME, nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("backfilled", pa.bool_(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("brand", pa.string()),
+        pa.field("price_minor", pa.int64()),
+        pa.field("currency", pa.string()),
+        pa.field("receipt", pa.string()),
+    ]
+)
+
+# one row per input that was not taken
+REJECTED = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("receipt", pa.string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("pointer", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("payload", pa.string(), nullable=False),
+        pa.field("received", TIME, nullable=False),
+    ]
+)
+
+# one row per batch that was settled
+RECEIPTS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),          # file name, without its folder
+        pa.field("received", TIME, nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("appended", pa.int64(), nullable=False),
+        pa.field("duplicate", pa.int64(), nullable=False),
+        pa.field("rejected", pa.int64(), nullable=False),
+    ]
+)
+
+# one row per change of a shop's settings; the latest received is in force
+SHOPS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("timezone", pa.string(), nullable=False),
+        pa.field("currency", pa.string()),
+        pa.field("not_item_codes", pa.list_(pa.string())),
+        pa.field("not_item_patterns", pa.list_(pa.string())),     # RE2 regular expressions
+    ]
+)
+
+# one row per customer, version, anchor, question and horizon: what was predicted, with interval
+PREDICTIONS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("customer", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("cutoff", TIME, nullable=False),
+        pa.field("anchor", TIME, nullable=False),
+        pa.field("question", pa.string(), nullable=False),        # churn, orders, revenue, next_order
+        pa.field("horizon_days", pa.float64(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),                            # 5th percentile
+        pa.field("high", pa.float64()),                           # 95th percentile
+        pa.field("status", pa.string(), nullable=False),          # full, transfer, insufficient
+        pa.field("received", TIME, nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's name, columns, and the order of its rows within a file."""
+
+    name: str
+    schema: pa.Schema
+    sort: tuple[str, ...]
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("events", EVENTS, ("shop", "customer", "time", "received", "digest")),
+        Table("items", ITEMS, ("shop", "item", "time")),
+        Table("rejected", REJECTED, ("shop", "receipt", "position")),
+        Table("receipts", RECEIPTS, ("shop", "received")),
+        Table("shops", SHOPS, ("shop", "received")),
+        Table("predictions", PREDICTIONS, ("shop", "version", "customer", "question")),
+    )
+}
