@@ -131,8 +131,8 @@ def sequences_from_events(
         currency = rules.currency or _currency(connection, cutoff)
         scale = 10.0 ** currency_exponent(currency)
         bound = {"cutoff": cutoff, "never": NEVER, "currency": currency}
-        rows = connection.execute(_EVENTS_SQL, bound).to_arrow_table()
-        sales = connection.execute(_SALES_SQL, {"cutoff": cutoff}).to_arrow_table()
+        rows = connection.sql(_EVENTS_SQL, params=bound).to_arrow_table()
+        sales = connection.sql(_SALES_SQL, params={"cutoff": cutoff}).to_arrow_table()
         titles = _titles(connection, catalogue, cutoff)
     lines = _Lines.of(rows["lines"].combine_chunks())
     items = _recommendable(lines.item, sales["item"], titles["item"], rules)
@@ -244,7 +244,7 @@ def _titles(
     if catalogue is None:
         return pa.table({name: pa.array([], pa.string()) for name in ("item", "title", "category")})
     connection.register("catalogue", catalogue)
-    return connection.execute(_CATALOGUE_SQL, {"cutoff": cutoff}).to_arrow_table()
+    return connection.sql(_CATALOGUE_SQL, params={"cutoff": cutoff}).to_arrow_table()
 
 
 def _recommendable(
