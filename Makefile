@@ -1,0 +1,58 @@
+# Everything starts here: `make demo`, then `make test`. Other targets: `make help`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip --disable-pip-version-check
+QUIET := --quiet --progress-bar off
+
+# one thread per process: two test workers on two cores
+THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test verify lint bench docs clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP)  ## Make .venv with pinned packages and this package, editable.
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "habitue needs Python 3.11 or newer; found `$(PYTHON) --version`"; \
+	    echo "hint: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing pinned packages into $(VENV) (the first time takes some minutes) ..."
+	@$(PIP) install $(QUIET) -c constraints.txt setuptools
+	@$(PIP) install $(QUIET) -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(STAMP)
+	@echo "Installed."
+
+demo: install  ## Import a real shop, train, compare, and write the report.
+	@$(BIN)/habitue demo
+
+lint: install  ## Style, types and layers.
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## Lint, then every test that is short and needs nothing.
+	$(THREADS) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+
+verify: lint  ## The long runs: slow tests too, and many more examples of every property.
+	$(THREADS) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not gpu" \
+	  --hypothesis-profile=verify
+
+bench: install  ## Run every benchmark; each adds its row to benchmarks/results/.
+	@set -e; for script in benchmarks/*.py; do \
+	  case $$script in */_*) continue ;; esac; echo "== $$script"; $(BIN)/python $$script; done
+
+docs: install  ## Write the generated pages of docs/reference/ again.
+	$(BIN)/python docs/generate.py
+
+clean:  ## Remove caches, builds and the environment; workspaces stay.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	  .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
