@@ -1,0 +1,128 @@
+"""Settings of a deployment, and everything that decides the outcome of a training run.
+
+`Settings` come from defaults, then `habitue.toml`, then the environment (`HABITUE_*`); a flag of
+the command line wins over all three. This is the only file that reads the environment or the
+clock: everything else is told.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from habitue.errors import BadSetting
+
+SETTINGS_FILE = "habitue.toml"
+PREFIX = "HABITUE_"
+_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Where a deployment keeps its things, and how much of the machine it may use."""
+
+    workspace: Path = Path("work")         # the folder that holds every shop
+    shop: str | None = None                # the shop that is meant when none is named
+    threads: int = 0                       # for arithmetic; 0 takes every core
+
+
+def load_settings(
+    folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Defaults, then `habitue.toml` in `folder`, then the environment.
+
+    Raises:
+        BadSetting: a name is unknown or a value impossible.
+    """
+    file = _from_file((folder or Path.cwd()) / SETTINGS_FILE)
+    told = file | _from_environment(os.environ if environment is None else environment)
+    return Settings(**{name: _parsed(name, *saying) for name, saying in told.items()})
+
+
+def limit_threads(threads: int) -> None:
+    """Hold numeric libraries that are not loaded yet to so many threads; 0 leaves them alone."""
+    if threads:
+        os.environ.update(dict.fromkeys(_THREADED, str(threads)))
+
+
+def utc_now() -> datetime:
+    """The clock, for entry points; everything below takes `now` as an argument."""
+    return datetime.now(UTC)
+
+
+Told = dict[str, tuple[object, str]]       # a setting's name -> its value and who said so
+
+
+def _from_file(path: Path) -> Told:
+    if not path.exists():
+        return {}
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path.name} is not valid TOML: {error}") from error
+    return {name: (value, f"{path.name}: {name}") for name, value in content.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> Told:
+    return {
+        name.removeprefix(PREFIX).lower(): (value, name)
+        for name, value in environment.items()
+        if name.startswith(PREFIX)
+    }
+
+
+def _parsed(name: str, value: object, source: str) -> Any:
+    known = [field.name for field in fields(Settings)]
+    if name not in known:
+        raise BadSetting(f"{source} is no setting\nhint: the settings are {', '.join(known)}")
+    if name == "threads":
+        return _thread_count(value, source)
+    if not isinstance(value, str) or not value:
+        raise BadSetting(f"{source} must be text, not {value!r}")
+    return Path(value) if name == "workspace" else value
+
+
+def _thread_count(value: object, source: str) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal():
+        raise BadSetting(
+            f"{source} must be a whole number of threads, not {value!r}\nhint: 0 takes every core"
+        )
+    return int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Everything that decides the outcome of a run; saved beside its weights."""
+
+    width: int = 64                        # D; heads are 32 wide
+    layers: int = 2
+    epochs: int = 8                        # passes over every customer
+    batch_tokens: int = 8_192              # per optimiser step, padding included
+    learning_rate: float = 2e-3            # peak, after warm-up
+    weight_decay: float = 0.05
+    dropout: float = 0.1
+    item_dropout: float = 0.2              # share of items known by content alone, per batch
+    queries: int = 6                       # questions per sequence, at random instants
+    max_events: int = 256                  # a longer sequence keeps its latest
+    text_buckets: int = 16_384             # of hashed words and character n-grams
+    checkpoint_every: int = 200            # steps
+    seed: int = 0
+
+    @property
+    def heads(self) -> int:
+        """Attention heads, each 32 wide."""
+        return max(1, self.width // 32)
+
+
+def nano() -> TrainConfig:
+    """64 wide, 2 layers: a minute on two cores."""
+    return TrainConfig()
+
+
+def demo() -> TrainConfig:
+    """96 wide, 3 layers: what `habitue demo` trains."""
+    return replace(nano(), width=96, layers=3)

@@ -1,0 +1,68 @@
+"""Settings come from defaults, file, environment; presets are values."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from habitue.config import Settings, demo, limit_threads, load_settings, nano, utc_now
+from habitue.errors import BadSetting
+
+
+def test_with_nothing_said_the_defaults_hold(tmp_path):
+    assert load_settings(tmp_path, {}) == Settings()
+
+
+def test_the_file_is_heard_and_the_environment_wins_over_it(tmp_path):
+    (tmp_path / "habitue.toml").write_text('workspace = "there"\nthreads = 2\nshop = "acme"\n')
+    settings = load_settings(tmp_path, {"HABITUE_THREADS": "4", "PATH": "/bin"})
+    assert settings == Settings(workspace=Path("there"), threads=4, shop="acme")
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"HABITUE_WORKSPCE": "x"}, "HABITUE_WORKSPCE"),
+        ({"HABITUE_THREADS": "many"}, "HABITUE_THREADS"),
+        ({"HABITUE_THREADS": "-1"}, "HABITUE_THREADS"),
+        ({"HABITUE_SHOP": ""}, "HABITUE_SHOP"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_name(tmp_path, environment, named):
+    with pytest.raises(BadSetting, match=named):
+        load_settings(tmp_path, environment)
+
+
+@pytest.mark.parametrize("text", ["threads = ", "treads = 2", "threads = true", "shop = 3"])
+def test_a_bad_file_is_refused_by_its_name(tmp_path, text):
+    (tmp_path / "habitue.toml").write_text(text)
+    with pytest.raises(BadSetting, match=r"habitue\.toml"):
+        load_settings(tmp_path, {})
+
+
+def test_zero_threads_leave_the_environment_alone(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    limit_threads(0)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_limit_of_threads_reaches_libraries_loaded_later(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    limit_threads(3)
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
+
+
+def test_the_clock_is_aware_and_in_utc():
+    assert utc_now().utcoffset().total_seconds() == 0
+
+
+def test_presets_differ_by_their_one_dial():
+    assert (nano().width, nano().layers, nano().heads) == (64, 2, 2)
+    assert (demo().width, demo().layers, demo().heads) == (96, 3, 3)
+
+
+def test_a_preset_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        nano().width = 128
