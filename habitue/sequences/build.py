@@ -76,10 +76,12 @@ class ShopRules:
 _EVENTS_SQL = """
 WITH cancelled AS (
     SELECT "order", min(time) AS at FROM events
-    WHERE name = 'order_cancelled' AND "order" IS NOT NULL GROUP BY 1
+    WHERE name = 'order_cancelled' AND "order" IS NOT NULL AND epoch_us(time) <= $cutoff
+    GROUP BY 1
 ), told AS (
     SELECT "order", min(source) AS source FROM events
-    WHERE name = 'order_placed' AND "order" IS NOT NULL GROUP BY 1
+    WHERE name = 'order_placed' AND "order" IS NOT NULL AND epoch_us(time) <= $cutoff
+    GROUP BY 1
 )
 SELECT e.customer, epoch_us(e.time) AS time, e.name, e.lines,
        coalesce(CASE WHEN e.currency IS NULL OR e.currency = $currency THEN e.value_minor END, 0)
@@ -232,10 +234,10 @@ class _Lines:
 
 
 def _currency(connection: duckdb.DuckDBPyConnection, cutoff: int) -> str:
-    row = connection.execute(
+    rows = connection.execute(
         "SELECT mode(currency) FROM events WHERE epoch_us(time) <= ?", [cutoff]
-    ).fetchone()
-    return (row[0] if row else None) or "XXX"
+    ).fetchall()                           # fetchone would leave the result open
+    return rows[0][0] or "XXX"
 
 
 def _titles(
