@@ -1,7 +1,8 @@
 """Every table's columns, once. One row's meaning (the grain) stands above each.
 
 Times are UTC microseconds; money is integer minor units; `bucket` is the partition column,
-hash(shop, customer key as sent) mod the N that the table records.
+hash(shop, customer key as sent) mod the N that the table records, and of the shop alone in tables
+that have no customer.
 """
 
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ PREDICTIONS = pa.schema(
         pa.field("version", pa.string(), nullable=False),
         pa.field("cutoff", TIME, nullable=False),
         pa.field("anchor", TIME, nullable=False),
-        pa.field("question", pa.string(), nullable=False),        # churn, orders, revenue, next_order
+        pa.field("question", pa.string(), nullable=False),        # churn, orders, revenue, …
         pa.field("horizon_days", pa.float64(), nullable=False),
         pa.field("value", pa.float64()),
         pa.field("low", pa.float64()),                            # 5th percentile
