@@ -540,8 +540,8 @@ def _described(config: ShopConfig, shelf: Shelf, part: _Events, number: int) -> 
     digests = [nouns.identity(*who, key, id) for key, id in zip(keys, ids, strict=True)]
     count = len(ids)
     nothing = pa.nulls(count)
-    of_item = [json.dumps({"item": code}) for code in shelf.items.tolist()]
-    properties = ["{}"] * count if part.item is None else [of_item[i] for i in part.item.tolist()]
+    viewed = [] if part.item is None else shelf.items[part.item].tolist()
+    properties = [json.dumps({"item": code}) for code in viewed] or ["{}"] * count
     has_value = part.value_minor is not None
     columns = {
         "bucket": [_bucket(config, *pair) for pair in zip(keys, digests, strict=True)],

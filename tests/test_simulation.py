@@ -52,7 +52,7 @@ def test_the_same_seed_tells_the_same_events_and_another_seed_others():
 
 
 @settings(max_examples=8)
-@given(chunk=st.integers(1, 700), customers=st.integers(1, 600))
+@given(chunk=st.integers(64, 700), customers=st.integers(1, 600))
 def test_a_customer_does_the_same_however_the_shop_is_cut(chunk, customers):
     config = replace(SMALL, customers=600, views=0.2, days=200, arrival_days=100)
     whole = events_of(config, 3)
