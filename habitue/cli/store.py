@@ -1,0 +1,149 @@
+"""Commands about what is kept: import, rejected, shops, query, compact."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from habitue.cli.bars import bars
+from habitue.cli.options import (
+    When,
+    examples,
+    with_json,
+    with_known_at,
+    with_new_shop,
+    with_output,
+    with_shop,
+    with_time,
+    with_workspace,
+)
+from habitue.cli.output import Output, print_grid, print_json, say
+from habitue.workspace import Shop, Workspace
+
+if TYPE_CHECKING:
+    from habitue.events import Receipt
+
+# one row: what a shop holds
+_SUMMARY = """
+SELECT ? AS shop, count(DISTINCT customer) AS customers, count(*) AS orders,
+    min("time") AS first_order, max("time") AS last_order
+FROM orders
+"""
+
+
+@click.command(
+    "import",
+    epilog=examples(
+        "habitue import orders.csv.gz --workspace work --shop acme --mapping acme.toml",
+        "habitue import items.parquet --shop acme --mapping items.toml --json",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@with_new_shop
+@click.option(
+    "--mapping",
+    type=click.Path(path_type=Path),
+    metavar="MAPPING.toml",
+    required=True,
+    help="What the columns mean.",
+)
+@with_json
+def import_(file: Path, shop: Shop, mapping: Path, as_json: bool) -> None:
+    """Import a Parquet, CSV (also gzip) or NDJSON file.
+
+    Every row is accounted for on the receipt: appended, duplicate or rejected. Importing a file
+    again appends nothing.
+    """
+    with bars() as shown:
+        receipt = shop.ingest(file, mapping, progress=shown.share(f"importing {file.name}"))
+    if as_json:
+        print_json(receipt)
+    else:
+        _print_receipt(receipt)
+    if receipt.rejected:
+        say(f"hint: `habitue rejected --shop {shop.name}` shows what was rejected, and why")
+
+
+def _print_receipt(receipt: "Receipt") -> None:
+    reasons = {f"  {reason}": count for reason, count in receipt.reasons.items()}
+    counts = {
+        "rows": receipt.rows,
+        "appended": receipt.appended,
+        "duplicate": receipt.duplicate,
+        "rejected": receipt.rejected,
+        **reasons,
+        "events": receipt.events,
+        "items": receipt.items,
+    }
+    rows = [[name, f"{count:,}"] for name, count in counts.items()]
+    print_grid(["receipt", receipt.id], rows, numeric=[1])
+
+
+@click.command(
+    epilog=examples("habitue rejected --shop acme", "habitue rejected --shop acme --out bad.csv")
+)
+@with_shop
+@with_known_at
+@with_output
+def rejected(shop: Shop, known_at: datetime | None, output: Output) -> None:
+    """Show the rows that were not taken, and why."""
+    output.show(shop.rejected(known_at=known_at))
+
+
+@click.command(epilog=examples("habitue shops", "habitue shops --workspace work --json"))
+@with_workspace
+@with_time
+@with_output
+def shops(workspace: Workspace, when: When, output: Output) -> None:
+    """List the shops and what each holds."""
+    import pyarrow as pa
+
+    names = workspace.shops()
+    if not names:
+        say("no shops yet\nhint: `habitue import FILE --shop NAME --mapping MAPPING.toml`")
+        return
+    held = [
+        workspace.shop(name).query(
+            _SUMMARY, [name], cutoff=when.cutoff, known_at=when.known_at
+        )
+        for name in names
+    ]
+    output.show(pa.concat_tables(held))
+
+
+@click.command(
+    epilog=examples(
+        "habitue query 'SELECT count(*) FROM orders' --shop acme",
+        "habitue query 'SELECT customer, sum(value_minor) AS minor FROM orders GROUP BY customer'"
+        " --cutoff 2011-09-09 --out spend.parquet",
+    )
+)
+@click.argument("sql")
+@with_shop
+@with_time
+@with_output
+def query(sql: str, shop: Shop, when: When, output: Output) -> None:
+    """Answer one SELECT over a shop's views.
+
+    The views are events, orders, lines, items, catalogue, rejected, receipts, shop_settings and
+    predictions; docs/reference/tables.md lists their columns. SQL that is - is read from stdin.
+    """
+    text = sys.stdin.read() if sql == "-" else sql
+    output.show(shop.query(text, cutoff=when.cutoff, known_at=when.known_at))
+
+
+@click.command(epilog=examples("habitue compact --workspace work"))
+@with_workspace
+@with_json
+def compact(workspace: Workspace, as_json: bool) -> None:
+    """Merge the small files that imports leave behind.
+
+    Answers stay the same.
+    """
+    merged = workspace.compact()
+    if as_json:
+        print_json({"files_merged_away": merged})
+    else:
+        say(f"merged {merged:,} files away")

@@ -1,0 +1,272 @@
+"""The facade: one folder with many shops, and a dozen one-line methods.
+
+Rooms are imported inside the methods, so that opening a workspace is quick.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from habitue.config import TrainConfig, load_settings, utc_now
+from habitue.errors import BadWorkspace, NotEnoughHistory
+from habitue.registry import Registry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from habitue.events import Receipt
+    from habitue.lake.tables import Lake
+
+FORMAT = 1                                 # of the folder; raised when an old one cannot be read
+FORMAT_FILE = "habitue-format"
+DEFAULT_HORIZONS = (30.0, 90.0, 180.0)     # days
+
+Share = Callable[[float], None]            # told which share is done, 0 to 1
+Progress = Callable[[str, int, int | None], None]    # what is being done, steps done, of how many
+
+# one row: the shop's last event
+_LAST_EVENT = 'SELECT max("time") AS last FROM events'
+
+# one row per input that was not taken, in the order of its file
+_REJECTED = """
+SELECT receipt, position, pointer, reason, payload, received FROM rejected
+ORDER BY received, receipt, position
+"""
+
+
+def open_workspace(path: Path | str | None = None, *, create: bool = True) -> "Workspace":
+    """The workspace in a folder, made there if the folder is empty; none: the one of the settings.
+
+    Raises:
+        BadWorkspace: the folder holds something else, or a newer format, or is missing while
+            `create` is false.
+    """
+    folder = load_settings().workspace if path is None else Path(path)
+    marker = folder / FORMAT_FILE
+    if marker.is_file():
+        _check_format(marker)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadWorkspace(f"{folder} is no workspace, and not empty\nhint: name a new folder")
+    elif not create:
+        raise BadWorkspace(
+            f"no workspace at {folder}\nhint: `habitue import FILE --workspace {folder} --shop"
+            " NAME --mapping MAPPING.toml` makes one"
+        )
+    else:
+        _mark(marker)
+    return Workspace(folder)
+
+
+def _check_format(marker: Path) -> None:
+    text = marker.read_text().strip()
+    if not text.isdecimal():
+        raise BadWorkspace(f"{marker} should hold a number and holds {text[:40]!r}")
+    if int(text) > FORMAT:
+        raise BadWorkspace(
+            f"{marker.parent} has format {text}; this version of habitue reads up to {FORMAT}\n"
+            "hint: install a newer habitue"
+        )
+
+
+def _mark(marker: Path) -> None:
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    draft = marker.with_name(f".{marker.name}.{os.getpid()}")
+    draft.write_text(f"{FORMAT}\n")
+    draft.replace(marker)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One deployment: a folder with many shops. Made by `habitue.open`."""
+
+    path: Path
+
+    @property
+    def lake(self) -> "Lake":
+        """The tables of every shop."""
+        from habitue.lake.tables import Lake
+
+        return Lake(self.path / "lake")
+
+    @property
+    def registry(self) -> Registry:
+        """The runs, versions and aliases."""
+        return Registry(self.path)
+
+    def shops(self) -> list[str]:
+        """The names of the shops, sorted."""
+        return self.lake.shops()
+
+    def shop(self, name: str) -> "Shop":
+        """A shop by name; it begins to exist with its first import."""
+        return Shop(self, name)
+
+    def compact(self) -> int:
+        """Merge the small files of every table; returns how many were merged away."""
+        return self.lake.compact()
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """One merchant in a workspace, whose data no other shop sees."""
+
+    workspace: Workspace
+    name: str
+
+    def ingest(
+        self,
+        path: Path | str,
+        mapping: Path | str,
+        *,
+        now: datetime | None = None,
+        progress: Share | None = None,
+    ) -> "Receipt":
+        """Import a Parquet, CSV or NDJSON file as its mapping says; a second time adds nothing."""
+        from habitue.ingest.files import import_file
+        from habitue.ingest.mapping import read_mapping
+
+        return import_file(
+            Path(path),
+            lake=self.workspace.lake,
+            shop=self.name,
+            mapping=read_mapping(mapping),
+            now=now or utc_now(),
+            progress=progress,
+        )
+
+    def query(
+        self,
+        sql: str,
+        parameters: Sequence[object] = (),
+        *,
+        cutoff: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> "pa.Table":
+        """The answer to one SELECT over this shop's views, as of the cutoff."""
+        from habitue.lake.query import read
+
+        return read(
+            self.workspace.lake, sql, parameters, shop=self.name, cutoff=cutoff, known_at=known_at
+        )
+
+    def rejected(self, *, known_at: datetime | None = None) -> "pa.Table":
+        """Every input that was not taken, and why."""
+        return self.query(_REJECTED, known_at=known_at)
+
+    def last_event(self) -> datetime:
+        """When the shop's last event happened: the cutoff where none is named.
+
+        Raises:
+            NotEnoughHistory: the shop has no events yet.
+        """
+        last = self.query(_LAST_EVENT)["last"][0].as_py()
+        if last is None:
+            raise NotEnoughHistory(
+                f"shop {self.name!r} has no events yet\nhint: import its orders first"
+            )
+        return last
+
+    def train(
+        self,
+        config: TrainConfig,
+        *,
+        cutoff: datetime | None = None,
+        now: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """Train on everything up to the cutoff and publish; returns the version's name."""
+        from habitue import evaluation
+
+        return evaluation.train(
+            self.workspace.lake,
+            self.workspace.registry,
+            self.name,
+            config=config,
+            cutoff=cutoff or self.last_event(),
+            now=now or utc_now(),
+            progress=progress,
+        )
+
+    def predict(
+        self,
+        question: str | None = None,
+        *,
+        horizons: Sequence[float] = DEFAULT_HORIZONS,
+        cutoff: datetime | None = None,
+        version: str | None = None,
+    ) -> "pa.Table":
+        """One row per customer, question and horizon: value, low, high, status.
+
+        Questions are `order`, `churn`, `orders`, `revenue` and `next_order`; none asks all.
+        """
+        from habitue import evaluation
+
+        return evaluation.predict(
+            self.workspace.lake,
+            self.workspace.registry,
+            self.name,
+            cutoff=cutoff or self.last_event(),
+            version=version,
+            horizons=tuple(horizons),
+            question=question,
+        )
+
+    def recommend(
+        self,
+        *,
+        k: int = 10,
+        exclude_bought: bool = False,
+        not_sold_days: float | None = None,
+        cutoff: datetime | None = None,
+        version: str | None = None,
+    ) -> "pa.Table":
+        """The k best items for every customer, one row each."""
+        from habitue import evaluation
+
+        return evaluation.recommend(
+            self.workspace.lake,
+            self.workspace.registry,
+            self.name,
+            cutoff=cutoff or self.last_event(),
+            version=version,
+            k=k,
+            exclude_bought=exclude_bought,
+            not_sold_days=not_sold_days,
+        )
+
+    def items(self, *, cutoff: datetime | None = None, version: str | None = None) -> "pa.Table":
+        """The catalogue, one row per item: sales, popularity, trend and expected demand."""
+        from habitue import evaluation
+
+        return evaluation.items(
+            self.workspace.lake,
+            self.workspace.registry,
+            self.name,
+            cutoff=cutoff or self.last_event(),
+            version=version,
+        )
+
+    def evaluate(
+        self,
+        config: TrainConfig,
+        *,
+        cutoffs: Sequence[datetime],
+        horizon_days: float = 90.0,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """The model beside its baselines on what followed each cutoff: flat rows."""
+        from habitue import evaluation
+
+        return evaluation.evaluate(
+            self.workspace.lake,
+            self.workspace.registry,
+            self.name,
+            cutoffs=tuple(cutoffs),
+            horizon_days=horizon_days,
+            config=config,
+            seed=config.seed,
+            progress=progress,
+        )
