@@ -63,8 +63,8 @@ def weekly_chart(
     weeks: Sequence[Week], quantity: Quantity, *, name: str, cutoff: datetime, width: int,
 ) -> Markup:
     """Actual weeks before the cutoff; after it the prediction, its band and what happened."""
-    earliest = weeks[0].start if width > 600 else cutoff - _NARROW_PAST
-    whole = [week for week in weeks if week.days >= _WHOLE_WEEK and week.start >= earliest]
+    whole = [week for week in weeks if week.days >= _WHOLE_WEEK
+             and (width > 600 or week.start >= cutoff - _NARROW_PAST)]
     if not whole:
         return Markup("")
     frame = Frame(width=width, height=290 if width > 600 else 250, top=30, left=48)

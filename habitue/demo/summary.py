@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from habitue.demo.charts import nearest
-from habitue.demo.figures import Bin, Figures, Holdout, Lift, Outlook, Reliability, Verdict
+from habitue.demo.figures import (
+    Bin,
+    Estimate,
+    Figures,
+    Holdout,
+    Lift,
+    Outlook,
+    Reliability,
+    Verdict,
+)
 from habitue.demo.words import (
     OURS,
     OUTCOMES,
@@ -45,21 +54,27 @@ def headline(figures: Figures) -> str:
 
 def held_out(holdout: Holdout, currency: str) -> str:
     """How the totals forecast at the cutoff compare with what happened."""
-    orders = off_by(holdout.orders.value, holdout.orders_actual)
-    revenue = off_by(holdout.revenue.value, holdout.revenue_actual)
     return (f"Asked on {day(holdout.cutoff)} about the {number(holdout.horizon_days)} days to "
             f"come, it forecast {number(holdout.orders.value)} orders; "
-            f"{number(holdout.orders_actual)} came: {above_or_below(orders, 'what happened')}. "
+            f"{number(holdout.orders_actual)} came{_miss(holdout.orders, holdout.orders_actual)}. "
             f"It forecast {money(holdout.revenue.value, currency)} of revenue; "
-            f"{money(holdout.revenue_actual, currency)} came: "
-            f"{above_or_below(revenue, 'what happened')}.")
+            f"{money(holdout.revenue_actual, currency)} came"
+            f"{_miss(holdout.revenue, holdout.revenue_actual)}.")
+
+
+def _miss(forecast: Estimate, actual: float) -> str:
+    share = off_by(forecast.value, actual)
+    return "" if share is None else f", so it was {above_or_below(share, 'what happened')}"
 
 
 def tested(holdout: Holdout) -> str:
     """The test of the headline's model, in one breath."""
-    orders = off_by(holdout.orders.value, holdout.orders_actual)
-    return (f"Tested on {number(holdout.horizon_days)} days it had never seen, the forecast of all "
-            f"orders was {above_or_below(orders, 'what happened')}.")
+    unseen = f"Tested on {number(holdout.horizon_days)} days it had never seen"
+    share = off_by(holdout.orders.value, holdout.orders_actual)
+    if share is None:
+        return f"{unseen}, it forecast {number(holdout.orders.value)} orders and " \
+               f"{number(holdout.orders_actual)} came."
+    return f"{unseen}, the forecast of all orders was {above_or_below(share, 'what happened')}."
 
 
 def standing(verdicts: Sequence[Verdict]) -> str:
@@ -68,9 +83,8 @@ def standing(verdicts: Sequence[Verdict]) -> str:
         return "There is nothing to compare with: no baseline could be measured on this data."
     won, tied, lost = (sum(verdict.verdict == outcome for verdict in verdicts)
                        for outcome in ("win", "tie", "loss"))
-    measures = counted(len(verdicts), "measure", "measures")
-    return (f"Against the best alternative in each of {measures}: "
-            f"better in {won}, tied in {tied}, worse in {lost}.")
+    return (f"Beside the best alternative in each measure: better in {won} of {len(verdicts)}, "
+            f"tied in {tied}, worse in {lost}.")
 
 
 def loss(verdict: Verdict, currency: str) -> str:

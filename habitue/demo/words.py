@@ -181,14 +181,12 @@ def off_by(predicted: float | None, actual: float) -> float | None:
     return (predicted - actual) / actual if known(predicted) and actual else None
 
 
-def above_or_below(share: float | None, thing: str) -> str:
+def above_or_below(share: float, thing: str) -> str:
     """A signed share in words.
 
     >>> above_or_below(0.018, "what happened"), above_or_below(-0.2, "what happened")
     ('1.8% above what happened', '20.0% below what happened')
     """
-    if not known(share):
-        return f"not comparable with {thing}"
     if abs(share) < 0.0005:
         return f"equal to {thing}"
     return f"{percent(abs(share), 1)} {'above' if share > 0 else 'below'} {thing}"
