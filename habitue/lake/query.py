@@ -236,8 +236,8 @@ def _set_non_items(connection: duckdb.DuckDBPyConnection) -> None:
         "-- one row: the settings in force\n"
         "SELECT not_item_codes, not_item_patterns FROM stored.shops "
         "WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1"
-    ).fetchone()
-    codes, patterns = settings if settings else (None, None)
+    ).fetchall()
+    codes, patterns = settings[0] if settings else (None, None)
     pattern = "|".join(f"(?:{one})" for one in patterns or ()) or None
     connection.execute("SET VARIABLE not_item_codes = CAST(? AS VARCHAR[])", [codes or []])
     connection.execute("SET VARIABLE not_item_pattern = CAST(? AS VARCHAR)", [pattern])
@@ -251,9 +251,8 @@ def _aware(name: str, instant: datetime) -> datetime:
 
 def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Refuse any SQL that names something other than the views."""
-    row = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [sql]).fetchone()
-    assert row is not None, "json_serialize_sql answers with one row"
-    tree = json.loads(row[0])
+    ((serialized,),) = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [sql]).fetchall()
+    tree = json.loads(serialized)
     if tree["error"]:
         raise BadQuery(f"one SELECT was wanted: {tree['error_message']}\n{sql.strip()}")
     if len(tree["statements"]) != 1:

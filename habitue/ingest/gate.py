@@ -1,0 +1,289 @@
+"""The gate: the only writer of events. It keeps the first of equal identities, settles a Receipt.
+
+A batch arrives in portions, so that memory holds one at a time; all of it becomes visible at once,
+receipt included, or none of it.
+"""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from habitue.events import Event, Receipt, bucket_of
+from habitue.lake.query import read
+from habitue.lake.schema import EVENTS, ITEMS, RECEIPTS, REJECTED, SHOPS
+from habitue.lake.tables import Lake
+
+log = logging.getLogger(__name__)
+
+KNOWN_EVENTS = """
+-- one row per event of the buckets
+SELECT digest FROM events WHERE bucket IN (SELECT unnest(?))
+"""
+
+KNOWN_ITEMS = """
+-- one row per catalogue entry
+SELECT digest FROM catalogue
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """Events of a batch in the EVENTS schema, and how many rows of the source each stands for."""
+
+    events: pa.Table                       # without the receipt
+    rows: np.ndarray                       # (events,) int64
+    repeated: int = 0                      # further source rows, known to be in the lake already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a shop declares about itself; None and empty leave what was declared before."""
+
+    timezone: str | None = None
+    currency: str | None = None
+    not_item_codes: tuple[str, ...] | None = None
+    not_item_patterns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Everything that came in at once, for one shop from one source."""
+
+    shop: str
+    source: str
+    origin: str                            # a file's name, or the door it came through
+    received: datetime
+    rows: int                              # source rows: taken, repeated and rejected
+    portions: Iterable[Portion] = ()
+    items: pa.Table = field(default_factory=ITEMS.empty_table)
+    counts_items: bool = False             # whether each catalogue row is a source row
+    rejected: pa.Table = field(default_factory=REJECTED.empty_table)
+    settings: Settings = Settings()
+
+
+class Gate:
+    """The way into the lake."""
+
+    def __init__(self, lake: Lake) -> None:
+        """A gate holds nothing but its lake."""
+        self.lake = lake
+
+    def append(
+        self, events: Sequence[Event], *, shop: str, source: str, origin: str = "events"
+    ) -> Receipt:
+        """Append events of one shop and source, received at the latest of their `received`.
+
+        Repeats change nothing; of two events with the same identity the first stands.
+        """
+        assert all(event.shop == shop and event.source == source for event in events), (
+            "a batch belongs to one shop and one source"
+        )
+        if not events:
+            return Receipt(
+                id="", shop=shop, source=source, rows=0, appended=0, duplicate=0, rejected=0
+            )
+        table = events_table(events, buckets=self.lake.buckets)
+        return self.settle(
+            Batch(
+                shop=shop,
+                source=source,
+                origin=origin,
+                received=max(event.received for event in events),
+                rows=len(events),
+                portions=[Portion(events=table, rows=np.ones(len(events), dtype=np.int64))],
+            )
+        )
+
+    def settle(self, batch: Batch) -> Receipt:
+        """Append a batch, all or nothing, and say what became of every row of it."""
+        with self.lake.lease():
+            settling = _Settling(self.lake, batch)
+            # `receipt` is read after `events` has run, and so knows its counts
+            self.lake.append(
+                {
+                    "shops": settling.settings(),
+                    "items": settling.items(),
+                    "rejected": settling.rejected(),
+                    "events": settling.events(),
+                    "receipts": settling.receipt_rows(),
+                }
+            )
+        receipt = settling.receipt()
+        log.info(
+            "settled shop=%s rows=%d appended=%d duplicate=%d rejected=%d",
+            batch.shop, receipt.rows, receipt.appended, receipt.duplicate, receipt.rejected,
+        )
+        return receipt
+
+
+class _Settling:
+    """One batch on its way into the lake, and the counts of what became of it."""
+
+    def __init__(self, lake: Lake, batch: Batch) -> None:
+        self._lake = lake
+        self._batch = batch
+        self._is_known = batch.shop in lake.shops()
+        self._id = self._receipt_id()
+        self._appended = self._duplicate = self._events = self._items = 0
+
+    def receipt(self) -> Receipt:
+        """The receipt; exact once everything was written."""
+        batch = self._batch
+        receipt = Receipt(
+            id=self._id,
+            shop=batch.shop,
+            source=batch.source,
+            rows=batch.rows,
+            appended=self._appended,
+            duplicate=self._duplicate,
+            rejected=len(batch.rejected),
+            reasons=dict(sorted(Counter(batch.rejected["reason"].to_pylist()).items())),
+            events=self._events,
+            items=self._items,
+        )
+        counted = receipt.appended + receipt.duplicate + receipt.rejected
+        assert counted == batch.rows, f"{counted} rows are accounted for, of {batch.rows}"
+        return receipt
+
+    def items(self) -> Iterator[pa.Table]:
+        """The catalogue rows that the lake does not hold."""
+        rows = self._batch.items
+        known = set(self._read(KNOWN_ITEMS)["digest"].to_pylist()) if self._is_known else set()
+        keep = _fresh(rows["digest"], known)
+        self._items = int(keep.sum())
+        if self._batch.counts_items:
+            self._appended += self._items
+            self._duplicate += len(rows) - self._items
+        yield self._stamped(rows.filter(pa.array(keep)), ITEMS)
+
+    def rejected(self) -> Iterator[pa.Table]:
+        """The rejected rows, with this receipt."""
+        yield self._stamped(self._batch.rejected, REJECTED)
+
+    def events(self) -> Iterator[pa.Table]:
+        """The events that the lake does not hold; of equal identities the first."""
+        seen: set[bytes] = set()
+        for portion in self._batch.portions:
+            buckets = portion.events["bucket"].unique().to_pylist()
+            if self._is_known and buckets:
+                seen.update(self._read(KNOWN_EVENTS, [buckets])["digest"].to_pylist())
+            keep = _fresh(portion.events["digest"], seen)
+            self._appended += int(portion.rows[keep].sum())
+            self._duplicate += int(portion.rows[~keep].sum()) + portion.repeated
+            self._events += int(keep.sum())
+            yield self._stamped(portion.events.filter(pa.array(keep)), EVENTS)
+
+    def receipt_rows(self) -> Iterator[pa.Table]:
+        """The receipt as a row; runs last."""
+        receipt = self.receipt()
+        row = {name: getattr(receipt, name, None) for name in RECEIPTS.names}
+        row |= {"origin": self._batch.origin, "received": self._batch.received, "bucket": 0}
+        yield pa.Table.from_pylist([row], schema=RECEIPTS).drop_columns("bucket")
+
+    def settings(self) -> Iterator[pa.Table]:
+        """A row of settings where they are new or differ from those in force."""
+        batch, wanted = self._batch, self._batch.settings
+        held = self._read("SELECT * FROM shop_settings").to_pylist() if self._is_known else []
+        former = held[0] if held else {}
+        row = {
+            "timezone": wanted.timezone or former.get("timezone") or "UTC",
+            "currency": former.get("currency") or wanted.currency,
+            "not_item_codes": _declared(wanted.not_item_codes, former.get("not_item_codes")),
+            "not_item_patterns": _declared(
+                wanted.not_item_patterns, former.get("not_item_patterns")
+            ),
+        }
+        if all(former.get(name, ...) == value for name, value in row.items()):
+            return
+        received = batch.received
+        if former:                         # the latest is in force, so it must be the latest
+            received = max(received, former["received"] + datetime.resolution)
+        row |= {"shop": batch.shop, "received": received, "bucket": 0}
+        yield pa.Table.from_pylist([row], schema=SHOPS).drop_columns("bucket")
+
+    def _receipt_id(self) -> str:
+        """A name that no other receipt of this shop has, the same if the import is retried."""
+        before = (
+            self._read("SELECT count(*) AS n FROM receipts")["n"][0].as_py()
+            if self._is_known
+            else 0
+        )
+        batch = self._batch
+        told = f"{batch.shop}\n{batch.source}\n{batch.origin}\n{batch.received}\n{before}"
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+    def _read(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
+        return read(self._lake, sql, parameters, shop=self._batch.shop)
+
+    def _stamped(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """The rows with shop, source and receipt of this batch, in the schema's columns."""
+        batch = self._batch
+        stamps = {
+            "shop": batch.shop, "source": batch.source, "receipt": self._id,
+            "received": batch.received,
+        }
+        columns, names = [], []
+        for one in schema:
+            if one.name in rows.schema.names:
+                columns.append(rows[one.name].cast(one.type))
+            elif one.name == "bucket":
+                continue                   # the lake knows the bucket of what has no customer
+            else:
+                # what is neither told nor stamped is not known: null
+                stamp = pa.scalar(stamps.get(one.name), one.type)
+                columns.append(pa.repeat(stamp, len(rows)))
+            names.append(one.name)
+        return pa.table(columns, names=names)
+
+
+def events_table(events: Sequence[Event], *, buckets: int) -> pa.Table:
+    """Events as rows of the EVENTS schema, without their receipt."""
+    rows = []
+    for event in events:
+        digest = event.digest
+        rows.append(
+            {
+                "bucket": bucket_of(event.shop, event.customer, digest, buckets),
+                "digest": digest,
+                "value_minor": event.value.minor if event.value else None,
+                "currency": event.value.currency if event.value else None,
+                "lines": [
+                    {
+                        "item": line.item,
+                        "quantity": line.quantity,
+                        "unit_price": line.unit_price,
+                        "amount_minor": line.amount.minor,
+                        "row": 0,
+                    }
+                    for line in event.lines
+                ],
+                "properties": bytes(event.properties).decode(),
+            }
+            | {
+                name: getattr(event, name)
+                for name in ("shop", "source", "id", "customer", "name", "time", "received")
+            }
+            | {"backfilled": event.backfilled, "order": event.order}
+        )
+    schema = pa.schema([one for one in EVENTS if one.name != "receipt"])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _fresh(digests: pa.ChunkedArray, seen: set[bytes]) -> np.ndarray:
+    """(n,) bool: the digest is the first of its kind; `seen` learns them all."""
+    keep = np.zeros(len(digests), dtype=bool)
+    for place, digest in enumerate(digests.to_pylist()):
+        if digest not in seen:
+            seen.add(digest)
+            keep[place] = True
+    return keep
+
+
+def _declared(wanted: tuple[str, ...] | None, former: list[str] | None) -> list[str]:
+    return list(wanted) if wanted is not None else list(former or ())
