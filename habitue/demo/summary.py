@@ -34,6 +34,7 @@ from habitue.demo.words import (
 )
 
 MARKS = {"win": "▲ better", "tie": "= tie", "loss": "▼ worse"}
+WHAT = "what happened"
 _SHOWN_LOSSES = 3                        # in the terminal; the report shows all
 _SHOWN_CUSTOMERS = 3
 
@@ -41,8 +42,10 @@ _SHOWN_CUSTOMERS = 3
 def headline(figures: Figures) -> str:
     """The one sentence on top of the page."""
     outlook = figures.outlook
-    sentence = (f"Of {counted(outlook.customers, 'customer', 'customers')}, about "
-                f"{number(about(outlook.orderers.value))} will order in the "
+    customers = counted(outlook.customers, "customer", "customers")
+    if not known(outlook.orderers.value):
+        return f"Too little has happened yet to say what {customers} will do."
+    sentence = (f"Of {customers}, about {number(about(outlook.orderers.value))} will order in the "
                 f"{number(outlook.horizon_days)} days after {day(outlook.as_of)} and spend about "
                 f"{money(about(outlook.revenue.value), figures.currency)}")
     if not outlook.slipping_customers:
@@ -52,10 +55,22 @@ def headline(figures: Figures) -> str:
             f"{money(about(outlook.value_at_risk), figures.currency)} at risk.")
 
 
+def tested(holdout: Holdout) -> str:
+    """The test of the headline's model, in one breath."""
+    unseen = f"on {counted(round(holdout.horizon_days), 'day', 'days')} it had never seen"
+    share = off_by(holdout.orders.value, holdout.orders_actual)
+    if share is None:
+        return f"What it would have said {unseen} cannot be compared with what happened."
+    return f"Tested {unseen}, the forecast of all orders was {above_or_below(share, WHAT)}."
+
+
 def held_out(holdout: Holdout, currency: str) -> str:
     """How the totals forecast at the cutoff compare with what happened."""
-    return (f"Asked on {day(holdout.cutoff)} about the {number(holdout.horizon_days)} days to "
-            f"come, it forecast {number(holdout.orders.value)} orders; "
+    asked = (f"Asked on {day(holdout.cutoff)} about the "
+             f"{counted(round(holdout.horizon_days), 'day', 'days')} to come")
+    if not known(holdout.orders.value):
+        return f"{asked}, it had seen too little to answer."
+    return (f"{asked}, it forecast {number(holdout.orders.value)} orders; "
             f"{number(holdout.orders_actual)} came{_miss(holdout.orders, holdout.orders_actual)}. "
             f"It forecast {money(holdout.revenue.value, currency)} of revenue; "
             f"{money(holdout.revenue_actual, currency)} came"
@@ -64,17 +79,7 @@ def held_out(holdout: Holdout, currency: str) -> str:
 
 def _miss(forecast: Estimate, actual: float) -> str:
     share = off_by(forecast.value, actual)
-    return "" if share is None else f", so it was {above_or_below(share, 'what happened')}"
-
-
-def tested(holdout: Holdout) -> str:
-    """The test of the headline's model, in one breath."""
-    unseen = f"Tested on {number(holdout.horizon_days)} days it had never seen"
-    share = off_by(holdout.orders.value, holdout.orders_actual)
-    if share is None:
-        return f"{unseen}, it forecast {number(holdout.orders.value)} orders and " \
-               f"{number(holdout.orders_actual)} came."
-    return f"{unseen}, the forecast of all orders was {above_or_below(share, 'what happened')}."
+    return "" if share is None else f", so it was {above_or_below(share, WHAT)}"
 
 
 def standing(verdicts: Sequence[Verdict]) -> str:

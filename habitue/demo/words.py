@@ -182,7 +182,7 @@ def off_by(predicted: float | None, actual: float) -> float | None:
 
 
 def above_or_below(share: float, thing: str) -> str:
-    """A signed share in words.
+    """A signed share of a thing, in words.
 
     >>> above_or_below(0.018, "what happened"), above_or_below(-0.2, "what happened")
     ('1.8% above what happened', '20.0% below what happened')

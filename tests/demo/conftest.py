@@ -76,7 +76,7 @@ def example(customers: int = 40, seed: int = 7) -> Figures:
                  Timing(step="Score everyone", seconds=3.2, note="1,860 customers/s"),
                  Timing(step="Recommend", seconds=4.8)),
         protocol=(
-            "History up to the cutoff only: vocabularies, weights, popularity and calibration.",
+            "Events up to the cutoff only: vocabularies, weights, popularity and calibration.",
             "Calibration was fitted on closed windows before the cutoff.",
             "Intervals: 1,000 bootstrap resamples of customers, seed 0.",
             "Items: all 3,912 sold in the 365 days before the cutoff are ranked, none sampled; "

@@ -228,7 +228,8 @@ def test_an_overconfident_forecast_is_called_so(figures: Figures):
 def test_the_summary_and_the_words_of_a_small_page_read_as_agreed(figures: Figures, tmp_path: Path):
     first = figures.outlook.slipping[0]
     customer = replace(
-        first, customer="12346", past_value=8_192.4, orders=11, probability=Estimate(0.78, 0.67, 0.9),
+        first, customer="12346", past_value=8_192.4, orders=11,
+        probability=Estimate(0.78, 0.67, 0.9),
         expected_value=Estimate(2_098.0, 0.0, 7_134.0), value_at_risk=4_056.0, timeline=(),
         why="no order for 46 days; usually every 30", recommendations=first.recommendations[:0],
         next_order=NextOrder(p10=AS_OF, p50=AS_OF + timedelta(days=30), p90=None))
