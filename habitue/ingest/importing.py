@@ -47,7 +47,8 @@ def _batch(staged: Staged, lake: Lake, shop: str, origin: str, now: datetime) ->
     mapping = staged.mapping
     named = {"shop": shop, "source": mapping.source}
     empty = Batch(
-        **named,
+        shop=shop,
+        source=mapping.source,
         origin=origin,
         received=now,
         rows=staged.rows,

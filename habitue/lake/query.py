@@ -8,6 +8,7 @@ pure table functions, so no SQL that passes the door sees another shop's rows.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
@@ -152,15 +153,32 @@ WHERE shop = getvariable('shop')
   AND received <= getvariable('known_at')
 """
 
-VIEWS = (
-    EVENTS, CATALOGUE, TELLINGS, ORDERS, LINES, ITEMS, REJECTED, RECEIPTS, SHOP_SETTINGS,
-    PREDICTIONS,
-)
 
-NAMES = frozenset(
-    {"events", "catalogue", "orders", "lines", "items", "rejected", "receipts"}
-    | {"shop_settings", "predictions"}
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view, the table it rests on, and whether SQL from outside may name it."""
+
+    name: str
+    table: str
+    sql: str
+    is_public: bool = True
+
+
+# a view stands after those it names
+VIEWS = (
+    View("events", "events", EVENTS),
+    View("tellings", "events", TELLINGS, is_public=False),
+    View("orders", "events", ORDERS),
+    View("lines", "events", LINES),
+    View("catalogue", "items", CATALOGUE),
+    View("items", "items", ITEMS),
+    View("rejected", "rejected", REJECTED),
+    View("receipts", "receipts", RECEIPTS),
+    View("shop_settings", "shops", SHOP_SETTINGS),
+    View("predictions", "predictions", PREDICTIONS),
 )
+NAMES = frozenset(view.name for view in VIEWS if view.is_public)
 _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _TABLE_KINDS = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY"}
@@ -192,8 +210,9 @@ def read(
     if shop not in shops:
         raise NoSuchShop(shop, shops)
     with duckdb.connect(config={"python_enable_replacements": False}) as connection:
-        _check(connection, sql)
-        _open_views(connection, lake, shop, cutoff, known_at)
+        named = _names_in(connection, sql)
+        _set_variables(connection, shop, cutoff, known_at)
+        _open_views(connection, lake, {view.table for view in VIEWS if view.name in named})
         try:
             answer = connection.sql(sql, params=list(parameters)).to_arrow_table()
         except duckdb.Error as error:
@@ -201,33 +220,37 @@ def read(
     return answer
 
 
-def _open_views(
+def _set_variables(
     connection: duckdb.DuckDBPyConnection,
-    lake: Lake,
     shop: str,
     cutoff: datetime | None,
     known_at: datetime | None,
 ) -> None:
-    """Make the views in a fresh connection; values reach them as variables, never as text."""
+    """What the views compare with; values reach them as variables, never as text."""
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET VARIABLE shop = ?", [shop])
+    for name, instant in (("cutoff", cutoff), ("known_at", known_at)):
+        bound = "infinity" if instant is None else _aware(name, instant).isoformat()
+        connection.execute(f"SET VARIABLE {name} = CAST(? AS TIMESTAMPTZ)", [bound])
+
+
+def _open_views(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: set[str]) -> None:
+    """Make the views that rest on these tables."""
     connection.execute("CREATE SCHEMA stored")
-    for name, table in TABLES.items():
+    for name in sorted(tables | {"shops"}):
         files = lake.files(name)
         if files:
             connection.execute(f"SET VARIABLE {name}_files = ?", [files])
             connection.execute(STORED.format(table=name))
         else:
-            connection.register("nothing", table.schema.empty_table())
+            connection.register("nothing", TABLES[name].schema.empty_table())
             connection.execute(f"CREATE TABLE stored.{name} AS SELECT * FROM nothing")
             connection.unregister("nothing")
-    connection.execute("SET VARIABLE shop = ?", [shop])
-    for name, instant in (("cutoff", cutoff), ("known_at", known_at)):
-        bound = "infinity" if instant is None else _aware(name, instant).isoformat()
-        connection.execute(f"SET VARIABLE {name} = CAST(? AS TIMESTAMPTZ)", [bound])
     _set_non_items(connection)
     connection.execute(IS_ITEM)
     for view in VIEWS:
-        connection.execute(view)
+        if view.table in tables:
+            connection.execute(view.sql)
 
 
 def _set_non_items(connection: duckdb.DuckDBPyConnection) -> None:
@@ -249,9 +272,10 @@ def _aware(name: str, instant: datetime) -> datetime:
     return instant
 
 
-def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse any SQL that names something other than the views."""
-    ((serialized,),) = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [sql]).fetchall()
+def _names_in(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """The views that the SQL names; refuses SQL that names anything else."""
+    serialize = "SELECT json_serialize_sql(CAST(? AS VARCHAR))"
+    ((serialized,),) = connection.execute(serialize, [sql]).fetchall()
     tree = json.loads(serialized)
     if tree["error"]:
         raise BadQuery(f"one SELECT was wanted: {tree['error_message']}\n{sql.strip()}")
@@ -265,6 +289,7 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             raise BadQuery(f"a CTE needs a plain name of letters and digits, not {name!r}")
     for node in nodes:
         _check_node(node, NAMES | named)
+    return {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"}
 
 
 def _check_node(node: dict, known: frozenset[str]) -> None:
