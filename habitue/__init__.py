@@ -18,11 +18,10 @@ _HOMES = {
     "Receipt": ("habitue.events", "Receipt"),
     "Rejection": ("habitue.events", "Rejection"),
     "HabitueError": ("habitue.errors", "HabitueError"),
-    "nano": ("habitue.config", "nano"),
-    "demo": ("habitue.config", "demo"),
+    "TrainConfig": ("habitue.config", "TrainConfig"),
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from habitue.config import TrainConfig, load_settings, utc_now
+from habitue.config import TrainConfig, load_settings, nano, utc_now
 from habitue.errors import BadWorkspace, NotEnoughHistory
 from habitue.registry import Registry
 
@@ -125,7 +125,7 @@ class Shop:
         progress: Share | None = None,
     ) -> "Receipt":
         """Import a Parquet, CSV or NDJSON file as its mapping says; a second time adds nothing."""
-        from habitue.ingest.files import import_file
+        from habitue.ingest.importing import import_file
         from habitue.ingest.mapping import read_mapping
 
         return import_file(
@@ -171,7 +171,7 @@ class Shop:
 
     def train(
         self,
-        config: TrainConfig,
+        config: TrainConfig | None = None,
         *,
         cutoff: datetime | None = None,
         now: datetime | None = None,
@@ -184,7 +184,7 @@ class Shop:
             self.workspace.lake,
             self.workspace.registry,
             self.name,
-            config=config,
+            config=config or nano(),
             cutoff=cutoff or self.last_event(),
             now=now or utc_now(),
             progress=progress,
@@ -251,10 +251,11 @@ class Shop:
 
     def evaluate(
         self,
-        config: TrainConfig,
+        config: TrainConfig | None = None,
         *,
         cutoffs: Sequence[datetime],
         horizon_days: float = 90.0,
+        seed: int = 0,
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
         """The model beside its baselines on what followed each cutoff: flat rows."""
@@ -266,7 +267,7 @@ class Shop:
             self.name,
             cutoffs=tuple(cutoffs),
             horizon_days=horizon_days,
-            config=config,
-            seed=config.seed,
+            config=config or nano(),
+            seed=seed,
             progress=progress,
         )

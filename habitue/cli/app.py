@@ -66,13 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _code(arguments: Sequence[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = habitue.main(arguments, prog_name="habitue", standalone_mode=False)
+        # click's own `main` would turn a closed pipe into a failure
+        with habitue.make_context("habitue", given) as context:
+            habitue.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as left:
+        return left.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         return _refuse("interrupted", SIGINT_CODE)
     except HabitueError as error:
         return _refuse(f"error: {error}", 1)
@@ -81,7 +86,7 @@ def _code(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse(f"error: {where}{error.strerror or error}", 1)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _refuse(message: str, code: int) -> int:
@@ -93,3 +98,7 @@ def _close_quietly() -> int:
     """Whoever read our output has read enough; Python must not complain about it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+if __name__ == "__main__":
+    main()

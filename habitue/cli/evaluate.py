@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from habitue.cli.bars import bars
-from habitue.cli.options import Instant, examples, with_config, with_output, with_shop
+from habitue.cli.options import Instant, examples, with_config, with_shop, with_whole_output
 from habitue.cli.output import Output, cell, print_grid
 from habitue.config import TrainConfig
 from habitue.workspace import Shop
@@ -39,7 +39,7 @@ Row = dict[str, Any]                       # flat: shop, cutoff, horizon_days, q
     help="Compare with what followed within so many days.",
 )
 @with_config
-@with_output
+@with_whole_output
 def evaluate(
     shop: Shop,
     cutoffs: tuple[datetime, ...],
@@ -55,7 +55,11 @@ def evaluate(
     """
     with bars() as progress:
         rows = shop.evaluate(
-            config, cutoffs=cutoffs, horizon_days=horizon_days, progress=progress
+            config,
+            cutoffs=cutoffs,
+            horizon_days=horizon_days,
+            seed=config.seed,
+            progress=progress,
         )
     if output.as_json or output.out is not None:
         import pyarrow as pa

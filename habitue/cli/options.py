@@ -125,6 +125,15 @@ def with_time(command: Command) -> Command:
 
 def with_output(command: Command) -> Command:
     """Add --json, --out and --rows; the command is given `output`."""
+    rows = click.option(
+        "--rows", type=click.IntRange(0), default=20, show_default=True,
+        help="Rows to print; 0 prints all.",
+    )  # fmt: skip
+    return with_whole_output(rows(command))
+
+
+def with_whole_output(command: Command) -> Command:
+    """Add --json and --out; the command is given `output`."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print every row as JSON.")
     @click.option(
@@ -133,9 +142,8 @@ def with_output(command: Command) -> Command:
         metavar="FILE",
         help="Write every row to a file: .csv, .parquet or .ndjson.",
     )
-    @click.option("--rows", default=20, show_default=True, help="Rows to print; 0 prints all.")
     @functools.wraps(command)
-    def shown(*, as_json: bool, out: Path | None, rows: int, **others: Any) -> Any:
+    def shown(*, as_json: bool, out: Path | None, rows: int = 0, **others: Any) -> Any:
         return command(output=Output(as_json=as_json, out=out, rows=rows), **others)
 
     return shown

@@ -32,11 +32,14 @@ class Output:
 
     def show(self, table: "pa.Table", *, title: str = "") -> None:
         """Write the file that was asked for; print JSON, or a table for people."""
+        table = _with_hexadecimal(table)
         if self.out is not None:
             write(table, self.out)
             say(f"wrote {table.num_rows:,} rows to {self.out}")
         if self.as_json:
             print_json_rows(table)
+        elif table.num_rows == 0:
+            say("no rows")
         elif self.out is None:
             print_table(table, rows=self.rows, title=title)
 
@@ -129,8 +132,6 @@ def cell(value: Any) -> str:
             return ", ".join(cell(one) for one in value)
         case dict():
             return " ".join(f"{name}={cell(one)}" for name, one in value.items())
-        case bytes():
-            return value.hex()
     return str(value)
 
 
@@ -170,21 +171,30 @@ WRITERS: dict[str, Callable[["pa.Table", Path], None]] = {
 
 
 def _flat(table: "pa.Table") -> "pa.Table":
-    """The table with lists and structs as JSON text and bytes in hexadecimal: CSV has neither."""
+    """The table with lists and structs as JSON text, since CSV has neither."""
     import msgspec
     import pyarrow as pa
 
+    return _as_text(table, pa.types.is_nested, lambda one: msgspec.json.encode(one).decode())
+
+
+def _with_hexadecimal(table: "pa.Table") -> "pa.Table":
+    """The table with bytes, which are digests here, as people write them."""
+    import pyarrow as pa
+
+    return _as_text(table, pa.types.is_binary, bytes.hex)
+
+
+def _as_text(
+    table: "pa.Table", chosen: Callable[["pa.DataType"], bool], written: Callable[[Any], str]
+) -> "pa.Table":
+    """The table with every column of a chosen type written as text."""
+    import pyarrow as pa
+
     for place, field in enumerate(table.schema):
-        if pa.types.is_binary(field.type):
-            values = [None if one is None else one.hex() for one in table[place].to_pylist()]
-        elif pa.types.is_nested(field.type):
-            values = [
-                None if one is None else msgspec.json.encode(one).decode()
-                for one in table[place].to_pylist()
-            ]
-        else:
-            continue
-        table = table.set_column(place, field.name, pa.array(values, pa.string()))
+        if chosen(field.type):
+            values = (None if one is None else written(one) for one in table[place].to_pylist())
+            table = table.set_column(place, field.name, pa.array(values, pa.string()))
     return table
 
 

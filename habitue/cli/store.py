@@ -146,4 +146,4 @@ def compact(workspace: Workspace, as_json: bool) -> None:
     if as_json:
         print_json({"files_merged_away": merged})
     else:
-        say(f"merged {merged:,} files away")
+        say(f"files merged away: {merged:,}")
