@@ -14,10 +14,10 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from habitue.events import Event, Receipt, bucket_of
+from habitue.events import Event, Receipt
 from habitue.lake.query import read
 from habitue.lake.schema import EVENTS, ITEMS, RECEIPTS, REJECTED, SHOPS
-from habitue.lake.tables import Lake
+from habitue.lake.tables import Lake, buckets_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ KNOWN_ITEMS = """
 -- one row per catalogue entry
 SELECT digest FROM catalogue
 """
+
+_AS_THEY_ARE = (
+    "shop", "source", "id", "customer", "name", "time", "received", "backfilled", "order",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,28 +79,32 @@ class Gate:
         self.lake = lake
 
     def append(
-        self, events: Sequence[Event], *, shop: str, source: str, origin: str = "events"
+        self,
+        events: Sequence[Event] | pa.Table,
+        *,
+        shop: str,
+        source: str,
+        received: datetime,
+        origin: str = "events",
     ) -> Receipt:
-        """Append events of one shop and source, received at the latest of their `received`.
+        """Append events of one shop and source, or rows of the EVENTS schema; settled `received`.
 
         Repeats change nothing; of two events with the same identity the first stands.
         """
-        assert all(event.shop == shop and event.source == source for event in events), (
-            "a batch belongs to one shop and one source"
-        )
-        if not events:
-            return Receipt(
-                id="", shop=shop, source=source, rows=0, appended=0, duplicate=0, rejected=0
-            )
-        table = events_table(events, buckets=self.lake.buckets)
+        table = events if isinstance(events, pa.Table) else events_table(events)
+        for name, wanted in (("shop", shop), ("source", source)):
+            assert table[name].unique().to_pylist() in ([wanted], []), f"a batch has one {name}"
+        buckets = pa.array(buckets_of(table, self.lake.buckets), pa.int32())
+        left = [one for one in ("bucket", "receipt") if one in table.schema.names]
+        rows = table.drop_columns(left).append_column("bucket", buckets)
         return self.settle(
             Batch(
                 shop=shop,
                 source=source,
                 origin=origin,
-                received=max(event.received for event in events),
-                rows=len(events),
-                portions=[Portion(events=table, rows=np.ones(len(events), dtype=np.int64))],
+                received=received,
+                rows=len(rows),
+                portions=[Portion(events=rows, rows=np.ones(len(rows), dtype=np.int64))],
             )
         )
 
@@ -242,36 +250,29 @@ class _Settling:
         return pa.table(columns, names=names)
 
 
-def events_table(events: Sequence[Event], *, buckets: int) -> pa.Table:
-    """Events as rows of the EVENTS schema, without their receipt."""
-    rows = []
-    for event in events:
-        digest = event.digest
-        rows.append(
-            {
-                "bucket": bucket_of(event.shop, event.customer, digest, buckets),
-                "digest": digest,
-                "value_minor": event.value.minor if event.value else None,
-                "currency": event.value.currency if event.value else None,
-                "lines": [
-                    {
-                        "item": line.item,
-                        "quantity": line.quantity,
-                        "unit_price": line.unit_price,
-                        "amount_minor": line.amount.minor,
-                        "row": 0,
-                    }
-                    for line in event.lines
-                ],
-                "properties": bytes(event.properties).decode(),
-            }
-            | {
-                name: getattr(event, name)
-                for name in ("shop", "source", "id", "customer", "name", "time", "received")
-            }
-            | {"backfilled": event.backfilled, "order": event.order}
-        )
-    schema = pa.schema([one for one in EVENTS if one.name != "receipt"])
+def events_table(events: Sequence[Event]) -> pa.Table:
+    """Events as rows of the EVENTS schema, without bucket and receipt."""
+    rows = [
+        {
+            "digest": event.digest,
+            "value_minor": event.value.minor if event.value else None,
+            "currency": event.value.currency if event.value else None,
+            "lines": [
+                {
+                    "item": line.item,
+                    "quantity": line.quantity,
+                    "unit_price": line.unit_price,
+                    "amount_minor": line.amount.minor,
+                    "row": 0,
+                }
+                for line in event.lines
+            ],
+            "properties": bytes(event.properties).decode(),
+            **{name: getattr(event, name) for name in _AS_THEY_ARE},
+        }
+        for event in events
+    ]
+    schema = pa.schema([one for one in EVENTS if one.name not in ("bucket", "receipt")])
     return pa.Table.from_pylist(rows, schema=schema)
 
 

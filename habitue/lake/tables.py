@@ -196,7 +196,7 @@ def _by_bucket(table: Table, rows: pa.Table, buckets: int) -> Iterator[tuple[int
     if "bucket" in rows.schema.names:
         bucket = rows["bucket"].to_numpy()
     else:
-        bucket = _buckets_of(rows, buckets)
+        bucket = buckets_of(rows, buckets)
     columns = [field for field in table.schema if field.name != "bucket"]
     stored = pa.schema(columns)
     conformed = rows.select(stored.names).cast(stored)
@@ -206,7 +206,7 @@ def _by_bucket(table: Table, rows: pa.Table, buckets: int) -> Iterator[tuple[int
         yield int(number), _sorted_rows(table, part)
 
 
-def _buckets_of(rows: pa.Table, buckets: int) -> np.ndarray:
+def buckets_of(rows: pa.Table, buckets: int) -> np.ndarray:
     """Each row's bucket: by customer where the table has customers, else by shop alone."""
     shops = rows["shop"].to_pylist()
     if "customer" not in rows.schema.names:
