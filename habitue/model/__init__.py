@@ -1,0 +1,6 @@
+"""The model: one transformer over a customer's events, asked at query tokens.
+
+Enters: batches of arrays from `sequences`. Leaves: hazards, expected orders, spend and item scores
+at each query, and the weights that gave them. The only room that knows torch. Read in this order:
+backbone, objectives, train, checkpoint, embed.
+"""

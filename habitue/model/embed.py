@@ -1,0 +1,95 @@
+"""The trained model's readings at queries: curves, embeddings and item scores, as numpy arrays."""
+
+# Q queries · H hazard bins · G horizons · M spend components · D width · V items
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from habitue.model.backbone import Model
+from habitue.model.inputs import Inputs, to_inputs
+from habitue.model.objectives import prior_log_spend
+from habitue.sequences.batch import Corpus, log_expected_orders
+from habitue.sequences.tokens import BIN_EDGES, Queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What the model says at each query, uncalibrated."""
+
+    queries: Queries
+    log_rate: np.ndarray                   # (Q, H) float32 hazard of the next order, per day
+    horizons_days: np.ndarray              # (G,)
+    log_orders: np.ndarray                 # (Q, G) expected orders
+    log_dispersion: np.ndarray             # (Q, G) size of the negative binomial
+    spend_log_weight: np.ndarray           # (Q, G, M) of positive spend, a lognormal mixture
+    spend_location: np.ndarray             # (Q, G, M) log of major units
+    spend_scale: np.ndarray                # (Q, G, M)
+    state: np.ndarray                      # (Q, D) float32 embedding
+
+
+@torch.no_grad()
+def read(
+    model: Model,
+    corpus: Corpus,
+    customer: np.ndarray,
+    time: np.ndarray,
+    *,
+    horizons_days: tuple[float, ...],
+    watch: Callable[[int, int], None] | None = None,
+) -> Readings:
+    """The model's readings of each customer (Q,) at each instant (Q,) µs."""
+    model.eval()
+    asked, batches = corpus.ask(customer, time)
+    parts: dict[str, np.ndarray] = {}
+    done = 0
+    vectors = model.items.vectors()
+    for batch in batches:
+        inputs = to_inputs(batch)
+        _, states = model(inputs, vectors)
+        kept = inputs.asked
+        rows = inputs.query_row[kept].numpy()
+        for name, values in _heads(model, inputs, states, asked, horizons_days).items():
+            held = values[kept].numpy()
+            parts.setdefault(name, np.zeros((len(customer), *held.shape[1:]), np.float32))
+            parts[name][rows] = held
+        done += len(rows)
+        if watch:
+            watch(done, len(customer))
+    parts["spend_location"] += np.log(asked.value_scale)[:, None, None]
+    return Readings(queries=asked, horizons_days=np.array(horizons_days), **parts)
+
+
+@torch.no_grad()
+def item_scores(model: Model, state: np.ndarray) -> np.ndarray:
+    """(Q, V) float32 log-probabilities of the items that follow, from query states (Q, D)."""
+    model.eval()
+    scores = model.item_scores(torch.from_numpy(state), model.items.vectors(), query=True)
+    return torch.log_softmax(scores, dim=-1).numpy()
+
+
+def _heads(
+    model: Model,
+    inputs: Inputs,
+    states: torch.Tensor,
+    asked: Queries,
+    horizons_days: tuple[float, ...],
+) -> dict[str, torch.Tensor]:
+    edges = torch.as_tensor(BIN_EDGES, dtype=torch.float32)
+    log_rate = model.log_rates(states, inputs.log_prior_rate)
+    found: dict[str, list[torch.Tensor]] = {
+        "log_orders": [], "log_dispersion": [], "spend_log_weight": [], "spend_location": [],
+        "spend_scale": [],
+    }  # fmt: skip
+    rows = inputs.query_row.clamp_min(0).numpy()
+    for days in horizons_days:
+        horizon = torch.full_like(inputs.mean_value, days)
+        expected = log_expected_orders(asked.expected[rows], np.full(rows.shape, days))
+        mean, dispersion = model.order_counts(states, torch.from_numpy(expected), horizon)
+        prior = prior_log_spend(inputs.mean_value, mean, log_rate, horizon, edges)
+        weight, location, scale = model.spend_given_order(states, prior, horizon)
+        for name, value in zip(found, (mean, dispersion, weight, location, scale), strict=True):
+            found[name].append(value)
+    stacked = {name: torch.stack(values, dim=2) for name, values in found.items()}
+    return {"log_rate": log_rate, "state": states, **stacked}

@@ -1,0 +1,120 @@
+"""What the model reads: a batch's arrays as tensors, and the vocabulary they index."""
+
+# B chunks · T events · K queries · L lines · V items · G n-grams
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from habitue.sequences.batch import Batch, sample_queries
+from habitue.sequences.build import Sequences
+from habitue.sequences.snapshots import Snapshots
+from habitue.sequences.text import hash_texts
+from habitue.sequences.tokens import (
+    BIN_EDGES,
+    EVENT_COLUMNS,
+    LINE_COLUMNS,
+    QUERY_COLUMNS,
+    make_queries,
+)
+
+QUERY_BINS = 12
+EDGE_SAMPLE = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """Sizes of all that the model indexes, and the content of its items.
+
+    Row 0 of every item tensor stands for an item the model has never seen.
+    """
+
+    kinds: tuple[str, ...]
+    items: int                             # V
+    ngram: Tensor                          # (G,) int64, flat
+    ngram_offset: Tensor                   # (V + 1,) int64 where each row begins
+    evidence: Tensor                       # (V + 1,) float, orders that held the item
+    query_edges: Tensor                    # (A, E) float, quantiles of each query column
+    event_columns: int = len(EVENT_COLUMNS)
+    line_columns: int = len(LINE_COLUMNS)
+    query_columns: int = len(QUERY_COLUMNS)
+    bins: int = len(BIN_EDGES)
+
+
+def make_vocabulary(
+    sequences: Sequences, snapshots: Snapshots, *, text_buckets: int, seed: int
+) -> Vocabulary:
+    """The vocabulary of a shop as of the sequences' cutoff."""
+    grams = hash_texts(sequences.titles, sequences.categories, buckets=text_buckets)
+    evidence = np.bincount(
+        sequences.sales_item, weights=sequences.sales_orders, minlength=len(sequences.items)
+    )
+    return Vocabulary(
+        kinds=sequences.kinds,
+        items=len(sequences.items),
+        ngram=torch.from_numpy(grams.values),
+        ngram_offset=torch.from_numpy(np.concatenate([[0], grams.offsets[:-1]])),
+        evidence=torch.from_numpy(np.concatenate([[0.0], evidence])).float(),
+        query_edges=_query_edges(sequences, snapshots, seed),
+    )
+
+
+def _query_edges(sequences: Sequences, snapshots: Snapshots, seed: int) -> Tensor:
+    """(A, QUERY_BINS + 1) quantiles of the columns over a sample of training queries."""
+    rng = np.random.default_rng(seed)
+    customer, time = sample_queries(sequences, 4, rng)
+    if len(customer) > EDGE_SAMPLE:
+        drawn = rng.choice(len(customer), EDGE_SAMPLE, replace=False)
+        customer, time = customer[drawn], time[drawn]
+    columns = make_queries(sequences, snapshots, customer, time).columns
+    if not len(columns):
+        columns = np.zeros((1, len(QUERY_COLUMNS)), np.float32)
+    edges = np.quantile(columns, np.linspace(0, 1, QUERY_BINS + 1), axis=0)
+    return torch.from_numpy(np.ascontiguousarray(edges.T)).float()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A Batch as tensors, on one device; fields as there. Items are shifted by one."""
+
+    kind: Tensor
+    columns: Tensor
+    event_days: Tensor
+    line_item: Tensor
+    line_columns: Tensor
+    line_event: Tensor
+    query_days: Tensor
+    query_columns: Tensor
+    asked: Tensor
+    log_prior_rate: Tensor
+    query_row: Tensor
+    log_expected: Tensor
+    mean_value: Tensor
+    wait_days: Tensor | None = None
+    ordered: Tensor | None = None
+    horizon_days: Tensor | None = None
+    orders: Tensor | None = None
+    revenue: Tensor | None = None
+    query_item: Tensor | None = None
+    query_item_of: Tensor | None = None
+    next_kind: Tensor | None = None
+    next_gap_days: Tensor | None = None
+    followed: Tensor | None = None
+    next_item: Tensor | None = None
+    next_item_of: Tensor | None = None
+
+
+def to_inputs(batch: Batch, device: str = "cpu") -> Inputs:
+    """Tensors of a batch; times stay float64, other floats become float32."""
+    tensors = {}
+    for field in fields(batch):
+        array = getattr(batch, field.name)
+        if array is None:
+            continue
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if tensor.dtype == torch.float64 and not field.name.endswith(("event_days", "query_days")):
+            tensor = tensor.float()
+        tensors[field.name] = tensor.to(device)
+    tensors["line_item"] = tensors["line_item"] + 1
+    return Inputs(**tensors)

@@ -1,0 +1,174 @@
+"""What the model is asked to learn, each as a mean negative log-likelihood over what was observed."""
+
+# B chunks · T events · K queries · N rows · V items · P (row, item) pairs · H bins · M components
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from habitue.model.backbone import Model
+from habitue.model.inputs import Inputs
+from habitue.sequences.tokens import BIN_EDGES
+
+# weights of the sum; items speak in more nats than waiting times do
+WEIGHTS = {
+    "next_order": 1.0, "orders": 1.0, "spend": 0.5, "items": 0.15, "next_item": 0.15,
+    "next_kind": 0.2, "next_event": 0.2,
+}  # fmt: skip
+ITEM_ROWS = 384                            # scored against the whole catalogue in one step
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The weighted sum to descend, and its parts by name, unweighted, for people to read."""
+
+    total: Tensor
+    parts: dict[str, float]
+
+
+def losses(model: Model, inputs: Inputs) -> Losses:
+    """Every objective on one batch."""
+    vectors = model.items.vectors()                                        # (V + 1, D)
+    events, queries = model(inputs, vectors)
+    edges = torch.as_tensor(BIN_EDGES, dtype=torch.float32, device=queries.device)
+    log_rates = model.log_rates(queries, inputs.log_prior_rate)
+    parts = {
+        "next_order": mean_over(
+            waiting_time_nll(log_rates, inputs.wait_days, inputs.ordered, edges), inputs.asked
+        ),
+        **horizon_losses(model, inputs, queries, log_rates, edges),
+        "next_kind": kind_loss(model, inputs, events),
+        "next_event": mean_over(
+            waiting_time_nll(
+                model.next_gap(events) - 4.0, inputs.next_gap_days, inputs.followed, edges
+            ),
+            inputs.followed,
+        ),
+    }
+    if model.items.bias.shape[0] > 1:
+        flat = (queries.flatten(0, 1), inputs.query_item_of, inputs.query_item)
+        parts["items"] = item_loss(model, vectors, *flat, query=True)
+        flat = (events.flatten(0, 1), inputs.next_item_of, inputs.next_item)
+        parts["next_item"] = item_loss(model, vectors, *flat, query=False)
+    total = sum((WEIGHTS[name] * loss for name, loss in parts.items()), torch.zeros(()))
+    return Losses(total, {name: float(loss.detach()) for name, loss in parts.items()})
+
+
+def horizon_losses(
+    model: Model, inputs: Inputs, queries: Tensor, log_rates: Tensor, edges: Tensor
+) -> dict[str, Tensor]:
+    """Orders and spend within the drawn horizon, where one was drawn."""
+    horizon = inputs.horizon_days
+    closed = inputs.asked & (horizon > 0)
+    log_mean, log_dispersion = model.order_counts(queries, inputs.log_expected, horizon)
+    count_nll = negative_binomial_nll(inputs.orders, log_mean, log_dispersion)
+    log_prior = prior_log_spend(inputs.mean_value, log_mean, log_rates, horizon, edges)
+    mixture = model.spend_given_order(queries, log_prior.detach(), horizon)
+    positive = closed & (inputs.revenue > 0)
+    spend_nll = lognormal_mixture_nll(inputs.revenue.clamp_min(1e-3), *mixture)
+    return {"orders": mean_over(count_nll, closed), "spend": mean_over(spend_nll, positive)}
+
+
+def prior_log_spend(
+    mean_value: Tensor, log_mean: Tensor, log_rates: Tensor, horizon: Tensor, edges: Tensor
+) -> Tensor:
+    """Log of mean order value times expected orders given at least one, over the shop's median."""
+    probability = -torch.expm1(-cumulative_hazard(log_rates, horizon, edges))
+    given_one = (log_mean.exp() / probability.clamp_min(1e-4)).clamp(1.0, 200.0)
+    return torch.log(mean_value * given_one)
+
+
+def cumulative_hazard(
+    log_rates: Float[Tensor, "... h"], days: Float[Tensor, "..."], edges: Float[Tensor, " h"]
+) -> Float[Tensor, "..."]:
+    """Integral from 0 to `days` of a hazard that is constant within bins, and past the last one."""
+    exposure = exposures(days, edges)                                      # (..., H)
+    return (log_rates.exp() * exposure).sum(-1)
+
+
+def exposures(days: Float[Tensor, "..."], edges: Float[Tensor, " h"]) -> Float[Tensor, "... h"]:
+    """Days spent in each bin by time `days`; the last bin has no end."""
+    left = functional.pad(edges[:-1], (1, 0))
+    width = torch.cat([edges[:-1] - left[:-1], edges.new_tensor([math.inf])])
+    return (days[..., None] - left).clamp_min(0).minimum(width)
+
+
+def waiting_time_nll(
+    log_rates: Float[Tensor, "... h"],     # per day, within each bin
+    wait_days: Float[Tensor, "..."],       # to the event, or to the cutoff
+    observed: Bool[Tensor, "..."],         # False where the cutoff came first
+    edges: Float[Tensor, " h"],            # right edges of the bins, days
+) -> Float[Tensor, "..."]:
+    """Piecewise-exponential survival likelihood, right-censored (Friedman 1982)."""
+    # days are written with four decimals, so an event on an edge belongs to the bin before it
+    at = torch.searchsorted(edges, wait_days.contiguous()).clamp_max(len(edges) - 1)
+    log_rate = log_rates.gather(-1, at[..., None])[..., 0]
+    return cumulative_hazard(log_rates, wait_days, edges) - log_rate * observed
+
+
+def negative_binomial_nll(
+    count: Float[Tensor, "..."], log_mean: Float[Tensor, "..."], log_dispersion: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """Negative binomial with mean exp(log_mean) and size r = exp(log_dispersion)."""
+    r = log_dispersion.exp()
+    log_total = torch.logaddexp(log_dispersion, log_mean)
+    return (
+        torch.lgamma(r) + torch.lgamma(count + 1) - torch.lgamma(count + r)
+        - r * (log_dispersion - log_total) - count * (log_mean - log_total)
+    )  # fmt: skip
+
+
+def lognormal_mixture_nll(
+    value: Float[Tensor, "..."],
+    log_weight: Float[Tensor, "... m"],
+    location: Float[Tensor, "... m"],
+    scale: Float[Tensor, "... m"],
+) -> Float[Tensor, "..."]:
+    """A mixture of lognormals at positive values (ZILN of arXiv 1912.07753, several components)."""
+    log_value = value.log()[..., None]
+    z = (log_value - location) / scale
+    log_density = -0.5 * z**2 - scale.log() - 0.5 * math.log(2 * math.pi) - log_value
+    return -torch.logsumexp(log_weight + log_density, dim=-1)
+
+
+def item_loss(
+    model: Model,
+    vectors: Float[Tensor, "v d"],
+    states: Float[Tensor, "n d"],
+    row: Int[Tensor, " p"],                # in ascending order
+    item: Int[Tensor, " p"],
+    *,
+    query: bool,
+) -> Float[Tensor, ""]:
+    """Full softmax over the catalogue; a row's items share its weight of one.
+
+    Of more than ITEM_ROWS rows a random ITEM_ROWS are scored: the softmax is the dearest step.
+    """
+    if not len(row):
+        return states.sum() * 0.0
+    rows, sizes = torch.unique_consecutive(row, return_counts=True)
+    place = torch.repeat_interleave(sizes)                                 # (P,) row of each pair
+    if len(rows) > ITEM_ROWS:
+        drawn = torch.randperm(len(rows), device=rows.device)[:ITEM_ROWS]
+        renumbered = torch.full((len(rows),), -1, device=rows.device)
+        renumbered[drawn] = torch.arange(ITEM_ROWS, device=rows.device)
+        rows, sizes, place = rows[drawn], sizes[drawn], renumbered[place]
+        item, place = item[place >= 0], place[place >= 0]
+    scores = model.item_scores(states[rows], vectors, query=query)         # (N, V)
+    nll = scores.logsumexp(dim=-1)[place] - scores[place, item]            # (P,)
+    return (nll / sizes[place]).sum() / len(rows)
+
+
+def kind_loss(model: Model, inputs: Inputs, events: Tensor) -> Float[Tensor, ""]:
+    """Cross-entropy of the next event's kind, where one followed."""
+    logits = model.next_kind(events).flatten(0, 1)
+    nll = functional.cross_entropy(logits, inputs.next_kind.flatten(), reduction="none")
+    return mean_over(nll.view_as(inputs.next_gap_days), inputs.followed)
+
+
+def mean_over(values: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> Float[Tensor, ""]:
+    """Mean where the mask holds; zero where it holds nowhere."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)

@@ -1,0 +1,46 @@
+"""From hazards to probabilities and dates: the one function that everything shares.
+
+A curve is a row of log hazards per day over the bins of BIN_EDGES, counted from its anchor. Between
+anchors silence moves the answer in closed form: P(order in (t, t + H]) = 1 - S(t + H) / S(t).
+"""
+
+# Q curves · B hazard bins
+import numpy as np
+
+from habitue.sequences.tokens import BIN_EDGES
+
+FAR_DAYS = 20_000.0                        # stands for "not in a lifetime"
+
+
+def cumulative_hazard(log_rate: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """(Q,) float64 hazard gathered from the anchor to `days` (Q,) after it."""
+    rate = np.exp(log_rate.astype(np.float64))
+    left = np.concatenate([[0.0], BIN_EDGES[:-1]])
+    width = np.diff(BIN_EDGES, prepend=0.0)
+    width[-1] = np.inf
+    spent = np.clip(np.asarray(days, dtype=np.float64)[:, None] - left, 0.0, width)
+    return (rate * spent).sum(axis=1)
+
+
+def probability_of_order(
+    log_rate: np.ndarray, silent_days: np.ndarray, horizon_days: float | np.ndarray
+) -> np.ndarray:
+    """(Q,) P(at least one order in the horizon), after `silent_days` since the anchor."""
+    silent = np.asarray(silent_days, dtype=np.float64)
+    gathered = cumulative_hazard(log_rate, silent + horizon_days)
+    return -np.expm1(cumulative_hazard(log_rate, silent) - gathered)
+
+
+def days_until(log_rate: np.ndarray, silent_days: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """(Q,) days from now until P(order) reaches `probability` (Q,); at most FAR_DAYS."""
+    rate = np.exp(log_rate.astype(np.float64))
+    silent = np.asarray(silent_days, dtype=np.float64)
+    target = cumulative_hazard(log_rate, silent) - np.log1p(-np.clip(probability, 0, 1 - 1e-12))
+    width = np.diff(BIN_EDGES, prepend=0.0)
+    at_edge = np.cumsum(rate[:, :-1] * width[:-1], axis=1)                 # (Q, B - 1)
+    bin_ = (at_edge < target[:, None]).sum(axis=1)                         # (Q,)
+    rows = np.arange(len(rate))
+    before = np.where(bin_ > 0, at_edge[rows, np.maximum(bin_ - 1, 0)], 0.0)
+    left = np.concatenate([[0.0], BIN_EDGES[:-1]])[bin_]
+    days = left + (target - before) / np.maximum(rate[rows, bin_], 1e-300)
+    return np.clip(days - silent, 0.0, FAR_DAYS)

@@ -1,0 +1,392 @@
+"""Batches: chunks of sequences of like length, with the queries asked of them and their answers.
+
+A chunk is one customer's events `start:end`; a query is asked of the first chunk that holds the
+last event before it. Long sequences become overlapping chunks, so that every token has at least
+half a chunk of past.
+"""
+
+# B chunks · T events · K queries · L lines · A query columns · H hazard bins
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from habitue.sequences.aggregates import Locator
+from habitue.sequences.build import DAY, NEVER, Sequences
+from habitue.sequences.snapshots import Snapshots
+from habitue.sequences.tokens import BIN_EDGES, Queries, event_columns, line_columns, make_queries
+
+ITEMS_AHEAD_DAYS = 28
+MIN_HORIZON_DAYS = 7.0
+MAX_HORIZON_DAYS = 400.0
+LENGTH_BLUR = 0.4                          # standard deviation of the log
+MAX_LINES = 24                             # of one order that the model reads; the largest stand
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Values of varying number per row: row i owns values[offsets[i]:offsets[i + 1]]."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Ragged":
+        """The given rows, in the given order."""
+        sizes = self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+        return Ragged(self.values[np.repeat(self.offsets[rows], sizes) + within], offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What followed each query, up to the cutoff: the labels of the query heads."""
+
+    wait_days: np.ndarray                  # (Q,) to the next order, or to the cutoff
+    ordered: np.ndarray                    # (Q,) bool, False where the cutoff came first
+    horizon_days: np.ndarray               # (Q,) of count and value; 0 where too little followed
+    orders: np.ndarray                     # (Q,) within the horizon
+    revenue: np.ndarray                    # (Q,) within the horizon, over the shop's median
+    items: Ragged                          # items ordered within ITEMS_AHEAD_DAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrays of one optimiser step; padding stands at the end of each row."""
+
+    kind: np.ndarray                       # (B, T) int64, 0 is padding, else 1 + kind
+    columns: np.ndarray                    # (B, T, F) float32
+    event_days: np.ndarray                 # (B, T) float64 days since the epoch
+    line_item: np.ndarray                  # (L,) int64
+    line_columns: np.ndarray               # (L, G) float32
+    line_event: np.ndarray                 # (L,) int64, b * T + t
+    query_days: np.ndarray                 # (B, K) float64
+    query_columns: np.ndarray              # (B, K, A) float32
+    asked: np.ndarray                      # (B, K) bool
+    log_prior_rate: np.ndarray             # (B, K, H) float32
+    query_row: np.ndarray                  # (B, K) int64 row of the epoch's queries, -1 padding
+    log_expected: np.ndarray               # (B, K) log prior expected orders within the horizon
+    mean_value: np.ndarray                 # (B, K)
+    # answers; None when only predicting
+    wait_days: np.ndarray | None = None    # (B, K)
+    ordered: np.ndarray | None = None      # (B, K) bool
+    horizon_days: np.ndarray | None = None  # (B, K)
+    orders: np.ndarray | None = None       # (B, K)
+    revenue: np.ndarray | None = None      # (B, K)
+    query_item: np.ndarray | None = None   # (P,) int64 items that followed a query
+    query_item_of: np.ndarray | None = None    # (P,) int64, b * K + k
+    next_kind: np.ndarray | None = None    # (B, T) int64 1 + kind of the next event, 0 unknown
+    next_gap_days: np.ndarray | None = None    # (B, T) to the next later event, or the cutoff
+    followed: np.ndarray | None = None     # (B, T) bool
+    next_item: np.ndarray | None = None    # (N,) int64 items of the next order
+    next_item_of: np.ndarray | None = None     # (N,) int64, b * T + t
+
+    @property
+    def tokens(self) -> int:
+        """Events and queries that are not padding."""
+        return int((self.kind > 0).sum() + self.asked.sum())
+
+
+class Corpus:
+    """One shop's past, tokenised once, from which batches are cut."""
+
+    def __init__(self, sequences: Sequences, snapshots: Snapshots, *, max_events: int) -> None:
+        self.sequences = sequences
+        self.snapshots = snapshots
+        self.max_events = max_events
+        self.locator = Locator(sequences)
+        self.columns = event_columns(sequences, snapshots)
+        self._lines = _largest_lines(sequences)
+        self._line_columns = line_columns(sequences, snapshots)
+        self._next = _next_events(sequences)
+        self._orders = _Orders(sequences)
+
+    def epoch(self, *, queries: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
+        """One pass over every customer, with fresh query times; the same for the same seed."""
+        rng = np.random.default_rng(seed)
+        customer, time = sample_queries(self.sequences, queries, rng)
+        asked = make_queries(self.sequences, self.snapshots, customer, time)
+        answers = self._orders.answers(asked, rng)
+        yield from self._batches(asked, answers, batch_tokens, rng)
+
+    def plan(self, *, queries: int, batch_tokens: int, seed: int) -> int:
+        """Batches in an epoch, without making them."""
+        rng = np.random.default_rng(seed)
+        customer, time = sample_queries(self.sequences, queries, rng)
+        self._orders.answers(make_queries(self.sequences, self.snapshots, customer, time), rng)
+        return len(_cut(self._chunks(customer, time), batch_tokens, rng))
+
+    def ask(self, customer: np.ndarray, time: np.ndarray, batch_tokens: int = 16_384) -> (
+        tuple[Queries, Iterator[Batch]]
+    ):
+        """Batches that answer one query per (customer, time), without labels."""
+        asked = make_queries(self.sequences, self.snapshots, customer, time)
+        return asked, self._batches(asked, None, batch_tokens, None)
+
+    def _batches(
+        self,
+        asked: Queries,
+        answers: Answers | None,
+        batch_tokens: int,
+        rng: np.random.Generator | None,
+    ) -> Iterator[Batch]:
+        chunks = self._chunks(asked.customer, asked.time)
+        groups = _cut(chunks, batch_tokens, rng)
+        for rows in groups:
+            yield self._batch(chunks, rows, asked, answers)
+
+    def _chunks(self, customer: np.ndarray, time: np.ndarray) -> "_Chunks":
+        start = self.sequences.offsets[customer]
+        end = self.locator.end(customer, time)
+        half = self.max_events // 2
+        count = end - start
+        # the smallest multiple of half a chunk that holds the query's past
+        stop = np.where(count <= self.max_events, self.max_events, -(-count // half) * half)
+        key = customer.astype(np.int64) * (2 << 32) + stop
+        chunk, of = np.unique(key, return_inverse=True)
+        owner, stop = chunk // (2 << 32), chunk % (2 << 32)
+        last = np.zeros(len(chunk), dtype=np.int64)
+        np.maximum.at(last, of, count)
+        begin = self.sequences.offsets[owner]
+        order = np.argsort(of, kind="stable")
+        sizes = np.bincount(of, minlength=len(chunk))
+        return _Chunks(
+            start=begin + np.maximum(stop - self.max_events, 0),
+            fresh=begin + np.maximum(stop - half, 0) * (stop > self.max_events),
+            end=begin + last,
+            queries=Ragged(order, np.concatenate([[0], np.cumsum(sizes)])),
+        )
+
+    def _batch(
+        self, chunks: "_Chunks", rows: np.ndarray, asked: Queries, answers: Answers | None
+    ) -> Batch:
+        start, end = chunks.start[rows], chunks.end[rows]
+        length = end - start
+        width = max(int(length.max()), 1)
+        event = start[:, None] + np.arange(width)[None]
+        real = event < end[:, None]                                    # (B, T)
+        event = np.where(real, event, 0)
+        held = chunks.queries.take(rows)
+        sizes = np.diff(held.offsets)
+        place = np.arange(int(sizes.max()))[None]
+        is_asked = place < sizes[:, None]                              # (B, K)
+        query = np.zeros(is_asked.shape, dtype=np.int64)
+        query[is_asked] = held.values
+        sequences = self.sequences
+        if len(sequences.time) == 0:
+            raise ValueError("a batch needs at least one event")
+        lines = self._lines.take(event[real])
+        line_event = np.repeat(np.flatnonzero(real), np.diff(lines.offsets))
+        labels = {} if answers is None else self._labels(chunks, rows, event, real, query, is_asked, answers)
+        horizon = np.full(query.shape, 90.0) if answers is None else answers.horizon_days[query]
+        return Batch(
+            kind=np.where(real, sequences.kind[event].astype(np.int64) + 1, 0),
+            columns=np.where(real[..., None], self.columns[event], 0),
+            event_days=np.where(real, sequences.time[event] / DAY, 0.0),
+            line_item=sequences.line_item[lines.values].astype(np.int64),
+            line_columns=self._line_columns[lines.values],
+            line_event=line_event,
+            query_days=asked.time[query] / DAY,
+            query_columns=asked.columns[query],
+            asked=is_asked,
+            log_prior_rate=asked.log_prior_rate[query],
+            query_row=np.where(is_asked, query, -1),
+            log_expected=log_expected_orders(asked.expected[query], horizon),
+            mean_value=asked.mean_value[query],
+            **labels,
+        )
+
+    def _labels(self, chunks, rows, event, real, query, is_asked, answers) -> dict:
+        fresh = real & (event >= chunks.fresh[rows][:, None])
+        after = self._next
+        order_after = np.where(fresh, after.order[event], -1)
+        has_order = order_after >= 0
+        items = self._lines.take(order_after[has_order])
+        query_items = answers.items.take(query[is_asked])
+        return {
+            "wait_days": answers.wait_days[query],
+            "ordered": answers.ordered[query] & is_asked,
+            "horizon_days": np.where(is_asked, answers.horizon_days[query], 0),
+            "orders": answers.orders[query],
+            "revenue": answers.revenue[query],
+            "query_item": query_items.values.astype(np.int64),
+            "query_item_of": np.repeat(np.flatnonzero(is_asked), np.diff(query_items.offsets)),
+            "next_kind": np.where(fresh, after.kind[event], 0),
+            "next_gap_days": np.where(fresh, after.gap_days[event], 0.0),
+            "followed": fresh & (after.kind[event] > 0),
+            "next_item": self.sequences.line_item[items.values].astype(np.int64),
+            "next_item_of": np.repeat(np.flatnonzero(has_order), np.diff(items.offsets)),
+        }
+
+
+def sample_queries(
+    sequences: Sequences, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(customer, time): instants spread evenly over the shop's life, for whoever had come by then.
+
+    A customer known for the shop's whole life gets `most` queries, later ones fewer, at least one;
+    a quarter of them fall on the instant of one of the customer's own events.
+    """
+    known = np.flatnonzero(np.diff(sequences.offsets) > 0)
+    if not len(known):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    first = sequences.time[sequences.offsets[known]]
+    span = max(sequences.cutoff - int(sequences.time.min()), 1)
+    wanted = most * (sequences.cutoff - first) / span
+    count = np.maximum(np.floor(wanted + rng.random(len(known))), 1).astype(np.int64)
+    customer = np.repeat(known, count)
+    begin = np.repeat(first, count)
+    time = begin + (rng.random(len(customer)) * (sequences.cutoff - begin)).astype(np.int64)
+    at_event = rng.random(len(customer)) < 0.25
+    low, high = sequences.offsets[customer], sequences.offsets[customer + 1]
+    event = low + (rng.random(len(customer)) * (high - low)).astype(np.int64)
+    return customer, np.where(at_event, sequences.time[event], time)
+
+
+def log_expected_orders(expected: np.ndarray, horizon_days: np.ndarray) -> np.ndarray:
+    """Log of the purchase process's expected orders within any horizon, between bin edges linear.
+
+    expected (..., B + 1) by 0 and each bin edge; horizon (...,) days. Past the last edge it grows
+    at the last bin's pace.
+    """
+    edges = np.concatenate([[0.0], BIN_EDGES])
+    bin_ = np.clip(np.searchsorted(edges, horizon_days, side="left"), 1, len(edges) - 1)
+    low = np.take_along_axis(expected, (bin_ - 1)[..., None], -1)[..., 0]
+    high = np.take_along_axis(expected, bin_[..., None], -1)[..., 0]
+    share = (horizon_days - edges[bin_ - 1]) / (edges[bin_] - edges[bin_ - 1])
+    return np.log(np.maximum(low + share * (high - low), 1e-6)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    start: np.ndarray                      # (N,) first event row
+    fresh: np.ndarray                      # (N,) first event row that no earlier chunk has trained
+    end: np.ndarray                        # (N,) row after the last event
+    queries: Ragged                        # rows of the queries asked of each chunk
+
+
+def _cut(
+    chunks: _Chunks, batch_tokens: int, rng: np.random.Generator | None
+) -> list[np.ndarray]:
+    """Chunks of like length together, at most `batch_tokens` with padding in each group.
+
+    With `rng` lengths are blurred and groups shuffled, so that no step sees one kind of customer.
+    """
+    sizes = np.diff(chunks.queries.offsets)
+    length = chunks.end - chunks.start + sizes
+    blurred = length if rng is None else length * np.exp(LENGTH_BLUR * rng.normal(size=len(length)))
+    by_length = np.argsort(blurred, kind="stable")
+    groups, begin = [], 0
+    while begin < len(by_length):
+        # the longest row of a group pads the rest
+        ahead = by_length[begin : begin + batch_tokens]
+        sizes_ahead = np.maximum.accumulate(length[ahead]) * np.arange(1, len(ahead) + 1)
+        stop = begin + max(int(np.searchsorted(sizes_ahead, batch_tokens, side="right")), 1)
+        groups.append(by_length[begin:stop])
+        begin = stop
+    return groups if rng is None else [groups[i] for i in rng.permutation(len(groups))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    kind: np.ndarray                       # (E,) 1 + kind of the next later event, 0 without
+    gap_days: np.ndarray                   # (E,) to it, or to the cutoff
+    order: np.ndarray                      # (E,) row of the next later order, -1 without
+
+
+def _next_events(sequences: Sequences) -> _Next:
+    time, rows = sequences.time, np.arange(len(sequences.time))
+    owner = sequences.customer_of_event
+    # events of one instant form a group; what follows is the first event of the next group
+    boundary = np.ones(len(rows) + 1, dtype=bool)
+    boundary[1:-1] = (time[1:] != time[:-1]) | (owner[1:] != owner[:-1])
+    starts = np.flatnonzero(boundary)
+    after = starts[np.searchsorted(starts, rows, side="right")] if len(rows) else rows
+    inside = after < sequences.offsets[owner.astype(np.int64) + 1]
+    safe = np.where(inside, after, 0)
+    order_rows = np.append(np.flatnonzero(sequences.is_order), len(rows))
+    order = order_rows[np.searchsorted(order_rows, after)] if len(rows) else rows
+    same = order < sequences.offsets[owner.astype(np.int64) + 1]
+    end = np.where(inside, time[safe], sequences.cutoff) if len(rows) else time
+    return _Next(
+        kind=np.where(inside, sequences.kind[safe].astype(np.int64) + 1, 0) if len(rows) else rows,
+        gap_days=(end - time) / DAY,
+        order=np.where(same, order, -1),
+    )
+
+
+def _largest_lines(sequences: Sequences) -> Ragged:
+    """Line rows of each event, the MAX_LINES of largest amount, each item once."""
+    event = np.repeat(np.arange(len(sequences.time)), np.diff(sequences.line_offsets))
+    amount = np.abs(sequences.line_amount)
+    order = np.lexsort((sequences.line_item, -amount, event))
+    _, first = np.unique(
+        event[order] * max(len(sequences.items), 1) + sequences.line_item[order], return_index=True
+    )
+    kept = order[np.sort(first)]
+    start = np.searchsorted(event[kept], np.arange(len(sequences.time)))
+    rank = np.arange(len(kept)) - start[event[kept]]
+    kept = kept[rank < MAX_LINES]
+    sizes = np.bincount(event[kept], minlength=len(sequences.time))
+    return Ragged(kept, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+class _Orders:
+    """Finds what was ordered after an instant."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        self._sequences = sequences
+        self._lines = _largest_lines(sequences)
+        counted = sequences.is_order & (sequences.cancelled_at == NEVER)
+        self._rows = np.flatnonzero(counted)
+        self._before = np.concatenate([[0], np.cumsum(counted)])       # orders before each row
+        cents = np.rint(np.where(counted, sequences.value, 0) * 100).astype(np.int64)
+        self._cents = np.concatenate([[0], np.cumsum(cents)])
+        self._locator = Locator(sequences)
+
+    def answers(self, asked: Queries, rng: np.random.Generator) -> Answers:
+        """Labels of the queries; the horizon of count and value is drawn at random."""
+        sequences, customer, time = self._sequences, asked.customer, asked.time
+        end = self._locator.end(customer, time)
+        following = np.append(self._rows, len(sequences.time))[self._before[end]]
+        ordered = following < sequences.offsets[customer + 1]
+        until = np.full(len(time), sequences.cutoff)
+        until[ordered] = sequences.time[following[ordered]]
+        left = (sequences.cutoff - time) / DAY
+        horizon = _draw_horizons(left, rng)
+        stop = self._locator.end(customer, time + (horizon * DAY).astype(np.int64))
+        cents = self._cents[stop] - self._cents[end]
+        return Answers(
+            wait_days=(until - time) / DAY,
+            ordered=ordered,
+            horizon_days=horizon,
+            orders=(self._before[stop] - self._before[end]).astype(np.float32),
+            revenue=(cents / 100 / asked.value_scale).astype(np.float32),
+            items=self._items(end, customer, time, left),
+        )
+
+    def _items(
+        self, end: np.ndarray, customer: np.ndarray, time: np.ndarray, left: np.ndarray
+    ) -> Ragged:
+        ahead = np.minimum(left, ITEMS_AHEAD_DAYS)
+        stop = self._locator.end(customer, time + (ahead * DAY).astype(np.int64))
+        stop = np.where(left >= ITEMS_AHEAD_DAYS, stop, end)           # closed windows only
+        sizes = self._before[stop] - self._before[end]
+        spans = Ragged(self._rows, np.array([0]))
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+        orders = spans.values[np.repeat(self._before[end], sizes) + within]
+        lines = self._lines.take(orders)
+        query = np.repeat(np.repeat(np.arange(len(time)), sizes), np.diff(lines.offsets))
+        item = self._sequences.line_item[lines.values].astype(np.int64)
+        pairs = np.unique(query * max(len(self._sequences.items), 1) + item)
+        query, item = np.divmod(pairs, max(len(self._sequences.items), 1))
+        sizes = np.bincount(query, minlength=len(time))
+        return Ragged(item, np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def _draw_horizons(left_days: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(Q,) log-uniform between a week and all that is left; 0 where less than a week is."""
+    most = np.clip(left_days, MIN_HORIZON_DAYS, MAX_HORIZON_DAYS)
+    drawn = MIN_HORIZON_DAYS * (most / MIN_HORIZON_DAYS) ** np.sqrt(rng.random(len(most)))
+    return np.where(left_days >= MIN_HORIZON_DAYS, drawn, 0.0)
