@@ -75,27 +75,28 @@ INSTANTS = {
 CREATE MACRO as_instant(told) AS CASE
     WHEN regexp_matches(told, ':[0-9]{2}(\\.[0-9]+)?\\s*(Z|z|[+-][0-9]{2}(:?[0-9]{2})?)$')
     THEN TRY_CAST(told AS TIMESTAMPTZ)
-    ELSE timezone(getvariable('zone'), TRY_CAST(told AS TIMESTAMP)) END
+    ELSE TRY(timezone(getvariable('zone'), TRY_CAST(told AS TIMESTAMP))) END
 """,
     "local": """
-CREATE MACRO as_instant(told) AS timezone(getvariable('zone'), CAST(told AS TIMESTAMP))
+CREATE MACRO as_instant(told) AS TRY(timezone(getvariable('zone'), CAST(told AS TIMESTAMP)))
 """,
     "instant": "CREATE MACRO as_instant(told) AS CAST(told AS TIMESTAMPTZ)",
     "format": """
-CREATE MACRO as_instant(told) AS timezone(
-    getvariable('zone'), TRY_CAST(try_strptime(told, getvariable('time_format')) AS TIMESTAMP))
+CREATE MACRO as_instant(told) AS TRY(timezone(
+    getvariable('zone'), TRY_CAST(try_strptime(told, getvariable('time_format')) AS TIMESTAMP)))
 """,
     "zoned_format": """
 CREATE MACRO as_instant(told) AS
     TRY_CAST(try_strptime(told, getvariable('time_format')) AS TIMESTAMPTZ)
 """,
     "epoch_seconds": """
-CREATE MACRO as_instant(told) AS
-    make_timestamptz(CAST(TRY_CAST(told AS DECIMAL(16, 6)) * 1000000 AS BIGINT))
+CREATE MACRO as_instant(told) AS make_timestamptz(
+    CAST(CAST(TRY_CAST(told AS DECIMAL(18, 6)) AS DECIMAL(28, 6)) * 1000000 AS BIGINT))
 """,
+    # digits beyond those of a decimal(18,6) would be a year past 30,000
     "epoch_milliseconds": """
-CREATE MACRO as_instant(told) AS
-    make_timestamptz(CAST(TRY_CAST(told AS DECIMAL(18, 3)) * 1000 AS BIGINT))
+CREATE MACRO as_instant(told) AS make_timestamptz(
+    CAST(CAST(TRY_CAST(told AS DECIMAL(18, 3)) AS DECIMAL(28, 3)) * 1000 AS BIGINT))
 """,
 }
 

@@ -113,7 +113,11 @@ def _parquet(path: Path, mapping: Mapping) -> Iterator[Chunk]:
 
 
 def _csv(path: Path, mapping: Mapping) -> Iterator[Chunk]:
-    parse = csv.ParseOptions(delimiter=mapping.delimiter, newlines_in_values=True)
+    parse = csv.ParseOptions(
+        delimiter=mapping.delimiter,
+        newlines_in_values=True,
+        invalid_row_handler=lambda row: "skip",
+    )
     with _bytes(path) as (stream, _):
         names = csv.open_csv(
             stream, read_options=_csv_options(mapping), parse_options=parse
@@ -175,19 +179,20 @@ def _csv_options(mapping: Mapping) -> csv.ReadOptions:
     )
 
 
-NDJSON = """
--- one row per line that is a JSON object: the mapped keys as text
-SELECT json_extract_string(line, ?) AS found FROM lines WHERE readable ORDER BY position
-"""
-
 READABLE = """
 -- one row per line: whether it is a JSON object
-SELECT coalesce(json_valid(line) AND json_type(line) = 'OBJECT', false) AS readable FROM lines
+SELECT CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END AS readable
+FROM lines ORDER BY position
 """
 
 KEYS = """
--- one row per key that any of the lines has
-SELECT DISTINCT unnest(json_keys(line)) AS key FROM lines WHERE readable ORDER BY key
+-- one row per key that any of the objects has
+SELECT DISTINCT unnest(json_keys(line)) AS key FROM objects ORDER BY key
+"""
+
+NDJSON = """
+-- one row per object: the mapped keys as text
+SELECT json_extract_string(line, ?) AS found FROM objects ORDER BY position
 """
 
 
@@ -204,8 +209,10 @@ def _ndjson(path: Path, mapping: Mapping) -> Iterator[Chunk]:
         )
         first = 0
         for batch in reader:
-            lines = pa.Table.from_batches([batch])
-            yield _ndjson_chunk(connection, path, mapping, lines, first, share())
+            position = pa.array(np.arange(first, first + len(batch)))
+            lines = pa.Table.from_batches([batch]).append_column("position", position)
+            if len(lines):
+                yield _ndjson_chunk(connection, path, mapping, lines, share())
             first += len(lines)
 
 
@@ -214,40 +221,32 @@ def _ndjson_chunk(
     path: Path,
     mapping: Mapping,
     lines: pa.Table,
-    first: int,
     share: float,
 ) -> Chunk:
-    position = np.arange(first, first + len(lines))
     connection.register("lines", lines)
     readable = connection.sql(READABLE).to_arrow_table()["readable"]
-    marked = lines.append_column("readable", readable).append_column(
-        "position", pa.array(position)
-    )
-    connection.register("lines", marked)
-    if first == 0:
+    objects, others = lines.filter(readable), lines.filter(pc.invert(readable))
+    connection.register("objects", objects)
+    if lines["position"][0].as_py() == 0:
         _check_columns(path, mapping, [key for (key,) in connection.execute(KEYS).fetchall()])
-    columns = columns_of(mapping)
-    paths = ['$."' + column.replace('"', '\\"') + '"' for column in columns.values()]
-    found = connection.sql(NDJSON, params=[paths]).to_arrow_table()["found"].combine_chunks()
-    width = max(len(paths), 1)
-    values = found.flatten()
-    raw = lines.filter(readable)
+    columns = list(columns_of(mapping).values())
+    keys = ['$."' + column.replace("\\", "\\\\").replace('"', '\\"') + '"' for column in columns]
+    found = connection.sql(NDJSON, params=[keys]).to_arrow_table()["found"].combine_chunks()
+    values = found.flatten()               # object by object, key by key
     table = pa.table(
         {
-            column: values.take(pa.array(np.arange(place, len(values), width)))
-            for place, column in enumerate(columns.values())
+            column: values.take(pa.array(np.arange(place, len(values), len(columns))))
+            for place, column in enumerate(columns)
         }
-        or {"line": raw["line"]}
     )
-    unread = lines.append_column("position", pa.array(position)).filter(pc.invert(readable))
     return Chunk(
         rows=_by_field(table, mapping),
-        raw=raw,
-        position=position[readable.to_numpy(zero_copy_only=False)],
+        raw=objects.select(["line"]),
+        position=objects["position"].to_numpy(),
         unread=tuple(
             Unread(place, "bad_json", text)
             for place, text in zip(
-                unread["position"].to_pylist(), unread["line"].to_pylist(), strict=True
+                others["position"].to_pylist(), others["line"].to_pylist(), strict=True
             )
         ),
         share=share,
