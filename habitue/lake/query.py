@@ -51,25 +51,25 @@ WHERE shop = getvariable('shop')
 """
 
 TELLINGS = """
--- one row per order and source that told of it; `first` says which told it first
+-- one row per order, source that told of it and currency; `first` says which was told first
 CREATE VIEW tellings AS
 SELECT
     coalesce("order", id) AS "order",
     customer,
     source,
-    min(("time", received, digest)) AS first,
+    currency,
+    min(("time", name, received, digest)) AS first,
     min("time") AS "time",
-    arg_min(currency, ("time", received, digest)) AS currency,
     sum(value_minor)::BIGINT AS value_minor,
     CASE WHEN count(*) = 1 THEN any_value(lines)
-         ELSE flatten(list(lines ORDER BY "time", received, digest)) END AS lines
+         ELSE flatten(list(lines ORDER BY "time", name, received, digest)) END AS lines
 FROM events
 WHERE name IN ('order_placed', 'order_updated')
 GROUP BY ALL
 """
 
 ORDERS = """
--- one row per order and customer; told by several sources, the one that told it first counts
+-- one row per order and customer; of several sources or currencies the one told first counts
 CREATE VIEW orders AS
 WITH
 -- one row per order and customer
@@ -101,12 +101,14 @@ SELECT o."order", o.customer, told."time", told.line.item AS item,
     told.line.quantity AS quantity, told.line.unit_price AS unit_price,
     told.line.amount_minor AS amount_minor, is_item(told.line.item) AS is_item, o.cancelled_at
 FROM (
-    SELECT coalesce("order", id) AS "order", customer, source, "time", unnest(lines) AS line
+    SELECT coalesce("order", id) AS "order", customer, source, currency, "time",
+        unnest(lines) AS line
     FROM events WHERE name IN ('order_placed', 'order_updated')
 ) AS told
-JOIN (SELECT "order", customer, source, cancelled_at FROM orders) AS o
+JOIN (SELECT "order", customer, source, currency, cancelled_at FROM orders) AS o
     ON o."order" = told."order" AND o.source = told.source
     AND o.customer IS NOT DISTINCT FROM told.customer
+    AND o.currency IS NOT DISTINCT FROM told.currency
 """
 
 ITEMS = """
