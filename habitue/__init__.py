@@ -4,6 +4,20 @@ The public names below are imported when they are first used, so that `import ha
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:                          # type checkers see what `__getattr__` finds
+    from habitue.config import TrainConfig as TrainConfig
+    from habitue.errors import HabitueError as HabitueError
+    from habitue.events import Event as Event
+    from habitue.events import Item as Item
+    from habitue.events import Line as Line
+    from habitue.events import Money as Money
+    from habitue.events import Receipt as Receipt
+    from habitue.events import Rejection as Rejection
+    from habitue.workspace import Shop as Shop
+    from habitue.workspace import Workspace as Workspace
+    from habitue.workspace import open_workspace as open
 
 __version__ = "0.1.0"
 

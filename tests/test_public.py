@@ -1,5 +1,6 @@
 """The public names: importable, documented, and no others."""
 
+import ast
 import inspect
 from pathlib import Path
 
@@ -19,6 +20,13 @@ def test_a_public_name_can_be_imported_and_says_what_it_is(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_public_name_is_in_the_reference(name):
     assert f"habitue.{name}" in PAGE.read_text()
+
+
+def test_type_checkers_see_the_public_names_and_no_others():
+    tree = ast.parse(Path(habitue.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.asname for node in block.body for alias in node.names}
+    assert seen == set(NAMES)
 
 
 def test_dir_lists_the_public_names_and_no_others():
