@@ -19,7 +19,7 @@ from habitue.sequences.tokens import BIN_EDGES, Queries, event_columns, line_col
 ITEMS_AHEAD_DAYS = 28
 MIN_HORIZON_DAYS = 7.0
 MAX_HORIZON_DAYS = 400.0
-LENGTH_BLUR = 0.4                          # standard deviation of the log
+LENGTH_BLUR = 0.2                          # standard deviation of the log
 MAX_LINES = 24                             # of one order that the model reads; the largest stand
 
 
