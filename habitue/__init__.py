@@ -17,7 +17,9 @@ if TYPE_CHECKING:                          # type checkers see what `__getattr__
     from habitue.events import Rejection as Rejection
     from habitue.workspace import Shop as Shop
     from habitue.workspace import Workspace as Workspace
-    from habitue.workspace import open_workspace as open
+    from habitue.workspace import open_workspace
+
+    open = open_workspace
 
 __version__ = "0.1.0"
 
