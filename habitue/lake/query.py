@@ -146,6 +146,12 @@ SELECT * FROM stored.shops
 WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
 """
 
+NON_ITEMS = """
+-- one row: what the shop declares to be no item
+SELECT not_item_codes, not_item_patterns FROM stored.shops
+WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
+"""
+
 PREDICTIONS = """
 -- one row per customer, version, anchor, question and horizon, published for the cutoff or before
 CREATE VIEW predictions AS
@@ -159,26 +165,26 @@ WHERE shop = getvariable('shop')
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view, the table it rests on, and whether SQL from outside may name it."""
+    """A view: what it rests on, and whether SQL from outside may name it."""
 
     name: str
-    table: str
     sql: str
+    tables: tuple[str, ...] = ()           # that it reads itself
+    views: tuple[str, ...] = ()            # that it names, and that stand before it
     is_public: bool = True
 
 
-# a view stands after those it names
 VIEWS = (
-    View("events", "events", EVENTS),
-    View("tellings", "events", TELLINGS, is_public=False),
-    View("orders", "events", ORDERS),
-    View("lines", "events", LINES),
-    View("catalogue", "items", CATALOGUE),
-    View("items", "items", ITEMS),
-    View("rejected", "rejected", REJECTED),
-    View("receipts", "receipts", RECEIPTS),
-    View("shop_settings", "shops", SHOP_SETTINGS),
-    View("predictions", "predictions", PREDICTIONS),
+    View("events", EVENTS, tables=("events",)),
+    View("tellings", TELLINGS, views=("events",), is_public=False),
+    View("orders", ORDERS, views=("events", "tellings")),
+    View("lines", LINES, tables=("shops",), views=("events", "orders")),
+    View("catalogue", CATALOGUE, tables=("items",)),
+    View("items", ITEMS, tables=("shops",), views=("catalogue",)),
+    View("rejected", REJECTED, tables=("rejected",)),
+    View("receipts", RECEIPTS, tables=("receipts",)),
+    View("shop_settings", SHOP_SETTINGS, tables=("shops",)),
+    View("predictions", PREDICTIONS, tables=("predictions",)),
 )
 NAMES = frozenset(view.name for view in VIEWS if view.is_public)
 _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
@@ -214,7 +220,7 @@ def read(
     with duckdb.connect(config={"python_enable_replacements": False}) as connection:
         named = _names_in(connection, sql)
         _set_variables(connection, shop, cutoff, known_at)
-        _open_views(connection, lake, {view.table for view in VIEWS if view.name in named})
+        _open_views(connection, lake, named)
         try:
             answer = connection.sql(sql, params=list(parameters)).to_arrow_table()
         except duckdb.Error as error:
@@ -236,10 +242,16 @@ def _set_variables(
         connection.execute(f"SET VARIABLE {name} = CAST(? AS TIMESTAMPTZ)", [bound])
 
 
-def _open_views(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: set[str]) -> None:
-    """Make the views that rest on these tables."""
+def _open_views(connection: duckdb.DuckDBPyConnection, lake: Lake, named: set[str]) -> None:
+    """Make the named views and what they rest on."""
+    needed = set(named)
+    for view in reversed(VIEWS):
+        if view.name in needed:
+            needed.update(view.views)
+    views = [view for view in VIEWS if view.name in needed]
+    tables = {table for view in views for table in view.tables}
     connection.execute("CREATE SCHEMA stored")
-    for name in sorted(tables | {"shops"}):
+    for name in sorted(tables):
         files = lake.files(name)
         if files:
             connection.execute(f"SET VARIABLE {name}_files = ?", [files])
@@ -248,20 +260,16 @@ def _open_views(connection: duckdb.DuckDBPyConnection, lake: Lake, tables: set[s
             connection.register("nothing", TABLES[name].schema.empty_table())
             connection.execute(f"CREATE TABLE stored.{name} AS SELECT * FROM nothing")
             connection.unregister("nothing")
-    _set_non_items(connection)
-    connection.execute(IS_ITEM)
-    for view in VIEWS:
-        if view.table in tables:
-            connection.execute(view.sql)
+    if "shops" in tables:
+        _set_non_items(connection)
+        connection.execute(IS_ITEM)
+    for view in views:
+        connection.execute(view.sql)
 
 
 def _set_non_items(connection: duckdb.DuckDBPyConnection) -> None:
     """Put the shop's codes and patterns that are no items where `is_item` finds them."""
-    settings = connection.execute(
-        "-- one row: the settings in force\n"
-        "SELECT not_item_codes, not_item_patterns FROM stored.shops "
-        "WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1"
-    ).fetchall()
+    settings = connection.execute(NON_ITEMS).fetchall()
     codes, patterns = settings[0] if settings else (None, None)
     pattern = "|".join(f"(?:{one})" for one in patterns or ()) or None
     connection.execute("SET VARIABLE not_item_codes = CAST(? AS VARCHAR[])", [codes or []])

@@ -69,4 +69,4 @@ def orders(lake: Lake) -> list[dict]:
 
 
 def events(lake: Lake, columns: str = "*") -> list[dict]:
-    return read(lake, f"SELECT {columns} FROM events ORDER BY time, id", shop="acme").to_pylist()
+    return read(lake, f"SELECT {columns} FROM events ORDER BY time, id, digest", shop="acme").to_pylist()

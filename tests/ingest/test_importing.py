@@ -240,7 +240,7 @@ lines_of_a_file = st.lists(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(rows=lines_of_a_file)
 def test_every_row_is_appended_a_duplicate_or_rejected(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("receipt")
@@ -255,7 +255,7 @@ def test_every_row_is_appended_a_duplicate_or_rejected(tmp_path_factory, rows):
     assert stored["n"].to_pylist() == [first.appended]
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(
     rows=lines_of_a_file,
     cuts=st.tuples(st.integers(0, 25), st.integers(0, 25)),
@@ -306,7 +306,7 @@ def twin(rows: list[Row]) -> dict[tuple, int]:
     return worth
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(rows=lines_of_a_file)
 def test_orders_agree_with_plain_arithmetic(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("twin")

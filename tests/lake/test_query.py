@@ -113,7 +113,7 @@ def test_a_cutoff_without_a_time_zone_is_refused(two_shops):
 told = st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans())
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     moments=st.lists(told, min_size=1, max_size=8),
     cutoff=st.integers(0, 6),
