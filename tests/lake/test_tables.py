@@ -131,6 +131,38 @@ def test_a_commit_cut_short_before_its_journal_never_happened(tmp_path, monkeypa
     assert recovered.shops() == ["former", "later"]
 
 
+def test_a_commit_interrupted_at_any_flush_is_all_there_or_not_at_all(tmp_path, monkeypatch):
+    flush, outcomes, left = journal._flush, [], 0
+
+    def interrupted(path):
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        flush(path)
+
+    monkeypatch.setattr(journal, "_flush", interrupted)
+    for crash in range(100):
+        lake = Lake(tmp_path / str(crash))
+        left = 1000
+        lake.append({"shops": shops("former")})
+        left = crash
+        try:
+            lake.append({"shops": shops("acme"), "rejected": rejected("former", range(3))})
+        except KeyboardInterrupt:
+            left = 1000
+        else:
+            break
+        recovered = Lake(lake.path)
+        seen = len(read(recovered, "SELECT * FROM rejected", shop="former"))
+        outcomes.append((recovered.shops(), seen))
+
+    nothing, everything = (["former"], 0), (["acme", "former"], 3)
+    happened = outcomes.index(everything)
+    assert outcomes == [nothing] * happened + [everything] * (len(outcomes) - happened)
+    assert 0 < happened < len(outcomes)
+
+
 def test_a_torn_log_entry_is_replaced_by_what_the_journal_meant(tmp_path, monkeypatch):
     lake = Lake(tmp_path)
     lake.append({"shops": shops("former")})
