@@ -82,12 +82,12 @@ def commit(root: Path, journal: Journal, *, buckets: int) -> None:
 
 def complete(root: Path, *, buckets: int) -> None:
     """Finish what a crash interrupted; the caller holds the lease."""
+    for name in TABLES:
+        _drop_torn_tip(root / name / "_delta_log")
     place = root / "journal.json"
     if not place.exists():
         return
     journal = msgspec.json.decode(place.read_bytes(), type=Journal)
-    for change in journal.changes:
-        _drop_torn_tip(root / change.table / "_delta_log")
     _apply(root, journal, buckets=buckets)
     place.unlink()
     _flush(root)
@@ -109,7 +109,7 @@ def open_table(root: Path, name: str, *, buckets: int) -> DeltaTable:
         },
         raise_if_key_not_exists=False,
     )
-    _flush_log(place / "_delta_log", table.version())
+    flush_log(place / "_delta_log")
     _flush(root)
     return table
 
@@ -139,7 +139,7 @@ def _apply(root: Path, journal: Journal, *, buckets: int) -> None:
                 app_transactions=[Transaction(APPLICATION, journal.sequence)]
             ),
         )
-        _flush_log(root / change.table / "_delta_log", table.version())
+        flush_log(root / change.table / "_delta_log")
 
 
 def _add_action(folder: Path, file: WrittenFile) -> AddAction:
@@ -195,10 +195,12 @@ def _is_whole(entry: Path) -> bool:
     return bool(lines)
 
 
-def _flush_log(log: Path, version: int) -> None:
-    entry = log / f"{version:020d}.json"
-    if entry.exists():
-        _flush(entry)
+def flush_log(log: Path, *, entries: int = 1) -> None:
+    """Force the newest log entries, and the checkpoint that may come with them, to the disk."""
+    for entry in sorted(log.glob("[0-9]*.json"))[-entries:]:
+        for path in (entry, entry.with_suffix(".checkpoint.parquet"), log / "_last_checkpoint"):
+            if path.exists():
+                _flush(path)
     _flush(log)
 
 

@@ -106,6 +106,8 @@ class Lake:
                 table = self.table(name)
                 if table is not None:
                     table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False)
+                    # a vacuum commits twice: what it is about to do, and that it did
+                    journal.flush_log(self.path / name / "_delta_log", entries=2)
         log.info("compacted files_merged_away=%d", merged)
         return merged
 

@@ -68,5 +68,6 @@ def orders(lake: Lake) -> list[dict]:
     return found
 
 
-def events(lake: Lake, columns: str = "*") -> list[dict]:
-    return read(lake, f"SELECT {columns} FROM events ORDER BY time, id, digest", shop="acme").to_pylist()
+def events(lake: Lake) -> list[dict]:
+    sql = "SELECT * FROM events ORDER BY time, id, digest"
+    return read(lake, sql, shop="acme").to_pylist()

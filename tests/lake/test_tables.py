@@ -1,5 +1,6 @@
 import fcntl
 import json
+import os
 import threading
 from datetime import UTC, datetime
 
@@ -161,6 +162,27 @@ def test_a_commit_interrupted_at_any_flush_is_all_there_or_not_at_all(tmp_path, 
     happened = outcomes.index(everything)
     assert outcomes == [nothing] * happened + [everything] * (len(outcomes) - happened)
     assert 0 < happened < len(outcomes)
+
+
+def test_an_append_is_flushed_to_the_disk_file_by_file_before_the_journal_goes(
+    tmp_path, monkeypatch
+):
+    lake = Lake(tmp_path)
+    lake.append({"shops": shops("former")})
+    flush, flushed = journal._flush, []
+
+    def noted(path):
+        flushed.append(path.relative_to(tmp_path).as_posix())
+        flush(path)
+
+    monkeypatch.setattr(journal, "_flush", noted)
+    lake.append({"shops": shops("acme")})
+    (added,) = set(lake.files("shops")) & {str(tmp_path / name) for name in flushed}
+    newest = max((tmp_path / "shops" / "_delta_log").glob("*.json"))
+    wanted = [added, tmp_path / "journal.draft", newest]
+    places = [flushed.index(os.path.relpath(path, tmp_path)) for path in wanted]
+    assert places == sorted(places)
+    assert flushed[-1] == "."
 
 
 def test_a_torn_log_entry_is_replaced_by_what_the_journal_meant(tmp_path, monkeypatch):
