@@ -32,6 +32,7 @@ class Model(nn.Module):
     def __init__(self, config: TrainConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.config = config
+        self.kinds = vocabulary.kinds
         width = config.width
         self.items = ItemTower(config, vocabulary)
         self.kind = nn.Embedding(len(vocabulary.kinds) + 2, width, padding_idx=0)
@@ -139,6 +140,7 @@ class ItemTower(nn.Module):
         # n / (n + k): an item ordered 20 times is half its own
         gate = vocabulary.evidence / (vocabulary.evidence + 20.0)
         self.register_buffer("gate", gate[:, None], persistent=False)      # (V + 1, 1)
+
 
     def vectors(self) -> Float[Tensor, "v d"]:
         """(V + 1, D) every item's vector, the unknown one first."""

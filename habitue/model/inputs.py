@@ -43,24 +43,28 @@ class Vocabulary:
 
 
 def make_vocabulary(
-    sequences: Sequences, snapshots: Snapshots, *, text_buckets: int, seed: int
+    sequences: Sequences,
+    *,
+    text_buckets: int,
+    query_edges: Tensor,
+    kinds: tuple[str, ...] | None = None,
 ) -> Vocabulary:
-    """The vocabulary of a shop as of the sequences' cutoff."""
+    """The vocabulary of a shop as of the sequences' cutoff; `kinds` are those of a trained model."""
     grams = hash_texts(sequences.titles, sequences.categories, buckets=text_buckets)
     evidence = np.bincount(
         sequences.sales_item, weights=sequences.sales_orders, minlength=len(sequences.items)
     )
     return Vocabulary(
-        kinds=sequences.kinds,
+        kinds=sequences.kinds if kinds is None else kinds,
         items=len(sequences.items),
         ngram=torch.from_numpy(grams.values),
         ngram_offset=torch.from_numpy(np.concatenate([[0], grams.offsets[:-1]])),
         evidence=torch.from_numpy(np.concatenate([[0.0], evidence])).float(),
-        query_edges=_query_edges(sequences, snapshots, seed),
+        query_edges=query_edges,
     )
 
 
-def _query_edges(sequences: Sequences, snapshots: Snapshots, seed: int) -> Tensor:
+def query_quantiles(sequences: Sequences, snapshots: Snapshots, *, seed: int) -> Tensor:
     """(A, QUERY_BINS + 1) quantiles of the columns over a sample of training queries."""
     rng = np.random.default_rng(seed)
     customer, time = sample_queries(sequences, 4, rng)

@@ -12,7 +12,7 @@ from habitue.config import TrainConfig
 from habitue.model.backbone import Model
 from habitue.model.inputs import to_inputs
 from habitue.model.objectives import losses
-from habitue.sequences.batch import Corpus
+from habitue.sequences.batch import Batch, Corpus
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,14 @@ def train(
     corpus: Corpus,
     *,
     watch: Callable[[Step], None] | None = None,
+    save: Callable[[Training], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Model:
     """Run to the end of the last epoch from wherever `training` stands.
 
     Batches, their order and dropout depend on (seed, epoch, step) alone, so a training resumed
-    from a checkpoint repeats the one that was never interrupted.
+    from a checkpoint repeats the one that was never interrupted. `save` is called every
+    `checkpoint_every` steps.
     """
     model, config = training.model, training.model.config
     sizes = [_plan(corpus, config, epoch) for epoch in range(config.epochs)]
@@ -83,6 +85,8 @@ def train(
             found = _descend(training, batch, done / steps)
             training.step = done
             training.tokens += batch.tokens
+            if save and done % config.checkpoint_every == 0:
+                save(training)
             if watch:
                 watch(
                     Step(
@@ -94,7 +98,7 @@ def train(
     return model
 
 
-def _descend(training: Training, batch, progress: float) -> tuple[float, dict[str, float]]:
+def _descend(training: Training, batch: Batch, progress: float) -> tuple[float, dict[str, float]]:
     found = losses(training.model, to_inputs(batch))
     training.optimiser.zero_grad()
     found.total.backward()

@@ -7,7 +7,7 @@ half a chunk of past.
 
 # B chunks · T events · K queries · L lines · A query columns · H hazard bins
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,7 +90,18 @@ class Batch:
 class Corpus:
     """One shop's past, tokenised once, from which batches are cut."""
 
-    def __init__(self, sequences: Sequences, snapshots: Snapshots, *, max_events: int) -> None:
+    def __init__(
+        self,
+        sequences: Sequences,
+        snapshots: Snapshots,
+        *,
+        max_events: int,
+        kinds: tuple[str, ...] | None = None,      # that the model knows; none: all there are
+    ) -> None:
+        known = list(sequences.kinds if kinds is None else kinds)
+        codes = [known.index(k) if k in known else len(known) for k in sequences.kinds]
+        # 0 is padding, and what the model does not know stands last
+        self.kind = np.array([*codes, 0], dtype=np.int64)[sequences.kind] + 1
         self.sequences = sequences
         self.snapshots = snapshots
         self.max_events = max_events
@@ -98,7 +109,7 @@ class Corpus:
         self.columns = event_columns(sequences, snapshots)
         self._lines = _largest_lines(sequences)
         self._line_columns = line_columns(sequences, snapshots)
-        self._next = _next_events(sequences)
+        self._next = _next_events(sequences, self.kind)
         self._orders = _Orders(sequences)
 
     def epoch(self, *, queries: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
@@ -173,14 +184,12 @@ class Corpus:
         query = np.zeros(is_asked.shape, dtype=np.int64)
         query[is_asked] = held.values
         sequences = self.sequences
-        if len(sequences.time) == 0:
-            raise ValueError("a batch needs at least one event")
+        assert len(sequences.time), "a batch needs at least one event"
         lines = self._lines.take(event[real])
         line_event = np.repeat(np.flatnonzero(real), np.diff(lines.offsets))
-        labels = {} if answers is None else self._labels(chunks, rows, event, real, query, is_asked, answers)
         horizon = np.full(query.shape, 90.0) if answers is None else answers.horizon_days[query]
-        return Batch(
-            kind=np.where(real, sequences.kind[event].astype(np.int64) + 1, 0),
+        batch = Batch(
+            kind=np.where(real, self.kind[event], 0),
             columns=np.where(real[..., None], self.columns[event], 0),
             event_days=np.where(real, sequences.time[event] / DAY, 0.0),
             line_item=sequences.line_item[lines.values].astype(np.int64),
@@ -193,30 +202,35 @@ class Corpus:
             query_row=np.where(is_asked, query, -1),
             log_expected=log_expected_orders(asked.expected[query], horizon),
             mean_value=asked.mean_value[query],
-            **labels,
         )
-
-    def _labels(self, chunks, rows, event, real, query, is_asked, answers) -> dict:
+        if answers is None:
+            return batch
         fresh = real & (event >= chunks.fresh[rows][:, None])
-        after = self._next
+        return self._labelled(batch, answers, np.where(fresh, event, -1))
+
+    def _labelled(self, batch: Batch, answers: Answers, event: np.ndarray) -> Batch:
+        """The batch with what followed; event (B, T) is its row, -1 where nothing is learnt."""
+        fresh, after = event >= 0, self._next
+        query, is_asked = np.maximum(batch.query_row, 0), batch.asked
         order_after = np.where(fresh, after.order[event], -1)
         has_order = order_after >= 0
         items = self._lines.take(order_after[has_order])
         query_items = answers.items.take(query[is_asked])
-        return {
-            "wait_days": answers.wait_days[query],
-            "ordered": answers.ordered[query] & is_asked,
-            "horizon_days": np.where(is_asked, answers.horizon_days[query], 0),
-            "orders": answers.orders[query],
-            "revenue": answers.revenue[query],
-            "query_item": query_items.values.astype(np.int64),
-            "query_item_of": np.repeat(np.flatnonzero(is_asked), np.diff(query_items.offsets)),
-            "next_kind": np.where(fresh, after.kind[event], 0),
-            "next_gap_days": np.where(fresh, after.gap_days[event], 0.0),
-            "followed": fresh & (after.kind[event] > 0),
-            "next_item": self.sequences.line_item[items.values].astype(np.int64),
-            "next_item_of": np.repeat(np.flatnonzero(has_order), np.diff(items.offsets)),
-        }
+        return replace(
+            batch,
+            wait_days=answers.wait_days[query],
+            ordered=answers.ordered[query] & is_asked,
+            horizon_days=np.where(is_asked, answers.horizon_days[query], 0),
+            orders=answers.orders[query],
+            revenue=answers.revenue[query],
+            query_item=query_items.values.astype(np.int64),
+            query_item_of=np.repeat(np.flatnonzero(is_asked), np.diff(query_items.offsets)),
+            next_kind=np.where(fresh, after.kind[event], 0),
+            next_gap_days=np.where(fresh, after.gap_days[event], 0.0),
+            followed=fresh & (after.kind[event] > 0),
+            next_item=self.sequences.line_item[items.values].astype(np.int64),
+            next_item_of=np.repeat(np.flatnonzero(has_order), np.diff(items.offsets)),
+        )
 
 
 def sample_queries(
@@ -294,7 +308,7 @@ class _Next:
     order: np.ndarray                      # (E,) row of the next later order, -1 without
 
 
-def _next_events(sequences: Sequences) -> _Next:
+def _next_events(sequences: Sequences, kind: np.ndarray) -> _Next:
     time, rows = sequences.time, np.arange(len(sequences.time))
     owner = sequences.customer_of_event
     # events of one instant form a group; what follows is the first event of the next group
@@ -309,7 +323,7 @@ def _next_events(sequences: Sequences) -> _Next:
     same = order < sequences.offsets[owner.astype(np.int64) + 1]
     end = np.where(inside, time[safe], sequences.cutoff) if len(rows) else time
     return _Next(
-        kind=np.where(inside, sequences.kind[safe].astype(np.int64) + 1, 0) if len(rows) else rows,
+        kind=np.where(inside, kind[safe], 0) if len(rows) else rows,
         gap_days=(end - time) / DAY,
         order=np.where(same, order, -1),
     )
@@ -372,10 +386,9 @@ class _Orders:
         stop = self._locator.end(customer, time + (ahead * DAY).astype(np.int64))
         stop = np.where(left >= ITEMS_AHEAD_DAYS, stop, end)           # closed windows only
         sizes = self._before[stop] - self._before[end]
-        spans = Ragged(self._rows, np.array([0]))
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-        orders = spans.values[np.repeat(self._before[end], sizes) + within]
+        orders = self._rows[np.repeat(self._before[end], sizes) + within]
         lines = self._lines.take(orders)
         query = np.repeat(np.repeat(np.arange(len(time)), sizes), np.diff(lines.offsets))
         item = self._sequences.line_item[lines.values].astype(np.int64)

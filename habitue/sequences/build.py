@@ -281,3 +281,46 @@ def _column(catalogue: pa.Table, name: str, items: np.ndarray) -> np.ndarray:
     values = catalogue[name].to_numpy(zero_copy_only=False)
     texts[at[at >= 0]] = values[at >= 0]
     return texts
+
+
+def upto(sequences: Sequences, cutoff: int) -> Sequences:
+    """The same shop as of an earlier cutoff (µs): its events, customers and items by then.
+
+    Titles stay as they were known at the later cutoff; all else is what `build_sequences` gives.
+    """
+    kept = sequences.time <= cutoff
+    sold = sequences.sales_day < cutoff // DAY
+    lines = np.repeat(kept, np.diff(sequences.line_offsets))
+    used = np.zeros(len(sequences.items), dtype=bool)
+    used[sequences.line_item[lines]] = True
+    used[sequences.sales_item[sold]] = True
+    place = np.cumsum(used) - 1
+    owner = sequences.customer_of_event[kept]
+    known = np.bincount(owner, minlength=len(sequences.customers)) > 0
+    sizes = np.bincount(owner, minlength=len(sequences.customers))[known]
+    line_sizes = np.diff(sequences.line_offsets)[kept]
+    return Sequences(
+        shop=sequences.shop,
+        currency=sequences.currency,
+        timezone=sequences.timezone,
+        cutoff=cutoff,
+        customers=sequences.customers[known],
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        time=sequences.time[kept],
+        kind=sequences.kind[kept],
+        kinds=sequences.kinds,
+        value=sequences.value[kept],
+        cancelled_at=np.where(
+            sequences.cancelled_at[kept] <= cutoff, sequences.cancelled_at[kept], NEVER
+        ),
+        line_offsets=np.concatenate([[0], np.cumsum(line_sizes)]).astype(np.int64),
+        line_item=place[sequences.line_item[lines]].astype(np.int32),
+        line_quantity=sequences.line_quantity[lines],
+        line_amount=sequences.line_amount[lines],
+        items=sequences.items[used],
+        titles=sequences.titles[used],
+        categories=sequences.categories[used],
+        sales_day=sequences.sales_day[sold],
+        sales_item=place[sequences.sales_item[sold]].astype(np.int32),
+        sales_orders=sequences.sales_orders[sold],
+    )

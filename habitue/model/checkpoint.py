@@ -1,0 +1,107 @@
+"""Weights on disk: published versions that any catalogue can load, and places to resume from.
+
+A version is `config.json` and `model.safetensors`, as on a model hub. Items are kept by code: a
+catalogue that has changed since takes the residuals of the items it still has, and content alone
+for the rest.
+"""
+
+# V items · D width
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from habitue.config import TrainConfig
+from habitue.model.backbone import Model
+from habitue.model.inputs import Vocabulary, make_vocabulary
+from habitue.model.train import Training, begin
+from habitue.sequences.build import Sequences
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_ITEM_ROWS = ("items.residual.weight", "items.bias", "items.gate")
+
+
+def save(model: Model, sequences: Sequences, folder: Path) -> None:
+    """Write the weights, and what they mean, into an existing folder."""
+    described = {
+        "architecture": "habitue",
+        "train": asdict(model.config),
+        "kinds": list(model.kinds),
+        "items": [str(item) for item in sequences.items],
+    }
+    tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+    save_file(tensors | {"items.gate": model.items.gate.contiguous()}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(described, indent=1))
+
+
+def load(folder: Path, sequences: Sequences) -> Model:
+    """The model of a folder, over the items of `sequences`."""
+    described = json.loads((folder / CONFIG).read_text())
+    config = TrainConfig(**described["train"])
+    tensors = load_file(folder / WEIGHTS)
+    vocabulary = make_vocabulary(
+        sequences,
+        text_buckets=config.text_buckets,
+        kinds=tuple(described["kinds"]),
+        query_edges=tensors["query_encoding.edges"],
+    )
+    model = Model(config, vocabulary)
+    rows = _rows_of(sequences.items, described["items"])
+    for name in _ITEM_ROWS:
+        tensors[name] = _rearranged(tensors[name], rows)
+    gate = tensors.pop("items.gate")
+    model.load_state_dict(tensors)
+    model.items.gate.copy_(gate)
+    return model.eval()
+
+
+def save_training(training: Training, path: Path) -> None:
+    """A place to resume from, replaced in one step."""
+    draft = path.with_suffix(".draft")
+    content = {
+        "model": training.model.state_dict(),
+        "optimiser": training.optimiser.state_dict(),
+        "step": training.step,
+        "tokens": training.tokens,
+    }
+    with draft.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def resume(config: TrainConfig, vocabulary: Vocabulary, path: Path) -> Training:
+    """The training that `save_training` wrote; of the same configuration and shop."""
+    training = begin(fresh(config, vocabulary))
+    content = torch.load(path, weights_only=True)
+    training.model.load_state_dict(content["model"])
+    training.optimiser.load_state_dict(content["optimiser"])
+    training.step, training.tokens = content["step"], content["tokens"]
+    return training
+
+
+def fresh(config: TrainConfig, vocabulary: Vocabulary) -> Model:
+    """A model with the initial weights of its seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return Model(config, vocabulary)
+
+
+def _rows_of(items: np.ndarray, trained: list[str]) -> np.ndarray:
+    """(V + 1,) row of each item in the trained tables; 0, the unknown one, where it is not there."""
+    place = {item: row for row, item in enumerate(trained, start=1)}
+    return np.array([0, *(place.get(item, 0) for item in items)])
+
+
+def _rearranged(table: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    taken = table[torch.from_numpy(rows)].clone()
+    # an item without evidence of its own starts where the average item stands
+    unknown = torch.from_numpy(rows == 0)
+    if table.ndim == 1 and len(table) > 1:
+        taken[unknown] = table[1:].mean()
+    return taken

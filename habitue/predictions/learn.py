@@ -1,0 +1,144 @@
+"""From a shop's past to a model that has been held to account: train, calibrate, train again.
+
+First on everything up to an earlier instant, so that the days since show how far to trust it; then
+on everything. A model that was trained earlier anyway (a backtest's) can stand in for the first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from habitue.config import TrainConfig
+from habitue.errors import NotEnoughHistory
+from habitue.model.backbone import Model
+from habitue.model.checkpoint import fresh
+from habitue.model.inputs import make_vocabulary, query_quantiles
+from habitue.model.train import Step, begin, train
+from habitue.predictions.calibrate import Calibration, Window, fit_calibration
+from habitue.predictions.curves import cumulative_hazard
+from habitue.predictions.score import Scores, score
+from habitue.predictions.targets import outcomes
+from habitue.sequences.batch import Corpus
+from habitue.sequences.build import DAY, Sequences, upto
+from habitue.sequences.snapshots import take_snapshots
+
+CALIBRATION_DAYS = 90.0                    # of the closed window, where there is so much past
+MOST_OF_PAST = 0.4                         # of the past that the window may take
+LEAST_DAYS = 14.0
+LEAST_ORDERS = 20                          # in all, below which nothing is learnt
+Progress = Callable[[str, Step], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A model, the corpus it read, and the instant up to which it did."""
+
+    model: Model
+    corpus: Corpus
+    cutoff: int                            # µs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """A trained model with its calibration, and the earlier model that the latter comes from."""
+
+    trained: Trained
+    calibration: Calibration
+    earlier: Trained | None                # none where the past was too short for a closed window
+
+    def scores(self, horizons_days: tuple[float, ...]) -> Scores:
+        """Everyone's predictions as of the cutoff."""
+        return score(
+            self.trained.model,
+            self.trained.corpus,
+            self.calibration,
+            cutoff=self.trained.cutoff,
+            horizons_days=horizons_days,
+        )
+
+
+def learn(
+    sequences: Sequences,
+    config: TrainConfig,
+    *,
+    earlier: Trained | None = None,
+    progress: Progress | None = None,
+) -> Learnt:
+    """A calibrated model of a shop from everything up to `sequences.cutoff`.
+
+    `earlier` was trained on the same shop up to an earlier cutoff; without it one is trained.
+    """
+    orders = int(sequences.is_order.sum())
+    if orders < LEAST_ORDERS:
+        raise NotEnoughHistory(
+            f"{orders} orders before the cutoff, and {LEAST_ORDERS} are needed to learn from\n"
+            "hint: import more of the past, or choose a later cutoff"
+        )
+    window = closed_window_days(sequences)
+    if earlier is None and window >= LEAST_DAYS:
+        past = upto(sequences, sequences.cutoff - round(window * DAY))
+        if past.is_order.sum() >= LEAST_ORDERS:
+            earlier = train_model(past, config, "trial", progress)
+    trained = train_model(sequences, config, "training", progress)
+    calibration = Calibration() if earlier is None else calibrate(earlier, sequences)
+    return Learnt(trained=trained, calibration=calibration, earlier=earlier)
+
+
+def closed_window_days(sequences: Sequences) -> float:
+    """Days held back to calibrate on: a quarter, or less of a short past."""
+    if not len(sequences.time):
+        return 0.0
+    past = (sequences.cutoff - int(sequences.time.min())) / DAY
+    return float(min(CALIBRATION_DAYS, np.floor(MOST_OF_PAST * past)))
+
+
+def train_model(
+    sequences: Sequences, config: TrainConfig, label: str, progress: Progress | None = None
+) -> Trained:
+    """One training from the beginning to the end."""
+    snapshots = take_snapshots(sequences)
+    vocabulary = make_vocabulary(
+        sequences,
+        text_buckets=config.text_buckets,
+        query_edges=query_quantiles(sequences, snapshots, seed=config.seed),
+    )
+    corpus = Corpus(sequences, snapshots, max_events=config.max_events)
+    training = begin(fresh(config, vocabulary))
+    watch = None if progress is None else (lambda step: progress(label, step))
+    return Trained(
+        model=train(training, corpus, watch=watch), corpus=corpus, cutoff=sequences.cutoff
+    )
+
+
+def calibrate(earlier: Trained, sequences: Sequences) -> Calibration:
+    """What the days since `earlier` was trained say of it."""
+    days = min((sequences.cutoff - earlier.cutoff) / DAY, 180.0)
+    if days < LEAST_DAYS:
+        return Calibration()
+    scores = score(
+        earlier.model,
+        earlier.corpus,
+        Calibration(drift=0.0),
+        cutoff=earlier.cutoff,
+        horizons_days=(days,),
+    )
+    names = {name: row for row, name in enumerate(sequences.customers)}
+    rows = np.array([names[name] for name in scores.names])
+    what = outcomes(sequences, rows, earlier.cutoff, days)
+    silent = scores.silent_days
+    hazard = cumulative_hazard(scores.log_rate, silent + days)
+    hazard = hazard - cumulative_hazard(scores.log_rate, silent)
+    mean, size = scores.counts(days)
+    probability = scores.order(days).value
+    return fit_calibration(
+        Window(
+            window_days=days,
+            hazard=hazard,
+            log_orders=np.log(np.maximum(mean, 1e-9)),
+            log_dispersion=np.log(size),
+            spend=scores.revenue(days).value / np.maximum(probability, 1e-9),
+            orders=what.orders,
+            revenue=what.revenue,
+        )
+    )

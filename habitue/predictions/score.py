@@ -1,0 +1,286 @@
+"""Everyone's predictions at a cutoff: probabilities, counts, spend and dates, with intervals.
+
+Each customer is read at an anchor (the later of the last event and the shop's weekly refresh) and
+the curve stored there is asked as of the cutoff, after the silence in between.
+"""
+
+# C customers · B hazard bins · G horizons · M spend components
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import nbinom, norm
+
+from habitue.model.backbone import Model
+from habitue.model.embed import Readings, read
+from habitue.predictions.baselines import Forecast
+from habitue.predictions.calendar import PERIOD_EDGES, Level, flat_level, year_ago_level
+from habitue.predictions.calibrate import Calibration, calibrated_orders, calibrated_rates
+from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, days_until, probability_of_order
+from habitue.predictions.rows import Spread
+from habitue.predictions.targets import known_customers
+from habitue.sequences.batch import Corpus
+from habitue.sequences.build import DAY
+from habitue.sequences.tokens import BIN_EDGES
+
+REFRESH_DAYS = 7                           # Mondays, 00:00 UTC
+_MONDAY = 4                                # days since the epoch of the first one
+_Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
+Watch = Callable[[int, int], None]
+
+
+def anchors(corpus: Corpus, customer: np.ndarray, cutoff: int) -> np.ndarray:
+    """(C,) µs: the later of a customer's last event and the shop's last weekly refresh."""
+    day = cutoff // DAY
+    refresh = (day - (day - _MONDAY) % REFRESH_DAYS) * DAY
+    end = corpus.locator.end(customer, np.full(len(customer), cutoff))
+    return np.maximum(corpus.sequences.time[end - 1], refresh)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Predictions of one question, (C,) each; low and high are the 5th and 95th percentile."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """All that is predicted of the customers known at a cutoff."""
+
+    names: np.ndarray                      # (C,) str objects
+    customer: np.ndarray                   # (C,) indices
+    anchor: np.ndarray                     # (C,) µs
+    silent_days: np.ndarray                # (C,) from the anchor to the cutoff
+    log_rate: np.ndarray                   # (C, B) float32, calibrated: the stored curve
+    readings: Readings
+    calibration: Calibration
+    level: Level
+
+    def order(self, horizon_days: float) -> Interval:
+        """P(at least one order in the horizon); the interval is of the calibrated rate."""
+        spread = _Z * self.calibration.drift
+        value = probability_of_order(self.log_rate, self.silent_days, horizon_days)
+        hazard = -np.log1p(-np.minimum(value, 1 - 1e-12))
+        return Interval(
+            value=value,
+            low=-np.expm1(-hazard * np.exp(-spread)),
+            high=-np.expm1(-hazard * np.exp(spread)),
+        )
+
+    def churn(self, horizon_days: float) -> Interval:
+        """P(no order in the horizon)."""
+        order = self.order(horizon_days)
+        return Interval(value=1 - order.value, low=1 - order.high, high=1 - order.low)
+
+    def orders(self, horizon_days: float) -> Interval:
+        """Expected orders; the interval is predictive."""
+        mean, size = self.counts(horizon_days)
+        chance = size / (size + mean)
+        return Interval(
+            value=mean, low=nbinom.ppf(0.05, size, chance), high=nbinom.ppf(0.95, size, chance)
+        )
+
+    def revenue(self, horizon_days: float) -> Interval:
+        """Expected spend in major units; the interval is predictive."""
+        probability = self.order(horizon_days).value
+        weight, location, scale = self._spend(horizon_days)
+        given = (weight * np.exp(location + scale**2 / 2)).sum(axis=1)
+        return Interval(
+            value=probability * given,
+            low=_spend_quantile(0.05, probability, weight, location, scale),
+            high=_spend_quantile(0.95, probability, weight, location, scale),
+        )
+
+    def next_order(self) -> np.ndarray:
+        """(C, 3) days from the cutoff to the next order: p10, p50, p90; at most FAR_DAYS."""
+        count = len(self.silent_days)
+        return np.stack(
+            [
+                days_until(self.log_rate, self.silent_days, np.full(count, share))
+                for share in (0.1, 0.5, 0.9)
+            ],
+            axis=1,
+        )
+
+    def predict(self, horizon_days: float) -> Forecast:
+        """What evaluation compares: means, and dates given that an order comes in time."""
+        probability = self.order(horizon_days).value
+        dates = [
+            days_until(self.log_rate, self.silent_days, share * probability)
+            for share in (0.1, 0.5, 0.9)
+        ]
+        return Forecast(
+            customers=self.names,
+            probability=probability,
+            orders=self.orders(horizon_days).value,
+            revenue=self.revenue(horizon_days).value,
+            next_order_days=np.stack(dates, axis=1),
+            extrapolated=horizon_days > self.calibration.window_days + 0.5,
+        )
+
+    def order_spread(self, horizon_days: float, actual: np.ndarray) -> Spread:
+        """What the predictive distribution of orders says of the actual ones (C,)."""
+        mean, size = self.counts(horizon_days)
+        chance = size / (size + mean)
+        interval = self.orders(horizon_days)
+        return Spread(
+            below=nbinom.cdf(actual - 1, size, chance),
+            at=nbinom.cdf(actual, size, chance),
+            low=interval.low,
+            high=interval.high,
+        )
+
+    def revenue_spread(self, horizon_days: float, actual: np.ndarray) -> Spread:
+        """What the predictive distribution of spend says of the actual one (C,)."""
+        probability = self.order(horizon_days).value
+        at = _spend_cdf(actual, probability, *self._spend(horizon_days))
+        interval = self.revenue(horizon_days)
+        below = np.where(actual > 0, at, 0.0)
+        return Spread(below=below, at=at, low=interval.low, high=interval.high)
+
+    def counts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
+        """(C,) mean and size of the negative binomial number of orders in the horizon."""
+        at = self._at(horizon_days)
+        mean = np.exp(calibrated_orders(self.readings.log_orders[:, at], self.calibration))
+        mean = mean * self._factor(horizon_days)
+        log_size = self.readings.log_dispersion[:, at] + self.calibration.log_dispersion
+        # a level that is itself uncertain adds its variance
+        size = 1 / (np.exp(-log_size) + np.expm1(self.calibration.drift**2))
+        return mean.astype(np.float64), size.astype(np.float64)
+
+    def _spend(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(C, M) weights, locations, scales of positive spend in the horizon."""
+        at, readings = self._at(horizon_days), self.readings
+        days = np.full(len(self.customer), horizon_days)
+        mean, _ = self.counts(horizon_days)
+        before = np.exp(readings.log_orders[:, at]) / _chance(readings.log_rate, days)
+        after = mean / np.maximum(_chance(self.log_rate, days), 1e-4)
+        # spend given an order follows the orders given an order
+        shift = np.log(np.clip(after, 1.0, 200.0) / np.clip(before, 1.0, 200.0))
+        shift = shift + self.calibration.spend_level + np.log(self._value_factor(horizon_days))
+        weight = np.exp(readings.spend_log_weight[:, at].astype(np.float64))
+        scale = readings.spend_scale[:, at] * np.exp(self.calibration.log_spend_width)
+        return weight, readings.spend_location[:, at] + shift[:, None], scale.astype(np.float64)
+
+    def _at(self, horizon_days: float) -> int:
+        found = np.flatnonzero(np.isclose(self.readings.horizons_days, horizon_days))
+        assert len(found), f"{horizon_days} days were not read; name them when scoring"
+        return int(found[0])
+
+    def _factor(self, horizon_days: float) -> float:
+        """The level's factor on orders within the horizon."""
+        inside, expected = _period_parts(self.readings, horizon_days)
+        return float((self.level.factor * expected * inside).sum() / (expected * inside).sum())
+
+    def _value_factor(self, horizon_days: float) -> float:
+        inside, expected = _period_parts(self.readings, horizon_days)
+        return float((self.level.value * expected * inside).sum() / (expected * inside).sum())
+
+
+def score(
+    model: Model,
+    corpus: Corpus,
+    calibration: Calibration,
+    *,
+    cutoff: int,
+    horizons_days: tuple[float, ...],
+    watch: Watch | None = None,
+) -> Scores:
+    """Read every customer known at `cutoff` (µs) and bend the readings as history asks."""
+    customer = known_customers(corpus.sequences, cutoff)
+    anchor = anchors(corpus, customer, cutoff)
+    asked = tuple(sorted({*PERIOD_EDGES[1:], *horizons_days}))
+    readings = read(model, corpus, customer, anchor, horizons_days=asked, watch=watch)
+    expected = np.exp(calibrated_orders(readings.log_orders, calibration)).sum(axis=0)
+    periods = [0.0, *(expected[asked.index(edge)] for edge in PERIOD_EDGES[1:])]
+    level = year_ago_level(corpus.sequences, np.maximum.accumulate(periods), cutoff)
+    return Scores(
+        names=corpus.sequences.customers[customer],
+        customer=customer,
+        anchor=anchor,
+        silent_days=(cutoff - anchor) / DAY,
+        log_rate=levelled_rates(calibrated_rates(readings.log_rate, calibration), level),
+        readings=readings,
+        calibration=calibration,
+        level=level,
+    )
+
+
+def levelled_rates(log_rate: np.ndarray, level: Level) -> np.ndarray:
+    """(C, B) float32: each bin's hazard times the mean factor of the days it spans."""
+    left = np.concatenate([[0.0], BIN_EDGES[:-1]])
+    overlap = np.minimum(BIN_EDGES[:, None], level.edges[None, 1:]) - np.maximum(
+        left[:, None], level.edges[None, :-1]
+    )                                                                      # (B, P)
+    overlap = np.maximum(overlap, 0.0)
+    beyond = np.maximum(BIN_EDGES - np.maximum(left, level.edges[-1]), 0.0)
+    factor = (overlap @ level.factor + beyond * level.factor.mean()) / (BIN_EDGES - left)
+    return (log_rate + np.log(factor)).astype(np.float32)
+
+
+def uncalibrated(scores: Scores) -> Scores:
+    """The same readings with neither level nor calibration: what calibration starts from."""
+    return Scores(
+        names=scores.names,
+        customer=scores.customer,
+        anchor=scores.anchor,
+        silent_days=scores.silent_days,
+        log_rate=scores.readings.log_rate,
+        readings=scores.readings,
+        calibration=Calibration(),
+        level=flat_level(),
+    )
+
+
+def _chance(log_rate: np.ndarray, days: np.ndarray) -> np.ndarray:
+    return np.maximum(-np.expm1(-cumulative_hazard(log_rate, days)), 1e-4)
+
+
+def _period_parts(readings: Readings, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) share of each period within the horizon, and orders expected in it."""
+    edges = np.array(PERIOD_EDGES)
+    inside = np.clip((horizon_days - edges[:-1]) / np.diff(edges), 0.0, 1.0)
+    if horizon_days > edges[-1]:
+        inside[:] = 1.0
+    totals = np.exp(readings.log_orders).sum(axis=0)
+    asked = list(readings.horizons_days)
+    by_edge = np.array([0.0, *(totals[asked.index(edge)] for edge in edges[1:])])
+    return inside, np.maximum(np.diff(np.maximum.accumulate(by_edge)), 1e-9)
+
+
+def _spend_cdf(
+    spend: np.ndarray,
+    probability: np.ndarray,
+    weight: np.ndarray,
+    location: np.ndarray,
+    scale: np.ndarray,
+) -> np.ndarray:
+    """(C,) P(spend within the horizon <= `spend`): a mass at zero and a lognormal mixture."""
+    z = (np.log(np.maximum(spend, 1e-9))[:, None] - location) / scale
+    given = (weight * norm.cdf(z)).sum(axis=1)
+    return (1 - probability) + probability * np.where(spend > 0, given, 0.0)
+
+
+def _spend_quantile(
+    share: float,
+    probability: np.ndarray,
+    weight: np.ndarray,
+    location: np.ndarray,
+    scale: np.ndarray,
+) -> np.ndarray:
+    """(C,) the share-quantile of spend, by halving on its logarithm."""
+    low = (location - 6 * scale).min(axis=1)
+    high = (location + 6 * scale).max(axis=1)
+    for _ in range(40):
+        middle = (low + high) / 2
+        below = _spend_cdf(np.exp(middle), probability, weight, location, scale) < share
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.where(1 - probability >= share, 0.0, np.exp(high))
+
+
+def capped_dates(days: np.ndarray) -> np.ndarray:
+    """Days with NaN where none is expected in a lifetime."""
+    return np.where(days >= FAR_DAYS, np.nan, days)
