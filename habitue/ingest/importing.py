@@ -1,5 +1,6 @@
 """`import_file`: a file and its mapping into the lake, with a receipt for every row."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ import pyarrow as pa
 
 from habitue.events import Receipt
 from habitue.ingest.files import Progress, Staged, stage
-from habitue.ingest.gate import Batch, Gate, Settings
+from habitue.ingest.gate import Batch, Gate, Portion, Settings
 from habitue.ingest.mapping import Mapping, constant
 from habitue.ingest.orders import arrange, catalogue, order_portions
 from habitue.ingest.records import item_rows, record_portions
@@ -38,7 +39,9 @@ def import_file(
     with stage(
         path, mapping, zone=zone, now=now, progress=lambda share: told(share * _READING)
     ) as staged, lake.lease():
-        receipt = Gate(lake).settle(_batch(staged, lake, shop, path.name, now))
+        batch = _batch(staged, lake, shop, path.name, now)
+        batch = replace(batch, portions=_counted(batch.portions, lake.buckets, told))
+        receipt = Gate(lake).settle(batch)
     told(1.0)
     return receipt
 
@@ -65,6 +68,13 @@ def _batch(staged: Staged, lake: Lake, shop: str, origin: str, now: datetime) ->
         case "items":
             items = item_rows(staged, lake, **named)
             return replace(empty, items=items, counts_items=True)
+
+
+def _counted(portions: Iterable[Portion], total: int, told: Progress) -> Iterator[Portion]:
+    """The portions, telling the share that is done after each."""
+    for done, portion in enumerate(portions, start=1):
+        yield portion
+        told(_READING + (1 - _READING) * done / (total + 1))
 
 
 def _settings(mapping: Mapping) -> Settings:

@@ -61,8 +61,8 @@ SELECT
     min(("time", name, received, digest)) AS first,
     min("time") AS "time",
     sum(value_minor)::BIGINT AS value_minor,
-    CASE WHEN count(*) = 1 THEN any_value(lines)
-         ELSE flatten(list(lines ORDER BY "time", name, received, digest)) END AS lines
+    -- sorted by content: the same whichever of several events told of which lines
+    CASE WHEN count(*) = 1 THEN any_value(lines) ELSE list_sort(flatten(list(lines))) END AS lines
 FROM events
 WHERE name IN ('order_placed', 'order_updated')
 GROUP BY ALL
