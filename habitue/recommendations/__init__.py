@@ -1,0 +1,10 @@
+"""What to show a customer next: from `Sequences` and item scores to ranked items with reasons.
+
+Enters: a shop's `Sequences` up to a cutoff and, if there is a model, its log-probabilities of
+items. Leaves: for every customer the best items in order, each with the reason it is there, and
+the rows that judge such lists against the honest baselines.
+
+Read in this order: candidates (what each source says of every item), ranking (how a shop mixes
+the sources, learnt on its closed horizons), rules (what may be shown at all), recommend (the two
+put together, for everybody), baselines, metrics.
+"""

@@ -1,0 +1,211 @@
+"""What each source says of every item at an instant: personal, co-purchased, popular.
+
+A `Past` is everything the recommenders know as of an instant; nothing later enters it, whatever
+the sequences hold beyond.
+"""
+
+# C customers · B of them in a batch · V items · P (customer, item) pairs that were bought
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from habitue.sequences.build import DAY, Sequences
+
+# (B,) customers -> (B, V) float32 log-probabilities that a model gives to their next items
+ModelScores = Callable[[np.ndarray], np.ndarray]
+
+POPULARITY_DAYS = (7, 28, 90, 365)
+BATCH_CELLS = 1 << 22                      # of a dense (B, V) block: 16 MiB of float32
+_FADING = 0.7                              # what an order counts beside the one after it
+_MEMORY_DAYS = 120.0                       # for co-purchases: weight 1/e after so long
+_NEIGHBOURS = 100                          # kept per item
+_SHRINK = 10.0                             # joint buyers it takes to believe half a similarity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A shop's orders as of an instant, by customer and item.
+
+    The (P,) columns run along the entries of `counts`, row by row.
+    """
+
+    at: int                                # µs
+    known: np.ndarray                      # (C,) bool: has an event at or before `at`
+    counts: sp.csr_matrix                  # (C, V) orders of the customer that held the item
+    last_days: np.ndarray                  # (P,) since the latest of them
+    gap_days: np.ndarray                   # (P,) mean between them, nan for a single one
+    fading: np.ndarray                     # (P,) their number, each weighing .7 of the next
+    spend: np.ndarray                      # (P,) over the mean of the customer's pairs
+    recent: sp.csr_matrix                  # (C, V) weights of past items, rows sum to one
+    popularity: np.ndarray                 # (4, V) orders within POPULARITY_DAYS, of anyone
+    repeat_rate: np.ndarray                # (V,) share of buyers who bought it again, shrunk
+    neighbours: sp.csr_matrix              # (V, V) similarity to the items bought beside it
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Customers and items."""
+        return self.counts.shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Some customers' bought items: which row of the batch, which item, which entry of P."""
+
+    row: np.ndarray
+    item: np.ndarray
+    entry: np.ndarray
+
+
+def past_of(sequences: Sequences, at: int) -> Past:
+    """The orders at or before `at` (µs) that are not cancelled by then."""
+    customers, items = len(sequences.customers), len(sequences.items)
+    told = sequences.time <= at
+    counted = told & sequences.is_order & (sequences.cancelled_at > at)
+    of_event = sequences.customer_of_event
+    event, item, amount = _held(sequences, counted)
+    age = (at - sequences.time[event]) / DAY
+    back = _orders_back(of_event, counted, customers)[event]
+
+    key = of_event[event].astype(np.int64) * items + item
+    order = np.argsort(key, kind="stable")             # within a pair, by time
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    count = np.diff(starts, append=len(order))
+    last = age[order][starts + count - 1]
+    span = age[order][starts] - last
+    pair_customer, pair_item = np.divmod(key[order][starts], max(items, 1))
+
+    def table(values: np.ndarray) -> sp.csr_matrix:
+        matrix = sp.csr_matrix((customers, items), dtype=np.float32)
+        matrix.indptr = np.searchsorted(pair_customer, np.arange(customers + 1))
+        matrix.indices, matrix.data = pair_item.astype(np.int32), values.astype(np.float32)
+        return matrix
+
+    spend = _summed(amount[order], starts)
+    memory = _summed(np.exp(-age / _MEMORY_DAYS)[order], starts)
+    bought = table(np.ones(len(starts)))
+    return Past(
+        at=at,
+        known=np.bincount(of_event[told], minlength=customers) > 0,
+        counts=table(count),
+        last_days=last,
+        gap_days=np.where(count > 1, span / np.maximum(count - 1, 1), np.nan),
+        fading=_summed((_FADING**back)[order], starts),
+        spend=_per_mean(spend, pair_customer, customers),
+        recent=table(_per_sum(memory, pair_customer, customers)),
+        popularity=np.stack([popularity(sequences, at, days) for days in POPULARITY_DAYS]),
+        repeat_rate=_repeat_rate(count, pair_item, items),
+        neighbours=similar_items(bought),
+    )
+
+
+def popularity(sequences: Sequences, at: int, days: int) -> np.ndarray:
+    """(V,) orders that held each item in the last `days` whole days (UTC) before `at`.
+
+    Anonymous orders count; the day `at` falls in is not over and does not.
+    """
+    today = at // DAY
+    within = (sequences.sales_day < today) & (sequences.sales_day >= today - days)
+    orders = sequences.sales_orders[within]
+    return np.bincount(sequences.sales_item[within], orders, len(sequences.items))
+
+
+def pairs_of(past: Past, customers: np.ndarray) -> Pairs:
+    """What the customers of a batch have bought."""
+    low, high = past.counts.indptr[customers], past.counts.indptr[customers + 1]
+    sizes = high - low
+    row = np.repeat(np.arange(len(customers)), sizes)
+    entry = np.arange(len(row)) + np.repeat(low - (np.cumsum(sizes) - sizes), sizes)
+    return Pairs(row=row, item=past.counts.indices[entry], entry=entry)
+
+
+def ordered_within(sequences: Sequences, start: int, end: int) -> sp.csr_matrix:
+    """(C, V) ones where the customer ordered the item in (start, end] (µs)."""
+    within = (sequences.time > start) & (sequences.time <= end) & sequences.is_order
+    event, item, _ = _held(sequences, within)
+    shape = (len(sequences.customers), len(sequences.items))
+    customer = sequences.customer_of_event[event]
+    return sp.csr_matrix((np.ones(len(item), np.float32), (customer, item)), shape).sign()
+
+
+def frequency(past: Past, customers: np.ndarray) -> np.ndarray:
+    """(B, V) float32: how many orders of the customer held the item."""
+    return past.counts[customers].toarray()
+
+
+def co_purchases(past: Past, customers: np.ndarray) -> np.ndarray:
+    """(B, V) float32: mean similarity of the item to what the customer bought, lately above all."""
+    return (past.recent[customers] @ past.neighbours).toarray()
+
+
+def similar_items(
+    bought: sp.csr_matrix, *, keep: int = _NEIGHBOURS, shrink: float = _SHRINK
+) -> sp.csr_matrix:
+    """(V, V) cosine of items over who bought both, shrunk, without themselves, `keep` per row.
+
+    Memory is bounded by blocks of rows; the cost is the sum of squared basket sizes.
+    """
+    count = bought.shape[1]
+    norm = np.sqrt(np.asarray(bought.sum(axis=0)).ravel())
+    by_item = bought.T.tocsr()
+    size = max(1, BATCH_CELLS // max(count, 1))
+    blocks = [sp.csr_matrix((0, count), dtype=np.float32)]
+    for low in range(0, count, size):
+        together = (by_item[low : low + size] @ bought).toarray()       # (block, V)
+        rows = np.arange(len(together))
+        together[rows, low + rows] = 0
+        together /= norm[low : low + size, None] * norm + shrink
+        if keep < count:
+            least = np.partition(together, count - keep, axis=1)[:, count - keep]
+            together[together < least[:, None]] = 0
+        blocks.append(sp.csr_matrix(together))
+    return sp.vstack(blocks, format="csr")
+
+
+def batches(customers: np.ndarray, items: int) -> list[np.ndarray]:
+    """The customers in batches whose dense blocks stay within BATCH_CELLS."""
+    size = max(1, BATCH_CELLS // max(items, 1))
+    return [customers[low : low + size] for low in range(0, len(customers), size)]
+
+
+def _held(
+    sequences: Sequences, counted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Event, item and amount of every distinct (order, item), by event."""
+    items = max(len(sequences.items), 1)
+    line_event = np.repeat(np.arange(len(counted)), np.diff(sequences.line_offsets))
+    kept = counted[line_event]
+    key = line_event[kept] * items + sequences.line_item[kept]
+    distinct, place = np.unique(key, return_inverse=True)
+    amount = np.bincount(place, sequences.line_amount[kept], len(distinct))
+    return distinct // items, distinct % items, amount
+
+
+def _orders_back(of_event: np.ndarray, counted: np.ndarray, customers: int) -> np.ndarray:
+    """(E,) how many counted orders of the customer follow each event."""
+    placed = np.cumsum(counted)
+    total = np.bincount(of_event, counted, customers)
+    return np.cumsum(total)[of_event] - placed
+
+
+def _summed(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
+
+
+def _per_mean(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    sizes = np.bincount(group, minlength=groups)
+    return _per_sum(values, group, groups) * sizes[group]
+
+
+def _per_sum(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    total = np.bincount(group, values, groups)[group]
+    return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
+
+
+def _repeat_rate(count: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
+    """(V,) shrunk towards the shop's own rate by five buyers' worth."""
+    buyers = np.bincount(item, minlength=items)
+    again = np.bincount(item, count > 1, items)
+    shop = (again.sum() + 1) / (buyers.sum() + 10)
+    return (again + 5 * shop) / (buyers + 5)

@@ -1,0 +1,189 @@
+"""Lists for every customer: the shop's own mixture of sources, within its rules, with reasons."""
+
+# C customers · B of them in a batch · V items · k places · N cells of a list
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+
+from habitue.recommendations.candidates import ModelScores, Past, batches, past_of
+from habitue.recommendations.ranking import Mixture, Parts, learn, parts_of, score
+from habitue.recommendations.rules import ByScore, Rules, Shown, shown
+from habitue.sequences.build import Sequences
+
+# one row per customer and place of the list
+RECOMMENDATIONS = pa.schema(
+    [
+        pa.field("customer", pa.string(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),             # from 1
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),           # "" where unknown
+        pa.field("score", pa.float32(), nullable=False),          # comparable within a list only
+        pa.field("reason", pa.string(), nullable=False),          # a Reason
+        pa.field("evidence", pa.string(), nullable=False),        # the reason in words
+    ]
+)
+
+
+class Reason(StrEnum):
+    """Why an item stands in a list: what weighed most."""
+
+    BOUGHT_OFTEN = "bought_often"
+    BOUGHT_ONCE = "bought_once"
+    BOUGHT_TOGETHER = "bought_together"
+    LIKELY_NEXT = "likely_next"            # the model's opinion of what she does next
+    POPULAR = "popular"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedRecommender:
+    """A shop's mixture at a cutoff, ready to answer for any customer known then."""
+
+    mixture: Mixture
+    past: Past
+    model: ModelScores | None
+    shown: Shown
+
+    def recommend(self, customers: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B, k) items and scores, as `Recommender` says."""
+        return ByScore(self.scores, self.shown).recommend(customers, k)
+
+    def scores(self, customers: np.ndarray) -> np.ndarray:
+        """(B, V) float32: how likely each item is next, in logarithms up to a constant."""
+        return score(self.past, self.mixture.weights, customers, self.model)
+
+
+def fit_recommender(
+    sequences: Sequences,
+    *,
+    cutoff: int,
+    horizon_days: float = 28.0,
+    model_scores: ModelScores | None = None,
+    fit_window_scores: Mapping[int, ModelScores] | None = None,
+    rules: Rules | None = None,
+) -> FittedRecommender:
+    """Learn the shop's mixture on horizons closed by `cutoff` (µs), and stand at the cutoff.
+
+    `model_scores` are the model's at the cutoff. `fit_window_scores` are needed to learn how far
+    to trust it: for the starts that `ranking.horizon_starts` names, the scores as of that start
+    of a model that saw nothing after the earliest of them. With a model but none of these the
+    weights are the defaults.
+    """
+    assert cutoff <= sequences.cutoff, "the sequences end before the cutoff"
+    models = None if model_scores is None else dict(fit_window_scores or {})
+    past = past_of(sequences, cutoff)
+    return FittedRecommender(
+        mixture=learn(sequences, cutoff=cutoff, horizon_days=horizon_days, models=models),
+        past=past,
+        model=model_scores,
+        shown=shown(sequences, past, rules or Rules()),
+    )
+
+
+def recommend(
+    fitted: FittedRecommender,
+    sequences: Sequences,
+    *,
+    k: int = 10,
+    customers: np.ndarray | None = None,
+) -> pa.Table:
+    """The lists of some customers (all that are known, by default), in the RECOMMENDATIONS schema.
+
+    A list is shorter than `k` only where the catalogue or the rules leave fewer items.
+    """
+    chosen = np.flatnonzero(fitted.past.known) if customers is None else customers
+    tables = [
+        _table(fitted, sequences, batch, *fitted.recommend(batch, k))
+        for batch in batches(chosen, fitted.past.shape[1])
+    ]
+    return pa.concat_tables([RECOMMENDATIONS.empty_table(), *tables])
+
+
+def _table(
+    fitted: FittedRecommender,
+    sequences: Sequences,
+    customers: np.ndarray,
+    items: np.ndarray,
+    scores: np.ndarray,
+) -> pa.Table:
+    row, place = np.nonzero(items >= 0)
+    item = items[row, place]
+    reasons = _reasons(fitted, sequences, customers, row, item)
+    return pa.table(
+        {
+            "customer": sequences.customers[customers[row]],
+            "rank": (place + 1).astype(np.int32),
+            "item": sequences.items[item],
+            "title": sequences.titles[item],
+            "score": scores[row, place],
+            "reason": [reason.value for reason, _ in reasons],
+            "evidence": [words for _, words in reasons],
+        },
+        schema=RECOMMENDATIONS,
+    )
+
+
+def _reasons(
+    fitted: FittedRecommender,
+    sequences: Sequences,
+    customers: np.ndarray,
+    row: np.ndarray,
+    item: np.ndarray,
+) -> list[tuple[Reason, str]]:
+    """(N,) what weighed most for each cell of the lists."""
+    past = fitted.past
+    parts = parts_of(past, fitted.mixture.weights, customers, fitted.model, (row, item))
+    companion = _companions(past, customers, row, item)
+    sold = past.popularity[1][item].astype(int)
+    return [
+        _repeat_reason(past, parts, cell)
+        if parts.entry[cell] >= 0
+        else _new_reason(parts, cell, sequences, int(companion[cell]), int(sold[cell]))
+        for cell in range(len(row))
+    ]
+
+
+def _repeat_reason(past: Past, parts: Parts, cell: int) -> tuple[Reason, str]:
+    entry = parts.entry[cell]
+    count, last = int(past.counts.data[entry]), round(float(past.last_days[entry]))
+    if count == 1:
+        return Reason.BOUGHT_ONCE, f"bought {_days(last)} ago"
+    gap = round(float(past.gap_days[entry]))
+    return Reason.BOUGHT_OFTEN, (
+        f"bought {count} times, usually every {_days(gap)}, last {_days(last)} ago"
+    )
+
+
+def _new_reason(
+    parts: Parts, cell: int, sequences: Sequences, companion: int, sold: int
+) -> tuple[Reason, str]:
+    together, told, popular = parts.together[cell], parts.model[cell], parts.popular[cell]
+    if companion >= 0 and together >= max(told, popular):
+        title = sequences.titles[companion] or sequences.items[companion]
+        return Reason.BOUGHT_TOGETHER, f"often bought with {title}"
+    if told > popular:
+        return Reason.LIKELY_NEXT, "fits what this customer does"
+    return Reason.POPULAR, f"in {sold} order{'s' * (sold != 1)} in 28 days"
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'s' * (count != 1)}"
+
+
+def _companions(
+    past: Past, customers: np.ndarray, row: np.ndarray, item: np.ndarray
+) -> np.ndarray:
+    """(N,) the bought item that speaks most for each cell's item, -1 where none does."""
+    low = past.recent.indptr[customers[row]]
+    sizes = past.recent.indptr[customers[row] + 1] - low
+    cell = np.repeat(np.arange(len(row)), sizes)
+    entry = np.arange(len(cell)) + np.repeat(low - (np.cumsum(sizes) - sizes), sizes)
+    bought = past.recent.indices[entry]
+    voice = np.asarray(past.neighbours[bought, item[cell]]).ravel() * past.recent.data[entry]
+    order = np.lexsort((bought, -voice, cell))
+    first = order[np.flatnonzero(np.diff(cell[order], prepend=-1))]
+    companion = np.full(len(row), -1, dtype=np.int64)
+    companion[cell[first]] = np.where(voice[first] > 0, bought[first], -1)
+    return companion
