@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -93,10 +94,10 @@ def peak_mb() -> float:
     return kilobytes / (1024 if sys.platform != "darwin" else 1024 * 1024)
 
 
-def in_a_process(script: str, arguments: list[str], timeout_seconds: float) -> dict[str, float]:
-    """Run a cell alone, so that its memory is its own; the figures it printed as JSON.
+def in_a_process(script: str, arguments: list[str], timeout_seconds: float) -> dict[str, Any]:
+    """Run a cell alone, so that its memory is its own; what it printed last, as JSON.
 
-    A cell that fails or takes too long has none, and says so on stderr.
+    A cell that fails or takes too long tells nothing, and we say so on stderr.
     """
     command = [sys.executable, script, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -110,8 +111,8 @@ def in_a_process(script: str, arguments: list[str], timeout_seconds: float) -> d
     if done.returncode:
         print(f"failed: {arguments}\n{done.stderr[-500:]}", file=sys.stderr)
         return {}
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def _git(root: Path, *arguments: str) -> str:

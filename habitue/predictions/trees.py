@@ -55,7 +55,7 @@ class BoostedTrees:
 
     def fit(self, sequences: Sequences, cutoff: int) -> "FittedTrees":
         """Remember the past; trees grow when a horizon is known."""
-        classical = BuyTillYouDie("bg_nbd").fit(sequences, cutoff)
+        classical = BuyTillYouDie("mbg_nbd").fit(sequences, cutoff)
         return FittedTrees(sequences, cutoff, classical, self.seed, self.threads)
 
 
@@ -73,12 +73,12 @@ class FittedTrees:
         """The forecast for (cutoff, cutoff + horizon].
 
         Where no horizon of that length has passed, the longest one that leaves half of the past to
-        look back on is learnt, and prolonged by the growth that BG/NBD expects of each customer.
-        Where hardly anyone ordered, the answer is BG/NBD's.
+        look back on is learnt, and prolonged by the growth that MBG/NBD expects of each customer.
+        Where hardly anyone ordered, the answer is MBG/NBD's.
         """
         past_days = (self.cutoff - _first_order(self.sequences, self.cutoff)) / DAY
-        learnt_days = min(horizon_days, max(past_days - LEAST_PAST_DAYS, past_days / 2))
-        prolonged = learnt_days < horizon_days
+        prolonged = horizon_days > max(past_days - LEAST_PAST_DAYS, past_days / 2)
+        learnt_days = past_days / 2 if prolonged else horizon_days
         if learnt_days < 1 or len(self.classical.customers) < LEAST_CUSTOMERS:
             return replace(self.classical.predict(horizon_days), extrapolated=prolonged)
         lessons = _lessons(self.sequences, self.cutoff, learnt_days, past_days, self.seed)
@@ -170,18 +170,20 @@ class FittedTrees:
         return {**SHARED, **run}
 
     def _prolonged(self, forecast: Forecast, learnt_days: float, horizon_days: float) -> Forecast:
-        """The same customers at a longer horizon: hazards and expectations grow as BG/NBD's do."""
+        """The same customers at a longer horizon: hazards and amounts grow as MBG/NBD's do.
+
+        Dates are MBG/NBD's own.
+        """
         short, long = self.classical.predict(learnt_days), self.classical.predict(horizon_days)
         hazard = _ratio(np.log1p(-long.probability), np.log1p(-short.probability))
         growth = _ratio(long.orders, short.orders)
-        ends = forecast.next_order_days * (horizon_days / learnt_days)
         none = np.log1p(-np.minimum(forecast.probability, 1 - 1e-12))
         return replace(
             forecast,
             probability=-np.expm1(hazard * none),
             orders=forecast.orders * growth,
             revenue=forecast.revenue * growth,
-            next_order_days=ends,
+            next_order_days=long.next_order_days,
             extrapolated=True,
         )
 
@@ -242,9 +244,9 @@ def _lessons(
 def _features(
     sequences: Sequences, customers: np.ndarray, at: int, horizon_days: float
 ) -> np.ndarray:
-    """(Q, F) aggregates, the calendar of the horizon, and what BG/NBD fitted then expects."""
+    """(Q, F) aggregates, the calendar of the horizon, and what MBG/NBD fitted then expects."""
     known = aggregates(sequences, customers, np.full(len(customers), at))
-    classical = BuyTillYouDie("bg_nbd").fit(sequences, at)
+    classical = BuyTillYouDie("mbg_nbd").fit(sequences, at)
     expected = classical.predict(horizon_days)
     # every customer known at `at` is forecast, in the shop's order; `customers` are some of them
     rows = np.searchsorted(known_customers(sequences, at), customers)

@@ -94,7 +94,7 @@ def test_where_hardly_anyone_ordered_the_answer_is_the_classical_one() -> None:
     config = ShopConfig(customers=12, items=5, days=200, arrival_days=60)
     shop, cutoff = sequences_of(config, seed=2), end_of(config)
     ours = BoostedTrees().fit(shop, cutoff).predict(30.0)
-    classical = BuyTillYouDie("bg_nbd").fit(shop, cutoff).predict(30.0)
+    classical = BuyTillYouDie("mbg_nbd").fit(shop, cutoff).predict(30.0)
     assert np.array_equal(ours.probability, classical.probability)
     assert not ours.extrapolated
     # the shop's first day: no horizon of any length has passed
