@@ -101,13 +101,13 @@ class TrainConfig:
     width: int = 64                        # D; heads are 32 wide
     layers: int = 2
     epochs: int = 8                        # passes over every customer
-    batch_tokens: int = 8_192              # per optimiser step, padding included
+    batch_tokens: int = 2_048              # per optimiser step, padding included
     learning_rate: float = 2e-3            # peak, after warm-up
     weight_decay: float = 0.05
     dropout: float = 0.1
     item_dropout: float = 0.2              # share of items known by content alone, per batch
-    queries: int = 6                       # questions per sequence, at random instants
-    max_events: int = 256                  # a longer sequence keeps its latest
+    queries: int = 8                       # per epoch, of a customer known from the shop's start
+    max_events: int = 128                  # of one chunk of a sequence
     text_buckets: int = 16_384             # of hashed words and character n-grams
     checkpoint_every: int = 200            # steps
     seed: int = 0

@@ -6,7 +6,9 @@ is set between the model's own and
 
     orders of the last quarter * (last year's ahead / last year's quarter before) * known share,
 
-each part a count of what happened before the cutoff. Where last year is not known, nothing is done.
+each part a count of what happened before the cutoff. How many customers those orders come from is
+between last year's ratio for the same months (right season, younger shop) and that of the days just
+passed (right shop, other season). Where last year is not known, nothing is done.
 """
 
 # P periods
@@ -32,24 +34,26 @@ class Level:
     """
 
     edges: np.ndarray                      # (P + 1,)
-    factor: np.ndarray                     # (P,) on hazards and expected orders
+    orders: np.ndarray                     # (P,) on expected orders
+    hazard: np.ndarray                     # (P,) on hazards of the next order
     value: np.ndarray                      # (P,) on order values
-
-    def of_horizon(self, expected: np.ndarray) -> float:
-        """The factor on orders within a horizon, given what the model expects in each period."""
-        return float((self.factor * expected).sum() / max(expected.sum(), 1e-12))
+    known: bool                            # False where last year is not
 
 
 def flat_level() -> Level:
     """No opinion."""
     periods = len(PERIOD_EDGES) - 1
-    return Level(np.array(PERIOD_EDGES), np.ones(periods), np.ones(periods))
+    ones = np.ones(periods)
+    return Level(np.array(PERIOD_EDGES), ones, ones, ones, known=False)
 
 
-def year_ago_level(sequences: Sequences, expected: np.ndarray, cutoff: int) -> Level:
-    """The level ahead of `cutoff` (µs), given the orders that the model expects by each edge.
+def year_ago_level(
+    sequences: Sequences, expected: np.ndarray, hazard: np.ndarray, cutoff: int
+) -> Level:
+    """The level ahead of `cutoff` (µs), given what the model expects without it.
 
-    expected (P + 1,): of all customers known at the cutoff together, by each of PERIOD_EDGES.
+    expected (P + 1,): orders of all customers known at the cutoff, by each of PERIOD_EDGES.
+    hazard (C, P + 1): cumulative, of each of them.
     """
     count = _Count(sequences, cutoff)
     before = YEAR_DAYS + QUARTER_DAYS
@@ -58,7 +62,8 @@ def year_ago_level(sequences: Sequences, expected: np.ndarray, cutoff: int) -> L
     quarter = count.orders(cutoff - QUARTER_DAYS * DAY, cutoff)
     base = count.orders(cutoff - before * DAY, cutoff - YEAR_DAYS * DAY)
     base_value = count.mean_value(cutoff - before * DAY, cutoff - YEAR_DAYS * DAY)
-    factors, values, say = [], [], 1.0
+    factors, values, buyers = [], [], []
+    reached = 0.0
     for low, high, model in zip(
         PERIOD_EDGES[:-1], PERIOD_EDGES[1:], np.diff(expected), strict=True
     ):
@@ -69,9 +74,34 @@ def year_ago_level(sequences: Sequences, expected: np.ndarray, cutoff: int) -> L
         say = trusted / (trusted + ENOUGH_ORDERS)
         shift = say * np.log((analog + 1) / (model + 1))
         factors.append(np.exp(np.clip(shift, -MOST, MOST)))
+        reached += factors[-1] * model
+        modelled = -np.expm1(-hazard[:, len(factors)]).sum()
+        analog = reached * count.buyers_per_order(high)
+        buyers.append(modelled * ((analog + 1) / (modelled + 1)) ** say)
         value = np.log(count.mean_value(start, stop) / base_value)
         values.append(np.exp(np.clip(say * VALUE_SAY * value, -MOST, MOST)))
-    return Level(np.array(PERIOD_EDGES), np.array(factors), np.array(values))
+    return Level(
+        np.array(PERIOD_EDGES),
+        np.array(factors),
+        _meet_buyers(np.diff(hazard, axis=1), buyers),
+        np.array(values),
+        known=True,
+    )
+
+
+def _meet_buyers(steps: np.ndarray, buyers: list[float]) -> np.ndarray:
+    """(P,) factors on hazard steps (C, P) that make the expected buyers by each edge meet."""
+    gathered = np.zeros(len(steps))
+    factors = []
+    for step, wanted in zip(steps.T, buyers, strict=True):
+        low, high = -MOST, MOST
+        for _ in range(40):
+            middle = (low + high) / 2
+            reached = -np.expm1(-(gathered + step * np.exp(middle))).sum()
+            low, high = (middle, high) if reached < wanted else (low, middle)
+        factors.append(np.exp(high))
+        gathered = gathered + step * factors[-1]
+    return np.array(factors)
 
 
 class _Count:
@@ -89,6 +119,7 @@ class _Count:
         first = np.full(len(sequences.customers), NEVER)
         np.minimum.at(first, owner, self.time)
         self.first = first[owner]
+        self.owner = owner
         self.cutoff = cutoff
 
     def _span(self, start: int, stop: int) -> slice:
@@ -101,6 +132,21 @@ class _Count:
     def mean_value(self, start: int, stop: int) -> float:
         values = self.value[self._span(start, stop)]
         return float(values.mean()) if len(values) else 1.0
+
+    def buyers_per_order(self, days: float) -> float:
+        """Customers with an order per order, within `days`: between last year's and the latest."""
+        then = self.cutoff - YEAR_DAYS * DAY
+        age_days = (then - self.begun) / DAY
+        # a shop that was young then had mostly new customers: the older, the more it tells
+        say = min(age_days / (age_days + YEAR_DAYS), 0.5)
+        year_ago = np.log(self._buyers_per_order(then, days))
+        latest = np.log(self._buyers_per_order(self.cutoff - int(days * DAY), days))
+        return float(np.exp(say * year_ago + (1 - say) * latest))
+
+    def _buyers_per_order(self, at: int, days: float) -> float:
+        span = self._span(at, at + int(days * DAY))
+        known = self.first[span] <= at
+        return (len(np.unique(self.owner[span][known])) + 1) / (known.sum() + 1)
 
     def known_share(self, low: float, high: float) -> float:
         """Share of orders `low` to `high` days after an instant by customers known at it.

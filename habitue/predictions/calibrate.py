@@ -13,7 +13,7 @@ from scipy.special import gammaln
 
 from habitue.sequences.tokens import BIN_EDGES
 
-ONE_WINDOW_SAYS = 0.5                      # share of a window's error of level that is believed
+ONE_WINDOW_SAYS = 0.5                      # share of what one window asks for that is believed
 DRIFT = 0.10                               # log, of a shop's level from one window to the next
 UNKNOWN_DRIFT = 0.30                       # without a closed window
 LEAST_CUSTOMERS = 50                       # of a closed window
@@ -36,7 +36,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     order_power: float = 1.0
     log_dispersion: float = 0.0            # added to that of the negative binomial
     spend_level: float = 0.0
-    log_spend_width: float = 0.0           # widens the lognormals
     drift: float = UNKNOWN_DRIFT           # log standard deviation of the level ahead
 
 
@@ -82,19 +81,17 @@ def fit_calibration(window: Window) -> Calibration:
     level, power = _fit_hazard(log_hazard - centre, window.orders > 0, centre)
     order_centre = float(np.log(np.mean(np.exp(window.log_orders))))
     order_level, order_power, dispersion = _fit_orders(window, order_centre)
-    spend_level, width = _fit_spend(window)
     return Calibration(
         window_days=window.window_days,
         customers=len(window.orders),
         centre=centre,
         log_level=ONE_WINDOW_SAYS * level,
-        power=power,
+        power=1 + ONE_WINDOW_SAYS * (power - 1),
         order_centre=order_centre,
         order_level=ONE_WINDOW_SAYS * order_level,
-        order_power=order_power,
+        order_power=1 + ONE_WINDOW_SAYS * (order_power - 1),
         log_dispersion=dispersion,
-        spend_level=ONE_WINDOW_SAYS * spend_level,
-        log_spend_width=width,
+        spend_level=ONE_WINDOW_SAYS * _fit_spend(window),
         drift=float(np.hypot(DRIFT, (1 - ONE_WINDOW_SAYS) * level)),
     )
 
@@ -131,16 +128,16 @@ def _fit_orders(window: Window, centre: float) -> tuple[float, float, float]:
     return float(met), float(np.clip(power, 0.4, 2.5)), float(np.clip(dispersion, -2, 2))
 
 
-def _fit_spend(window: Window) -> tuple[float, float]:
-    """Level of spend given an order, and how much wider its spread is than forecast."""
+def _fit_spend(window: Window) -> float:
+    """Level of spend given an order."""
     bought = window.revenue > 0
     if bought.sum() < LEAST_CUSTOMERS:
-        return 0.0, 0.0
+        return 0.0
     expected, actual = window.spend[bought], window.revenue[bought]
     # one wholesaler must not move everyone: what exceeds the 99th percentile counts as it
     cap = np.quantile(actual, 0.99)
     level = np.log(np.minimum(actual, cap).mean() / np.minimum(expected, cap).mean())
-    return float(np.clip(level, -0.5, 0.5)), 0.0
+    return float(np.clip(level, -0.5, 0.5))
 
 
 def negative_binomial_nll(

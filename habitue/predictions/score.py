@@ -9,13 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 from scipy.stats import nbinom, norm
 
 from habitue.model.backbone import Model
 from habitue.model.embed import Readings, read
 from habitue.predictions.baselines import Forecast
-from habitue.predictions.calendar import PERIOD_EDGES, Level, flat_level, year_ago_level
-from habitue.predictions.calibrate import Calibration, calibrated_orders, calibrated_rates
+from habitue.predictions.calendar import PERIOD_EDGES, Level, year_ago_level
+from habitue.predictions.calibrate import (
+    DRIFT,
+    Calibration,
+    calibrated_orders,
+    calibrated_rates,
+)
 from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, days_until, probability_of_order
 from habitue.predictions.rows import Spread
 from habitue.predictions.targets import known_customers
@@ -162,8 +168,11 @@ class Scores:
         shift = np.log(np.clip(after, 1.0, 200.0) / np.clip(before, 1.0, 200.0))
         shift = shift + self.calibration.spend_level + np.log(self._value_factor(horizon_days))
         weight = np.exp(readings.spend_log_weight[:, at].astype(np.float64))
-        scale = readings.spend_scale[:, at] * np.exp(self.calibration.log_spend_width)
-        return weight, readings.spend_location[:, at] + shift[:, None], scale.astype(np.float64)
+        narrow = readings.spend_scale[:, at].astype(np.float64)
+        # a level that is itself uncertain widens; the mean stays
+        scale = np.hypot(narrow, self.calibration.drift)
+        location = readings.spend_location[:, at] + (narrow**2 - scale**2) / 2
+        return weight, location + shift[:, None], scale
 
     def _at(self, horizon_days: float) -> int:
         found = np.flatnonzero(np.isclose(self.readings.horizons_days, horizon_days))
@@ -173,7 +182,7 @@ class Scores:
     def _factor(self, horizon_days: float) -> float:
         """The level's factor on orders within the horizon."""
         inside, expected = _period_parts(self.readings, horizon_days)
-        return float((self.level.factor * expected * inside).sum() / (expected * inside).sum())
+        return float((self.level.orders * expected * inside).sum() / (expected * inside).sum())
 
     def _value_factor(self, horizon_days: float) -> float:
         inside, expected = _period_parts(self.readings, horizon_days)
@@ -196,13 +205,20 @@ def score(
     readings = read(model, corpus, customer, anchor, horizons_days=asked, watch=watch)
     expected = np.exp(calibrated_orders(readings.log_orders, calibration)).sum(axis=0)
     periods = [0.0, *(expected[asked.index(edge)] for edge in PERIOD_EDGES[1:])]
-    level = year_ago_level(corpus.sequences, np.maximum.accumulate(periods), cutoff)
+    log_rate = calibrated_rates(readings.log_rate, calibration)
+    hazard = np.stack(
+        [cumulative_hazard(log_rate, np.full(len(customer), edge)) for edge in PERIOD_EDGES], axis=1
+    )
+    level = year_ago_level(corpus.sequences, np.maximum.accumulate(periods), hazard, cutoff)
+    if level.known:
+        # what one window said of the level is superseded
+        calibration = structs.replace(calibration, spend_level=0.0, drift=DRIFT)
     return Scores(
         names=corpus.sequences.customers[customer],
         customer=customer,
         anchor=anchor,
         silent_days=(cutoff - anchor) / DAY,
-        log_rate=levelled_rates(calibrated_rates(readings.log_rate, calibration), level),
+        log_rate=levelled_rates(log_rate, level),
         readings=readings,
         calibration=calibration,
         level=level,
@@ -217,22 +233,8 @@ def levelled_rates(log_rate: np.ndarray, level: Level) -> np.ndarray:
     )                                                                      # (B, P)
     overlap = np.maximum(overlap, 0.0)
     beyond = np.maximum(BIN_EDGES - np.maximum(left, level.edges[-1]), 0.0)
-    factor = (overlap @ level.factor + beyond * level.factor.mean()) / (BIN_EDGES - left)
+    factor = (overlap @ level.hazard + beyond * level.hazard.mean()) / (BIN_EDGES - left)
     return (log_rate + np.log(factor)).astype(np.float32)
-
-
-def uncalibrated(scores: Scores) -> Scores:
-    """The same readings with neither level nor calibration: what calibration starts from."""
-    return Scores(
-        names=scores.names,
-        customer=scores.customer,
-        anchor=scores.anchor,
-        silent_days=scores.silent_days,
-        log_rate=scores.readings.log_rate,
-        readings=scores.readings,
-        calibration=Calibration(),
-        level=flat_level(),
-    )
 
 
 def _chance(log_rate: np.ndarray, days: np.ndarray) -> np.ndarray:
