@@ -41,16 +41,37 @@ def save(model: Model, sequences: Sequences, folder: Path) -> None:
 def load(folder: Path, sequences: Sequences) -> Model:
     """The model of a folder, over the items of `sequences`."""
     described = json.loads((folder / CONFIG).read_text())
-    config = TrainConfig(**described["train"])
-    tensors = load_file(folder / WEIGHTS)
+    return _over(
+        TrainConfig(**described["train"]),
+        load_file(folder / WEIGHTS),
+        tuple(described["kinds"]),
+        described["items"],
+        sequences,
+    )
+
+
+def over(model: Model, items: np.ndarray, sequences: Sequences) -> Model:
+    """The same weights over another catalogue; `items` (V,) are those the model was trained on."""
+    tensors = {name: t.clone() for name, t in model.state_dict().items()}
+    tensors["items.gate"] = model.items.gate.clone()
+    return _over(model.config, tensors, model.kinds, [str(item) for item in items], sequences)
+
+
+def _over(
+    config: TrainConfig,
+    tensors: dict[str, torch.Tensor],
+    kinds: tuple[str, ...],
+    items: list[str],
+    sequences: Sequences,
+) -> Model:
     vocabulary = make_vocabulary(
         sequences,
         text_buckets=config.text_buckets,
-        kinds=tuple(described["kinds"]),
+        kinds=kinds,
         query_edges=tensors["query_encoding.edges"],
     )
     model = Model(config, vocabulary)
-    rows = _rows_of(sequences.items, described["items"])
+    rows = _rows_of(sequences.items, items)
     for name in _ITEM_ROWS:
         tensors[name] = _rearranged(tensors[name], rows)
     gate = tensors.pop("items.gate")

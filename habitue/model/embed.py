@@ -1,7 +1,7 @@
 """The trained model's readings at queries: curves, embeddings and item scores, as numpy arrays."""
 
 # Q queries · H hazard bins · G horizons · M spend components · D width · V items
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from habitue.model.backbone import Model
 from habitue.model.inputs import Inputs, to_inputs
 from habitue.model.objectives import prior_log_spend
-from habitue.sequences.batch import Corpus, log_expected_orders
+from habitue.sequences.batch import Batch, Corpus, log_expected_orders
 from habitue.sequences.tokens import BIN_EDGES, Queries
 
 
@@ -39,19 +39,14 @@ def read(
     horizons_days: tuple[float, ...],
     watch: Callable[[int, int], None] | None = None,
 ) -> Readings:
-    """The model's readings of each customer (Q,) at each instant (Q,) µs."""
-    model.eval()
+    """The model's readings of each customer (Q,) at each instant (Q,) µs; one horizon or more."""
     asked, batches = corpus.ask(customer, time)
     parts: dict[str, np.ndarray] = {}
     done = 0
-    vectors = model.items.vectors()
-    for batch in batches:
-        inputs = to_inputs(batch)
-        _, states = model(inputs, vectors)
-        kept = inputs.asked
-        rows = inputs.query_row[kept].numpy()
-        for name, values in _heads(model, inputs, states, asked, horizons_days).items():
-            held = values[kept].numpy()
+    for inputs, states, rows in _states(model, batches):
+        heads = _heads(model, inputs, states, asked, horizons_days)
+        for name, values in ({"state": states} | heads).items():
+            held = values[inputs.asked].numpy()
             parts.setdefault(name, np.zeros((len(customer), *held.shape[1:]), np.float32))
             parts[name][rows] = held
         done += len(rows)
@@ -59,6 +54,26 @@ def read(
             watch(done, len(customer))
     parts["spend_location"] += np.log(asked.value_scale)[:, None, None]
     return Readings(queries=asked, horizons_days=np.array(horizons_days), **parts)
+
+
+@torch.no_grad()
+def embed(model: Model, corpus: Corpus, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """(Q, D) float32 query states of each customer (Q,) at each instant (Q,) µs."""
+    embedding = np.zeros((len(customer), model.config.width), np.float32)
+    for inputs, states, rows in _states(model, corpus.ask(customer, time)[1]):
+        embedding[rows] = states[inputs.asked].numpy()
+    return embedding
+
+
+def _states(
+    model: Model, batches: Iterator[Batch]
+) -> Iterator[tuple[Inputs, torch.Tensor, np.ndarray]]:
+    """Each batch as tensors, its query states (B, K, D), and the rows of the queries asked."""
+    model.eval()
+    vectors = model.items.vectors()
+    for batch in batches:
+        inputs = to_inputs(batch)
+        yield inputs, model(inputs, vectors)[1], inputs.query_row[inputs.asked].numpy()
 
 
 @torch.no_grad()

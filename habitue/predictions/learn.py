@@ -12,12 +12,13 @@ import numpy as np
 from habitue.config import TrainConfig
 from habitue.errors import NotEnoughHistory
 from habitue.model.backbone import Model
-from habitue.model.checkpoint import fresh
+from habitue.model.checkpoint import fresh, over
+from habitue.model.embed import embed, item_scores
 from habitue.model.inputs import make_vocabulary, query_quantiles
 from habitue.model.train import Step, begin, train
 from habitue.predictions.calibrate import Calibration, Window, fit_calibration
 from habitue.predictions.curves import cumulative_hazard
-from habitue.predictions.score import Scores, score
+from habitue.predictions.score import Scores, anchors, score
 from habitue.predictions.targets import outcomes
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import DAY, Sequences, upto
@@ -28,6 +29,7 @@ MOST_OF_PAST = 0.4                         # of the past that the window may tak
 LEAST_DAYS = 14.0
 LEAST_ORDERS = 20                          # in all, below which nothing is learnt
 Progress = Callable[[str, Step], None]
+ItemScores = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,33 @@ class Trained:
     model: Model
     corpus: Corpus
     cutoff: int                            # µs
+
+
+    def item_scores(self, sequences: Sequences, at: int) -> ItemScores:
+        """Log-probabilities (B, V) of what customers (B,) of `sequences` order after `at` (µs).
+
+        `sequences` are of the same shop, possibly longer; nothing after `at` is looked at.
+        """
+        model, corpus = self.model, self.corpus
+        if sequences is not corpus.sequences:
+            model = over(model, corpus.sequences.items, sequences)
+            corpus = corpus_of(sequences, model)
+
+        def scores(customers: np.ndarray) -> np.ndarray:
+            instants = anchors(corpus, customers, at)
+            return item_scores(model, embed(model, corpus, customers, instants))
+
+        return scores
+
+
+def corpus_of(sequences: Sequences, model: Model) -> Corpus:
+    """A shop's corpus as a trained model reads it."""
+    return Corpus(
+        sequences,
+        take_snapshots(sequences),
+        max_events=model.config.max_events,
+        kinds=model.kinds,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

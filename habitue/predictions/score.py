@@ -40,7 +40,9 @@ def anchors(corpus: Corpus, customer: np.ndarray, cutoff: int) -> np.ndarray:
     day = cutoff // DAY
     refresh = (day - (day - _MONDAY) % REFRESH_DAYS) * DAY
     end = corpus.locator.end(customer, np.full(len(customer), cutoff))
-    return np.maximum(corpus.sequences.time[end - 1], refresh)
+    last = corpus.sequences.time[np.maximum(end - 1, 0)]
+    seen = end > corpus.sequences.offsets[customer]
+    return np.where(seen, np.maximum(last, refresh), refresh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

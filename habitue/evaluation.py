@@ -1,0 +1,258 @@
+"""The model beside its baselines on what followed a cutoff that none of them could see past."""
+
+# C customers known at the cutoff
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from habitue.config import TrainConfig
+from habitue.errors import NotEnoughHistory
+from habitue.lake import query
+from habitue.lake.tables import Lake
+from habitue.model.train import Step
+from habitue.predictions.baselines import BuyTillYouDie, Forecast, Predictor
+from habitue.predictions.learn import Learnt, learn
+from habitue.predictions.rows import (
+    Asked,
+    Row,
+    rows_for_counts,
+    rows_for_next_order,
+    rows_for_order,
+)
+from habitue.predictions.score import Scores
+from habitue.predictions.targets import Outcomes, outcomes
+from habitue.predictions.trees import BoostedTrees
+from habitue.recommendations import baselines as list_baselines
+from habitue.recommendations import metrics as list_metrics
+from habitue.recommendations.ranking import horizon_starts
+from habitue.recommendations.recommend import FittedRecommender, fit_recommender
+from habitue.sequences.build import DAY, Sequences, build_sequences, instant, microseconds
+
+log = logging.getLogger(__name__)
+
+OURS = "habitue"
+ITEM_DAYS = 28.0                           # of the question `items`
+PLACES = 10
+Progress = Callable[[str, int, int | None], None]    # what is being done, steps done, of how many
+_LAST = 'SELECT max("time") AS last FROM events'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtest:
+    """One cutoff, judged: what everyone forecast, what happened, and the rows that compare them."""
+
+    known: Sequences                       # up to the cutoff
+    horizon_days: float
+    learnt: Learnt
+    scores: Scores
+    recommender: FittedRecommender
+    forecasts: dict[str, Forecast]         # by method, of the same customers in the same order
+    actual: Outcomes                       # of them
+    lists: dict[str, tuple[np.ndarray, np.ndarray]]    # by method: customers (B,), items (B, k)
+    answers: list_metrics.Answers | None   # None where ITEM_DAYS have not passed
+    rows: list[Row]
+
+
+def evaluate(
+    lake: Lake,
+    registry: object,
+    shop: str,
+    *,
+    cutoffs: Sequence[datetime],
+    horizon_days: float,
+    config: TrainConfig,
+    seed: int = 0,
+    progress: Progress | None = None,
+    known_at: datetime | None = None,
+) -> list[Row]:
+    """Flat rows of every cutoff: shop, cutoff, horizon, question, method, metric, value, interval.
+
+    Raises:
+        NotEnoughHistory: a horizon has not passed yet, or too little happened before a cutoff.
+    """
+    rows: list[Row] = []
+    for cutoff in cutoffs:
+        test = backtest(
+            *known_and_future(lake, shop, cutoff, horizon_days, known_at),
+            horizon_days=horizon_days,
+            config=config,
+            seed=seed,
+            progress=progress,
+        )
+        rows += test.rows
+    return rows
+
+
+def known_and_future(
+    lake: Lake,
+    shop: str,
+    cutoff: datetime,
+    horizon_days: float,
+    known_at: datetime | None = None,
+) -> tuple[Sequences, Sequences]:
+    """A shop up to a cutoff, and up to the end of the horizon after it."""
+    last = query.read(lake, _LAST, shop=shop)["last"][0].as_py()
+    start = microseconds(cutoff)
+    end = start + round(max(horizon_days, ITEM_DAYS) * DAY)
+    if last is None or microseconds(last) < start + round((horizon_days - 1) * DAY):
+        latest = None if last is None else instant(microseconds(last) - round(horizon_days * DAY))
+        raise NotEnoughHistory(
+            f"{horizon_days:g} days after {cutoff:%Y-%m-%d} have not passed at the shop's last event"
+            f" ({last or 'none yet'})\nhint: "
+            + (f"choose a cutoff up to {latest:%Y-%m-%d}" if latest else "import its orders first")
+        )
+    known = build_sequences(
+        lake, shop, cutoff=start, known_at=None if known_at is None else microseconds(known_at)
+    )
+    return known, build_sequences(lake, shop, cutoff=end)
+
+
+def backtest(
+    known: Sequences,
+    future: Sequences,
+    *,
+    horizon_days: float,
+    config: TrainConfig,
+    seed: int = 0,
+    baselines: Sequence[Predictor] | None = None,
+    progress: Progress | None = None,
+) -> Backtest:
+    """Train and calibrate on `known` alone, then judge by `future`, which goes on past it."""
+    learnt = learn(known, config, progress=step_progress(progress))
+    _tell(progress, "judging", 0)
+    scores = learnt.scores((horizon_days,))
+    forecasts = {OURS: scores.predict(horizon_days)}
+    revenue_names = {OURS: OURS}
+    for predictor in default_baselines(seed) if baselines is None else baselines:
+        forecasts[predictor.name] = predictor.fit(known, known.cutoff).predict(horizon_days)
+        revenue_names[predictor.name] = predictor.revenue_name
+    place = {name: row for row, name in enumerate(future.customers)}
+    whom = np.array([place[name] for name in scores.names])
+    actual = outcomes(future, whom, known.cutoff, horizon_days)
+    rows = [
+        row
+        for method, forecast in forecasts.items()
+        for row in _forecast_rows(
+            _asked(known, horizon_days, method),
+            revenue_names[method],
+            forecast,
+            actual,
+            scores if method == OURS else None,
+            np.random.default_rng(seed),
+        )
+    ]
+    recommender = learn_recommender(learnt, known)
+    lists, answers, item_rows = _judged_lists(known, future, recommender, seed)
+    return Backtest(
+        known=known,
+        horizon_days=horizon_days,
+        learnt=learnt,
+        scores=scores,
+        recommender=recommender,
+        forecasts=forecasts,
+        actual=actual,
+        lists=lists,
+        answers=answers,
+        rows=rows + item_rows,
+    )
+
+
+def default_baselines(seed: int) -> list[Predictor]:
+    """What every evaluation prints beside the model."""
+    classical = [BuyTillYouDie(name) for name in ("bg_nbd", "mbg_nbd", "pareto_nbd")]
+    return [*classical, BoostedTrees(seed=seed)]
+
+
+def learn_recommender(learnt: Learnt, sequences: Sequences) -> FittedRecommender:
+    """The shop's mixture; the model's say is learnt from what the earlier one scored unseen."""
+    cutoff = sequences.cutoff
+    starts = horizon_starts(cutoff, ITEM_DAYS)
+    windows = {}
+    if learnt.earlier is not None and learnt.earlier.cutoff <= starts[0]:
+        windows = {at: learnt.earlier.item_scores(sequences, at) for at in starts}
+    return fit_recommender(
+        sequences,
+        cutoff=cutoff,
+        horizon_days=ITEM_DAYS,
+        model_scores=learnt.trained.item_scores(sequences, cutoff),
+        fit_window_scores=windows or None,
+    )
+
+
+def step_progress(progress: Progress | None) -> Callable[[str, Step], None] | None:
+    """Training steps as progress, with loss, events per second and time left in the label."""
+    if progress is None:
+        return None
+
+    def tell(label: str, step: Step) -> None:
+        speed = step.tokens / max(step.seconds, 1e-9)
+        note = f"{label}: loss {step.loss:.3f}, {speed:,.0f} tokens/s"
+        progress(note, step.step, step.steps)
+
+    return tell
+
+
+def _tell(progress: Progress | None, label: str, done: int, total: int | None = None) -> None:
+    if progress:
+        progress(label, done, total)
+
+
+def _asked(known: Sequences, horizon_days: float, method: str) -> Asked:
+    cutoff = instant(known.cutoff)
+    assert cutoff is not None, "sequences have a cutoff"
+    return Asked(known.shop, cutoff.isoformat(), horizon_days, method)
+
+
+def _forecast_rows(
+    asked: Asked,
+    revenue_name: str,
+    forecast: Forecast,
+    actual: Outcomes,
+    scores: Scores | None,
+    rng: np.random.Generator,
+) -> list[Row]:
+    """The questions order, orders, revenue and next_order of one method."""
+    days = asked.horizon_days
+    orders = None if scores is None else scores.order_spread(days, actual.orders)
+    spend = None if scores is None else scores.revenue_spread(days, actual.revenue)
+    of_revenue = Asked(asked.shop, asked.cutoff, days, revenue_name)
+    dates = {"c_index": -forecast.probability, "mae_weeks": forecast.next_order_days[:, 1]}
+    return [
+        *rows_for_order(asked, actual.observed, forecast.probability, rng),
+        *rows_for_counts(asked, "orders", actual.orders, forecast.orders, rng, orders),
+        *rows_for_counts(of_revenue, "revenue", actual.revenue, forecast.revenue, rng, spend),
+        *rows_for_next_order(asked, actual.days, actual.observed, dates, rng),
+    ]
+
+
+def _judged_lists(
+    known: Sequences, future: Sequences, recommender: FittedRecommender, seed: int
+) -> tuple[
+    dict[str, tuple[np.ndarray, np.ndarray]], list_metrics.Answers | None, list[Row]
+]:
+    """Lists of every recommender for the customers who ordered, and their rows."""
+    if not len(known.items) or future.cutoff < known.cutoff + round(ITEM_DAYS * DAY):
+        return {}, None, []
+    answers = list_metrics.answers(known, future, ITEM_DAYS)
+    customers = np.flatnonzero(answers.total > 0)
+    if not len(customers):
+        return {}, answers, []
+    methods = {
+        OURS: recommender,
+        "popular_90d": list_baselines.popular_90d(recommender.shown),
+        "top_frequency": list_baselines.top_frequency(recommender.shown),
+        "item_neighbours": list_baselines.item_neighbours(recommender.shown),
+    }
+    lists = {
+        name: (customers, method.recommend(customers, PLACES)[0])
+        for name, method in methods.items()
+    }
+    rows = [
+        row
+        for name, judged in lists.items()
+        for row in list_metrics.rows_for_items(known, name, judged, answers, seed=seed)
+    ]
+    return lists, answers, rows
