@@ -3,6 +3,7 @@
     HabitueError
     ├── BadMapping          the mapping file says something we cannot follow
     ├── BadFile             a file to import is missing, empty, truncated or of the wrong shape
+    ├── BadQuery            SQL over the lake is no single SELECT over its views
     ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
     ├── NoSuchShop          the workspace holds no shop of that name
     ├── NoSuchModel         the registry holds no model of that name, version or alias
@@ -27,6 +28,10 @@ class BadMapping(HabitueError, ValueError):
 
 class BadFile(HabitueError, ValueError):
     """A file to import is missing, empty, truncated or of the wrong shape."""
+
+
+class BadQuery(HabitueError, ValueError):
+    """SQL over the lake is no single SELECT over its views, or cannot be answered."""
 
 
 class BadSetting(HabitueError, ValueError):

@@ -121,6 +121,7 @@ def arrange(staged: Staged, lake: Lake, *, shop: str, source: str) -> Documents:
     placed = pa.table({"number": range(len(keys)), "bucket": pa.array(bucket, pa.int32())})
     staged.connection.register("placed", placed)
     staged.connection.execute(ARRANGED)
+    staged.connection.execute("DROP TABLE staged")       # every line of it is arranged now
     staged.connection.unregister("placed")
     return Documents(**columns, digest=digest, bucket=np.array(bucket, dtype=np.int32))
 

@@ -14,7 +14,7 @@ from datetime import datetime
 import duckdb
 import pyarrow as pa
 
-from habitue.errors import HabitueError, NoSuchShop
+from habitue.errors import BadQuery, NoSuchShop
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
 
@@ -193,10 +193,6 @@ _TABLE_KINDS = frozenset(
 )
 _FORBIDDEN_FUNCTIONS = frozenset({"getvariable", "getenv", "current_setting"})
 _PLAIN = re.compile(r"(?!duckdb_|sqlite_|pragma_|pg_)[a-z_][a-z0-9_]*", re.IGNORECASE)
-
-
-class BadQuery(HabitueError, ValueError):
-    """The SQL is not a single SELECT over the views of the door."""
 
 
 def read(

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habitue.errors import NoSuchShop
+from habitue.errors import BadQuery, NoSuchShop
 from habitue.events import Money
 from habitue.ingest.gate import Batch, Gate, Settings
-from habitue.lake.query import NAMES, BadQuery, read
+from habitue.lake.query import NAMES, read
 from habitue.lake.tables import Lake
 from tests.lake.small import day, event, filled, line
 
