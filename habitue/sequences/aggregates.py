@@ -59,9 +59,9 @@ class Locator:
 
 
 def aggregates(sequences: Sequences, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """(Q, A) float32: the columns of AGGREGATE_NAMES for each customer index (Q,) at `time` (Q,) µs.
+    """(Q, A) float32: the columns of AGGREGATE_NAMES for each customer (Q,) at `time` (Q,) µs.
 
-    Days are of 24 hours, values in major units. Recencies of what never happened are
+    Customers are indices. Days are of 24 hours, values in major units. Recencies of what never happened are
     LONG_AGO_DAYS; means and deviations of nothing are 0.
     """
     running = _Running(sequences)
@@ -236,7 +236,7 @@ class _Running:
     def gaps(
         self, start: np.ndarray, end: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(Q,) mean, standard deviation and latest of the days between order days; 0 without any."""
+        """(Q,) mean, standard deviation and latest of days between order days; 0 without any."""
         count = np.maximum(self.between("gap_count", start, end), 1)
         mean = self.between("gaps", start, end) / DAY / count
         squares = self.between("gap_squares", start, end) / (24 * 60) ** 2 / count

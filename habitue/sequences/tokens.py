@@ -40,9 +40,9 @@ QUERY_COLUMNS = (
     "year_sin", "year_cos", "half_year_sin", "half_year_cos", "weekday_sin", "weekday_cos",
 )  # fmt: skip
 _VALUES = frozenset(
-    ("value", "mean_value", "last_value", "value_deviation", "refunded_value")
-    + tuple(f"value_{days}d" for days in WINDOW_DAYS)
-)
+    ("value", "mean_value", "last_value", "value_deviation", "refunded_value",
+     *(f"value_{days}d" for days in WINDOW_DAYS))
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def make_queries(
     """What is known of each customer (Q,) at each instant (Q,), ready for the model."""
     raw = aggregates(sequences, customer, time)
     scale = snapshots.order_median[snapshots.day(time)]
-    x, t_x, total, mean = purchase_summaries(sequences, customer, time)
+    x, t_x, total, _ = purchase_summaries(sequences, customer, time)
     probability, expected, alive = _prior(snapshots, time, x, t_x, total)
     ordered = raw[:, AGGREGATE_NAMES.index("orders")] > 0
     columns = [_unit_scale(name, raw[:, i], scale) for i, name in enumerate(AGGREGATE_NAMES)]

@@ -1,0 +1,164 @@
+from dataclasses import fields
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from habitue.lake import schema
+from habitue.sequences.build import (
+    DAY,
+    NEVER,
+    Sequences,
+    ShopRules,
+    instant,
+    microseconds,
+    sequences_from_events,
+    upto,
+)
+from tests.sequences.small import CONFIG, another_future, past_of, sequences_at
+from tests.shops import end_of, events_of, orders_of, sequences_of
+
+MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def assert_equal(one: Sequences, other: Sequences, *, but: tuple[str, ...] = ()) -> None:
+    """Equal to the last bit, types and all."""
+    for field in fields(one):
+        if field.name in but:
+            continue
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, np.ndarray):
+            assert mine.dtype == theirs.dtype, field.name
+            assert mine.tolist() == theirs.tolist(), field.name
+        else:
+            assert mine == theirs, field.name
+
+
+def changed(events: pa.Table, **columns: list[object]) -> pa.Table:
+    """The events with some columns replaced."""
+    for name, values in columns.items():
+        place = events.schema.get_field_index(name)
+        array = pa.array(values, schema.EVENTS.field(name).type)
+        events = events.set_column(place, schema.EVENTS.field(name), array)
+    return events
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_nothing_after_the_cutoff_changes_the_sequences(share: float) -> None:
+    events = events_of(CONFIG, seed=1)
+    cutoff = end_of(CONFIG) - int(share * CONFIG.days * DAY) + 12_345
+    whole = sequences_at(events, cutoff)
+    assert 0 < len(whole.time) < len(events)
+    assert_equal(whole, sequences_at(past_of(events, cutoff), cutoff))
+    assert_equal(whole, sequences_at(another_future(events, cutoff), cutoff))
+
+
+@pytest.mark.parametrize("days_back", [1, 30, 111, 250])
+def test_upto_is_what_would_have_been_built_then(days_back: int) -> None:
+    events = another_future(events_of(CONFIG, seed=2), end_of(CONFIG) - 100 * DAY)
+    at = end_of(CONFIG) - days_back * DAY
+    whole = sequences_at(events, end_of(CONFIG))
+    built = sequences_at(events, at)
+    cut = upto(whole, at)
+    assert len(cut.time) < len(whole.time)
+    assert_equal(cut, built, but=("kind", "kinds", "titles"))
+    assert [cut.kinds[k] for k in cut.kind] == [built.kinds[k] for k in built.kind]
+
+
+def test_upto_counts_no_sales_of_a_day_that_had_not_ended() -> None:
+    events = orders_of([("ada", 0.1, ["mug"]), (None, 1.2, ["jug"])], start=MONDAY)
+    whole = sequences_at(events, microseconds(MONDAY) + 5 * DAY)
+    cut = upto(whole, microseconds(MONDAY) + DAY + DAY // 2)
+    assert cut.items.tolist() == ["mug"]
+    assert cut.sales_item.tolist() == [0]
+
+
+def test_the_past_as_of_now_is_the_past() -> None:
+    sequences = sequences_of(CONFIG, seed=2)
+    cut = upto(sequences, sequences.cutoff)
+    # what is listed but was never sold is not known to `upto`
+    assert_equal(cut, sequences, but=("items", "titles", "categories", "line_item", "sales_item"))
+
+
+def test_events_are_ordered_within_customers_and_none_is_lost() -> None:
+    events = events_of(CONFIG, seed=3)
+    sequences = sequences_of(CONFIG, seed=3)
+    named = events.filter(events["customer"].is_valid())
+    assert len(sequences.time) == len(named)
+    assert sequences.customers.tolist() == sorted(set(named["customer"].to_pylist()))
+    for c in range(len(sequences.customers)):
+        times = sequences.time[sequences.offsets[c] : sequences.offsets[c + 1]]
+        assert len(times)
+        assert np.all(np.diff(times) >= 0)
+
+
+def test_an_anonymous_order_sells_items_and_belongs_to_no_customer() -> None:
+    events = orders_of([("ada", 0.0, ["mug"]), (None, 1.0, ["mug", "jug"])], start=MONDAY)
+    sequences = sequences_at(events, microseconds(MONDAY) + 2 * DAY)
+    assert sequences.customers.tolist() == ["ada"]
+    assert sequences.items.tolist() == ["jug", "mug"]
+    assert sequences.items[sequences.sales_item].tolist() == ["mug", "jug", "mug"]
+    assert sequences.sales_orders.tolist() == [1, 1, 1]
+
+
+def test_an_order_without_positive_value_is_left_out() -> None:
+    events = orders_of([("ada", 0.0, ["mug"]), ("ada", 1.0, ["jug"])], start=MONDAY)
+    events = changed(events, value_minor=[1000, 0])
+    sequences = sequences_at(events, microseconds(MONDAY) + 2 * DAY)
+    assert len(sequences.time) == 1
+    assert sequences.items[sequences.sales_item].tolist() == ["mug"]
+
+
+def test_an_order_told_by_two_sources_counts_once() -> None:
+    events = orders_of([("ada", 0.0, ["mug"]), ("ada", 0.0, ["mug"])], start=MONDAY)
+    events = changed(events, order=["1", "1"], source=["b", "a"], value_minor=[1000, 2000])
+    sequences = sequences_at(events, microseconds(MONDAY) + DAY)
+    assert sequences.value.tolist() == [20.0]
+
+
+def test_what_is_no_item_counts_in_the_value_alone() -> None:
+    events = orders_of([("ada", 0.0, ["mug", "POST", "gift_10"])], start=MONDAY)
+    rules = ShopRules(not_item_codes=("POST",), not_item_patterns=("^gift_",))
+    sequences = sequences_from_events(
+        events, shop="corner", cutoff=microseconds(MONDAY) + DAY, rules=rules
+    )
+    assert sequences.items.tolist() == ["mug"]
+    assert sequences.line_offsets.tolist() == [0, 1]
+    assert sequences.line_amount.tolist() == [10.0]
+    assert sequences.value.tolist() == [30.0]
+
+
+def test_a_cancellation_is_known_from_its_own_time_on() -> None:
+    events = orders_of([("ada", 0.0, ["mug"]), ("ada", 3.0, [])], start=MONDAY)
+    names = ["order_placed", "order_cancelled"]
+    events = changed(events, name=names, order=["1", "1"], value_minor=[1000, -1000])
+    placed = microseconds(MONDAY)
+    before = sequences_at(events, placed + 2 * DAY)
+    after = sequences_at(events, placed + 4 * DAY)
+    assert before.cancelled_at.tolist() == [NEVER]
+    assert after.cancelled_at.tolist() == [placed + 3 * DAY, NEVER]
+    assert upto(after, placed + 2 * DAY).cancelled_at.tolist() == [NEVER]
+
+
+def test_another_currency_is_not_added_up() -> None:
+    rows = [("ada", 0.0, ["mug"]), ("ada", 1.0, ["mug"]), ("ada", 2.0, ["mug"])]
+    events = changed(orders_of(rows, start=MONDAY), currency=["GBP", "EUR", "GBP"])
+    sequences = sequences_at(events, microseconds(MONDAY) + 3 * DAY)
+    assert sequences.currency == "GBP"
+    assert sequences.value.tolist() == [10.0, 0.0, 10.0]
+
+
+def test_a_shop_without_events_has_no_customers() -> None:
+    sequences = sequences_at(orders_of([], start=MONDAY), microseconds(MONDAY))
+    assert len(sequences.customers) == len(sequences.time) == len(sequences.items) == 0
+    assert sequences.offsets.tolist() == [0]
+    assert upto(sequences, sequences.cutoff - DAY).offsets.tolist() == [0]
+
+
+def test_instants_survive_the_way_through_dates() -> None:
+    for time in (0, 1, -1, 1_700_000_000_123_456):
+        at = instant(time)
+        assert at is not None
+        assert microseconds(at) == time
+    assert instant(None) is None
