@@ -61,8 +61,8 @@ class Locator:
 def aggregates(sequences: Sequences, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
     """(Q, A) float32: the columns of AGGREGATE_NAMES for each customer (Q,) at `time` (Q,) µs.
 
-    Customers are indices. Days are of 24 hours, values in major units. Recencies of what never happened are
-    LONG_AGO_DAYS; means and deviations of nothing are 0.
+    Customers are indices, days are of 24 hours, values in major units. Recencies of what never
+    happened are LONG_AGO_DAYS; means and deviations of nothing are 0.
     """
     running = _Running(sequences)
     locator = Locator(sequences)

@@ -3,6 +3,7 @@
 # C customers · E events · L order lines · V items · S rows of daily item sales
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -174,16 +175,20 @@ def build_sequences(
     lake: Lake, shop: str, *, cutoff: int, known_at: int | None = None
 ) -> Sequences:
     """`Sequences` of `shop` from the lake, as of `cutoff` and `known_at` (both µs, UTC)."""
-    bounds = {"shop": shop, "cutoff": instant(cutoff), "known_at": instant(known_at)}
+    read = partial(
+        query.read,
+        lake,
+        shop=shop,
+        cutoff=instant(cutoff),
+        known_at=None if known_at is None else instant(known_at),
+    )
     settings = query.read(lake, "SELECT * FROM shop_settings", shop=shop).to_pylist()
     held = settings[-1] if settings else {}
-    events = query.read(
-        lake,
+    events = read(
         'SELECT source, digest, customer, name, time, received, value_minor, currency, "order", '
-        "lines FROM events",
-        **bounds,
+        "lines FROM events"
     )
-    catalogue = query.read(lake, "SELECT item, time, title, category FROM items", **bounds)
+    catalogue = read("SELECT item, time, title, category FROM items")
     rules = ShopRules(
         currency=held.get("currency"),
         timezone=held.get("timezone") or "UTC",
@@ -193,10 +198,8 @@ def build_sequences(
     return sequences_from_events(events, catalogue, shop=shop, cutoff=cutoff, rules=rules)
 
 
-def instant(microseconds: int | None) -> datetime | None:
-    """An aware datetime from µs since the epoch; None stays None."""
-    if microseconds is None:
-        return None
+def instant(microseconds: int) -> datetime:
+    """An aware datetime from µs since the epoch."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
 
 

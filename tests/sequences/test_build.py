@@ -1,21 +1,25 @@
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from habitue.lake import schema
+from habitue.lake.tables import Lake
 from habitue.sequences.build import (
     DAY,
     NEVER,
     Sequences,
     ShopRules,
+    build_sequences,
     instant,
     microseconds,
     sequences_from_events,
     upto,
 )
+from tests.lake.small import day, event, filled, line
 from tests.sequences.small import CONFIG, another_future, past_of, sequences_at
 from tests.shops import end_of, events_of, orders_of, sequences_of
 
@@ -158,7 +162,24 @@ def test_a_shop_without_events_has_no_customers() -> None:
 
 def test_instants_survive_the_way_through_dates() -> None:
     for time in (0, 1, -1, 1_700_000_000_123_456):
-        at = instant(time)
-        assert at is not None
-        assert microseconds(at) == time
-    assert instant(None) is None
+        assert microseconds(instant(time)) == time
+
+
+def test_a_lake_gives_the_same_sequences_as_the_rows_that_went_in(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    filled(
+        lake,
+        event("1", 0.5),
+        event("2", 3.0, customer="c2", lines=(line("jug", 100), line("mug", 150))),
+        event("3", 5.0, received=day(20), order="3"),
+        event("late", 9.0),
+    )
+    sequences = build_sequences(lake, "acme", cutoff=microseconds(day(6)))
+    assert sequences.customers.tolist() == ["c1", "c2"]
+    assert sequences.time.tolist() == [microseconds(day(at)) for at in (0.5, 5.0, 3.0)]
+    assert sequences.value.tolist() == [2.5, 2.5, 2.5]
+    assert sequences.items[sequences.line_item].tolist() == ["mug", "mug", "jug", "mug"]
+    known = build_sequences(
+        lake, "acme", cutoff=microseconds(day(6)), known_at=microseconds(day(10))
+    )
+    assert len(known.time) == 2
