@@ -127,6 +127,10 @@ class ItemTower(nn.Module):
     Row 0 stands for an item that the model has never seen.
     """
 
+    ngram: Tensor                          # (G,)
+    ngram_offset: Tensor                   # (V + 1,)
+    gate: Tensor                           # (V + 1, 1) share of the residual
+
     def __init__(self, config: TrainConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         count = vocabulary.items + 1
@@ -135,12 +139,11 @@ class ItemTower(nn.Module):
         self.adapter = small_net(config.width, config.width, config.width)
         self.residual = nn.Embedding(count, config.width)
         self.bias = nn.Parameter(torch.zeros(count))
-        self.register_buffer("ngram", vocabulary.ngram, persistent=False)              # (G,)
-        self.register_buffer("ngram_offset", vocabulary.ngram_offset, persistent=False)  # (V + 1,)
+        self.register_buffer("ngram", vocabulary.ngram, persistent=False)
+        self.register_buffer("ngram_offset", vocabulary.ngram_offset, persistent=False)
         # n / (n + k): an item ordered 20 times is half its own
         gate = vocabulary.evidence / (vocabulary.evidence + 20.0)
-        self.register_buffer("gate", gate[:, None], persistent=False)      # (V + 1, 1)
-
+        self.register_buffer("gate", gate[:, None], persistent=False)
 
     def vectors(self) -> Float[Tensor, "v d"]:
         """(V + 1, D) every item's vector, the unknown one first."""
@@ -175,6 +178,7 @@ class Block(nn.Module):
         seen: Bool[Tensor, "b s s"],
         position: Int[Tensor, "b s"],
     ) -> Float[Tensor, "b s d"]:
+        """Each token after looking at those it has `seen`."""
         batch, tokens, width = x.shape
         qkv = self.qkv(self.norm_1(x)).view(batch, tokens, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                               # each (B, N, S, D / N)
@@ -194,12 +198,15 @@ class QuantileEncoding(nn.Module):
     What lets a net cut a column where a tree would.
     """
 
+    edges: Tensor                          # (A, E)
+
     def __init__(self, edges: Float[Tensor, "a e"]) -> None:
         super().__init__()
         self.register_buffer("edges", edges)
         self.outputs = edges.shape[0] * edges.shape[1]
 
     def forward(self, x: Float[Tensor, "b k a"]) -> Float[Tensor, "b k c"]:
+        """How far each bin is filled, and the numbers themselves."""
         low, high = self.edges[:, :-1], self.edges[:, 1:]
         # a bin of no width is a step: filled or not
         filled = ((x[..., None] - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
@@ -217,6 +224,7 @@ class HorizonHead(nn.Module):
     def forward(
         self, state: Float[Tensor, "b k d"], horizon_days: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b k o"]:
+        """The outputs at one horizon per query."""
         log_horizon = torch.log(horizon_days.clamp_min(1.0) / 90.0)
         bend = torch.stack([log_horizon, log_horizon**2 / 4, torch.sin(log_horizon)], dim=-1)
         return self.out(functional.silu(self.hidden(torch.cat([state, bend], dim=-1))))
@@ -268,22 +276,26 @@ def initialise(model: Model) -> None:
     divided by sqrt(2 layers). Heads and time biases: zero, so that the first forecast is the prior.
     """
     for name, parameter in model.named_parameters():
-        if parameter.ndim < 2:
-            continue
-        if "content" in name or "kind.weight" == name:
-            nn.init.normal_(parameter, std=0.05)
-        elif "residual" in name:
-            nn.init.normal_(parameter, std=0.02)
-        elif "time_bias" in name or name.startswith(("hazard", "next_gap")):
+        if "time_bias" in name or name.startswith(("hazard", "next_gap")):
             nn.init.zeros_(parameter)
-        else:
-            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-    for head in (model.orders, model.spend):
-        nn.init.zeros_(head.out.weight)
+        elif parameter.ndim >= 2:
+            nn.init.normal_(parameter, std=_spread(name, parameter.shape[1]))
     depth = math.sqrt(2 * len(model.blocks))
-    for block in model.blocks:
-        block.out.weight.data /= depth
-        block.down.weight.data /= depth
+    for module in model.modules():
+        match module:
+            case nn.Linear(bias=nn.Parameter()):
+                nn.init.zeros_(module.bias)
+            case HorizonHead():
+                nn.init.zeros_(module.out.weight)
+            case Block():
+                module.out.weight.data /= depth
+                module.down.weight.data /= depth
+
+
+def _spread(name: str, inputs: int) -> float:
+    """Standard deviation of a matrix's initial weights."""
+    if "content" in name or name == "kind.weight":
+        return 0.05
+    if "residual" in name:
+        return 0.02
+    return inputs**-0.5

@@ -114,7 +114,7 @@ def fresh(config: TrainConfig, vocabulary: Vocabulary) -> Model:
 
 
 def _rows_of(items: np.ndarray, trained: list[str]) -> np.ndarray:
-    """(V + 1,) row of each item in the trained tables; 0, the unknown one, where it is not there."""
+    """(V + 1,) row of each item in the trained tables; 0, the unknown one, where it has none."""
     place = {item: row for row, item in enumerate(trained, start=1)}
     return np.array([0, *(place.get(item, 0) for item in items)])
 

@@ -21,6 +21,7 @@ from habitue.sequences.tokens import (
 
 QUERY_BINS = 12
 EDGE_SAMPLE = 20_000
+NOTHING = torch.empty(0)                   # stands for answers that are not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,10 @@ def make_vocabulary(
     query_edges: Tensor,
     kinds: tuple[str, ...] | None = None,
 ) -> Vocabulary:
-    """The vocabulary of a shop as of the sequences' cutoff; `kinds` are those of a trained model."""
+    """The vocabulary of a shop as of the sequences' cutoff.
+
+    `kinds` are those of a trained model; without them, all that the shop has.
+    """
     grams = hash_texts(sequences.titles, sequences.categories, buckets=text_buckets)
     evidence = np.bincount(
         sequences.sales_item, weights=sequences.sales_orders, minlength=len(sequences.items)
@@ -95,18 +99,18 @@ class Inputs:
     query_row: Tensor
     log_expected: Tensor
     mean_value: Tensor
-    wait_days: Tensor | None = None
-    ordered: Tensor | None = None
-    horizon_days: Tensor | None = None
-    orders: Tensor | None = None
-    revenue: Tensor | None = None
-    query_item: Tensor | None = None
-    query_item_of: Tensor | None = None
-    next_kind: Tensor | None = None
-    next_gap_days: Tensor | None = None
-    followed: Tensor | None = None
-    next_item: Tensor | None = None
-    next_item_of: Tensor | None = None
+    wait_days: Tensor = NOTHING
+    ordered: Tensor = NOTHING
+    horizon_days: Tensor = NOTHING
+    orders: Tensor = NOTHING
+    revenue: Tensor = NOTHING
+    query_item: Tensor = NOTHING
+    query_item_of: Tensor = NOTHING
+    next_kind: Tensor = NOTHING
+    next_gap_days: Tensor = NOTHING
+    followed: Tensor = NOTHING
+    next_item: Tensor = NOTHING
+    next_item_of: Tensor = NOTHING
 
 
 def to_inputs(batch: Batch, device: str = "cpu") -> Inputs:

@@ -1,4 +1,4 @@
-"""What the model is asked to learn, each as a mean negative log-likelihood over what was observed."""
+"""What the model is asked to learn: mean negative log-likelihoods over what was observed."""
 
 # B chunks · T events · K queries · N rows · V items · P (row, item) pairs · H bins · M components
 import math
@@ -15,8 +15,8 @@ from habitue.sequences.tokens import BIN_EDGES
 
 # weights of the sum; items speak in more nats than waiting times do
 WEIGHTS = {
-    "next_order": 1.0, "orders": 1.0, "spend": 0.5, "mean_spend": 0.1, "items": 0.15, "next_item": 0.15,
-    "next_kind": 0.2, "next_event": 0.2,
+    "next_order": 1.0, "orders": 1.0, "spend": 0.5, "mean_spend": 0.1,
+    "items": 0.15, "next_item": 0.15, "next_kind": 0.2, "next_event": 0.2,
 }  # fmt: skip
 ITEM_ROWS = 384                            # scored against the whole catalogue in one step
 
@@ -126,7 +126,9 @@ def waiting_time_nll(
 
 
 def negative_binomial_nll(
-    count: Float[Tensor, "..."], log_mean: Float[Tensor, "..."], log_dispersion: Float[Tensor, "..."]
+    count: Float[Tensor, "..."],
+    log_mean: Float[Tensor, "..."],
+    log_dispersion: Float[Tensor, "..."],
 ) -> Float[Tensor, "..."]:
     """Negative binomial with mean exp(log_mean) and size r = exp(log_dispersion)."""
     r = log_dispersion.exp()

@@ -88,11 +88,17 @@ def train(
             if save and done % config.checkpoint_every == 0:
                 save(training)
             if watch:
+                loss, parts = found
+                seconds, tokens = clock() - begun, training.tokens
                 watch(
                     Step(
-                        step=done, steps=steps, loss=found[0], parts=found[1],
-                        tokens=training.tokens, seconds=clock() - begun,
-                    )  # fmt: skip
+                        step=done,
+                        steps=steps,
+                        loss=loss,
+                        parts=parts,
+                        tokens=tokens,
+                        seconds=seconds,
+                    )
                 )
     model.eval()
     return model
