@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import numpy as np
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 OURS = "habitue"
 ITEM_DAYS = 28.0                           # of the question `items`
 PLACES = 10
+Lists = dict[str, tuple[np.ndarray, np.ndarray]]      # by method: customers (B,), items (B, k)
 Progress = Callable[[str, int, int | None], None]    # what is being done, steps done, of how many
 _LAST = 'SELECT max("time") AS last FROM events'
 
@@ -51,22 +53,19 @@ class Backtest:
     recommender: FittedRecommender
     forecasts: dict[str, Forecast]         # by method, of the same customers in the same order
     actual: Outcomes                       # of them
-    lists: dict[str, tuple[np.ndarray, np.ndarray]]    # by method: customers (B,), items (B, k)
+    lists: Lists                           # of the customers who ordered within ITEM_DAYS
     answers: list_metrics.Answers | None   # None where ITEM_DAYS have not passed
     rows: list[Row]
 
 
 def evaluate(
     lake: Lake,
-    registry: object,
     shop: str,
     *,
     cutoffs: Sequence[datetime],
     horizon_days: float,
     config: TrainConfig,
-    seed: int = 0,
     progress: Progress | None = None,
-    known_at: datetime | None = None,
 ) -> list[Row]:
     """Flat rows of every cutoff: shop, cutoff, horizon, question, method, metric, value, interval.
 
@@ -76,10 +75,9 @@ def evaluate(
     rows: list[Row] = []
     for cutoff in cutoffs:
         test = backtest(
-            *known_and_future(lake, shop, cutoff, horizon_days, known_at),
+            *known_and_future(lake, shop, cutoff, horizon_days),
             horizon_days=horizon_days,
             config=config,
-            seed=seed,
             progress=progress,
         )
         rows += test.rows
@@ -87,11 +85,7 @@ def evaluate(
 
 
 def known_and_future(
-    lake: Lake,
-    shop: str,
-    cutoff: datetime,
-    horizon_days: float,
-    known_at: datetime | None = None,
+    lake: Lake, shop: str, cutoff: datetime, horizon_days: float
 ) -> tuple[Sequences, Sequences]:
     """A shop up to a cutoff, and up to the end of the horizon after it."""
     last = query.read(lake, _LAST, shop=shop)["last"][0].as_py()
@@ -100,13 +94,11 @@ def known_and_future(
     if last is None or microseconds(last) < start + round((horizon_days - 1) * DAY):
         latest = None if last is None else instant(microseconds(last) - round(horizon_days * DAY))
         raise NotEnoughHistory(
-            f"{horizon_days:g} days after {cutoff:%Y-%m-%d} have not passed at the shop's last event"
-            f" ({last or 'none yet'})\nhint: "
+            f"{horizon_days:g} days after {cutoff:%Y-%m-%d} have not passed at the shop's last"
+            f" event ({last or 'none yet'})\nhint: "
             + (f"choose a cutoff up to {latest:%Y-%m-%d}" if latest else "import its orders first")
         )
-    known = build_sequences(
-        lake, shop, cutoff=start, known_at=None if known_at is None else microseconds(known_at)
-    )
+    known = build_sequences(lake, shop, cutoff=start)
     return known, build_sequences(lake, shop, cutoff=end)
 
 
@@ -116,7 +108,6 @@ def backtest(
     *,
     horizon_days: float,
     config: TrainConfig,
-    seed: int = 0,
     baselines: Sequence[Predictor] | None = None,
     progress: Progress | None = None,
 ) -> Backtest:
@@ -126,7 +117,7 @@ def backtest(
     scores = learnt.scores((horizon_days,))
     forecasts = {OURS: scores.predict(horizon_days)}
     revenue_names = {OURS: OURS}
-    for predictor in default_baselines(seed) if baselines is None else baselines:
+    for predictor in default_baselines(config.seed) if baselines is None else baselines:
         forecasts[predictor.name] = predictor.fit(known, known.cutoff).predict(horizon_days)
         revenue_names[predictor.name] = predictor.revenue_name
     place = {name: row for row, name in enumerate(future.customers)}
@@ -141,11 +132,11 @@ def backtest(
             forecast,
             actual,
             scores if method == OURS else None,
-            np.random.default_rng(seed),
+            np.random.default_rng(config.seed),
         )
     ]
     recommender = learn_recommender(learnt, known)
-    lists, answers, item_rows = _judged_lists(known, future, recommender, seed)
+    lists, answers, item_rows = _judged_lists(known, future, recommender, config.seed)
     return Backtest(
         known=known,
         horizon_days=horizon_days,
@@ -230,9 +221,7 @@ def _forecast_rows(
 
 def _judged_lists(
     known: Sequences, future: Sequences, recommender: FittedRecommender, seed: int
-) -> tuple[
-    dict[str, tuple[np.ndarray, np.ndarray]], list_metrics.Answers | None, list[Row]
-]:
+) -> tuple[Lists, list_metrics.Answers | None, list[Row]]:
     """Lists of every recommender for the customers who ordered, and their rows."""
     if not len(known.items) or future.cutoff < known.cutoff + round(ITEM_DAYS * DAY):
         return {}, None, []
@@ -246,12 +235,12 @@ def _judged_lists(
         "top_frequency": list_baselines.top_frequency(recommender.shown),
         "item_neighbours": list_baselines.item_neighbours(recommender.shown),
     }
-    lists = {
+    lists: Lists = {
         name: (customers, method.recommend(customers, PLACES)[0])
         for name, method in methods.items()
     }
     rows = [
-        row
+        cast(Row, row)
         for name, judged in lists.items()
         for row in list_metrics.rows_for_items(known, name, judged, answers, seed=seed)
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from habitue.config import TrainConfig, load_settings, nano, utc_now
 from habitue.errors import BadWorkspace, NotEnoughHistory
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from habitue.events import Receipt
     from habitue.lake.tables import Lake
+    from habitue.predictions.rows import Row
+    from habitue.publishing import Source
 
 FORMAT = 1                                 # of the folder; raised when an old one cannot be read
 FORMAT_FILE = "habitue-format"
@@ -116,6 +118,12 @@ class Shop:
     workspace: Workspace
     name: str
 
+    @property
+    def _source(self) -> "Source":
+        from habitue.publishing import Source
+
+        return Source(self.workspace.lake, self.workspace.registry, self.name)
+
     def ingest(
         self,
         path: Path | str,
@@ -178,12 +186,10 @@ class Shop:
         progress: Progress | None = None,
     ) -> str:
         """Train on everything up to the cutoff and publish; returns the version's name."""
-        from habitue import evaluation
+        from habitue import publishing
 
-        return evaluation.train(
-            self.workspace.lake,
-            self.workspace.registry,
-            self.name,
+        return publishing.train(
+            self._source,
             config=config or nano(),
             cutoff=cutoff or self.last_event(),
             now=now or utc_now(),
@@ -197,21 +203,20 @@ class Shop:
         horizons: Sequence[float] = DEFAULT_HORIZONS,
         cutoff: datetime | None = None,
         version: str | None = None,
+        known_at: datetime | None = None,
     ) -> "pa.Table":
         """One row per customer, question and horizon: value, low, high, status.
 
         Questions are `order`, `churn`, `orders`, `revenue` and `next_order`; none asks all.
         """
-        from habitue import evaluation
+        from habitue import publishing
 
-        return evaluation.predict(
-            self.workspace.lake,
-            self.workspace.registry,
-            self.name,
-            cutoff=cutoff or self.last_event(),
-            version=version,
+        return publishing.predict(
+            self._source,
+            publishing.AsOf(cutoff or self.last_event(), version, known_at),
             horizons=tuple(horizons),
             question=question,
+            now=utc_now(),
         )
 
     def recommend(
@@ -222,31 +227,32 @@ class Shop:
         not_sold_days: float | None = None,
         cutoff: datetime | None = None,
         version: str | None = None,
+        known_at: datetime | None = None,
     ) -> "pa.Table":
         """The k best items for every customer, one row each."""
-        from habitue import evaluation
+        from habitue import publishing
 
-        return evaluation.recommend(
-            self.workspace.lake,
-            self.workspace.registry,
-            self.name,
-            cutoff=cutoff or self.last_event(),
-            version=version,
+        return publishing.recommend(
+            self._source,
+            publishing.AsOf(cutoff or self.last_event(), version, known_at),
             k=k,
             exclude_bought=exclude_bought,
             not_sold_days=not_sold_days,
         )
 
-    def items(self, *, cutoff: datetime | None = None, version: str | None = None) -> "pa.Table":
+    def items(
+        self,
+        *,
+        cutoff: datetime | None = None,
+        version: str | None = None,
+        known_at: datetime | None = None,
+    ) -> "pa.Table":
         """The catalogue, one row per item: sales, popularity, trend and expected demand."""
-        from habitue import evaluation
+        from habitue import publishing
 
-        return evaluation.items(
-            self.workspace.lake,
-            self.workspace.registry,
-            self.name,
-            cutoff=cutoff or self.last_event(),
-            version=version,
+        return publishing.items(
+            self._source,
+            publishing.AsOf(cutoff or self.last_event(), version, known_at),
         )
 
     def evaluate(
@@ -255,19 +261,16 @@ class Shop:
         *,
         cutoffs: Sequence[datetime],
         horizon_days: float = 90.0,
-        seed: int = 0,
         progress: Progress | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> "list[Row]":
         """The model beside its baselines on what followed each cutoff: flat rows."""
         from habitue import evaluation
 
         return evaluation.evaluate(
             self.workspace.lake,
-            self.workspace.registry,
             self.name,
             cutoffs=tuple(cutoffs),
             horizon_days=horizon_days,
             config=config or nano(),
-            seed=seed,
             progress=progress,
         )

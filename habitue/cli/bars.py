@@ -27,9 +27,12 @@ class Bars:
         if self._progress is None:
             self._progress = _progress()
             self._progress.start()
-        if label not in self._tasks:
-            self._tasks[label] = self._progress.add_task(label, total=total)
-        self._progress.update(self._tasks[label], completed=done, total=total)
+        name = label.partition(":")[0]     # what follows changes: a loss, a speed
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(label, total=total)
+        self._progress.update(
+            self._tasks[name], description=label, completed=done, total=total
+        )
 
     def share(self, label: str) -> Callable[[float], None]:
         """A listener that is told which share of `label` is done, 0 to 1."""

@@ -58,7 +58,6 @@ def evaluate(
             config,
             cutoffs=cutoffs,
             horizon_days=horizon_days,
-            seed=config.seed,
             progress=progress,
         )
     if output.as_json or output.out is not None:

@@ -63,6 +63,7 @@ class Scores:
     anchor: np.ndarray                     # (C,) µs
     silent_days: np.ndarray                # (C,) from the anchor to the cutoff
     log_rate: np.ndarray                   # (C, B) float32, calibrated: the stored curve
+    horizons_days: tuple[float, ...]       # that can be asked
     readings: Readings
     calibration: Calibration
     level: Level
@@ -221,6 +222,7 @@ def score(
         anchor=anchor,
         silent_days=(cutoff - anchor) / DAY,
         log_rate=levelled_rates(log_rate, level),
+        horizons_days=horizons_days,
         readings=readings,
         calibration=calibration,
         level=level,

@@ -1,0 +1,381 @@
+"""The verbs that use a trained model: train, predict, recommend, items.
+
+A version is the weights, the calibration and the recommender's mixture of one shop up to a cutoff.
+Asked as of an earlier instant it refuses: it would remember, not predict.
+"""
+
+# C customers · V items
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from habitue.config import TrainConfig
+from habitue.errors import BadSetting
+from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
+from habitue.events import bucket_of
+from habitue.lake import query
+from habitue.lake.schema import PREDICTIONS, TIME
+from habitue.lake.tables import Lake
+from habitue.model import checkpoint
+from habitue.predictions.calibrate import Calibration
+from habitue.predictions.curves import FAR_DAYS
+from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
+from habitue.predictions.score import Interval, Scores
+from habitue.recommendations.candidates import past_of
+from habitue.recommendations.ranking import Mixture, Weights
+from habitue.recommendations.recommend import FittedRecommender
+from habitue.recommendations.recommend import recommend as recommend_items
+from habitue.recommendations.rules import Rules, shown
+from habitue.registry import CHAMPION, Registry, Saw, Version
+from habitue.sequences.build import DAY, Sequences, build_sequences, instant, microseconds
+
+CALIBRATION, MIXTURE = "calibration.json", "mixture.json"
+QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
+MAX_HORIZON_DAYS = 730.0
+# when a shop's predictions are `full` (the thresholds of research/product.md, section 1)
+FULL_CUSTOMERS, FULL_DAYS, FULL_QUIET_DAYS, FULL_ORDERS = 500, 180, 30, 3
+ANSWER = pa.schema(
+    [
+        pa.field("customer", pa.string()),
+        pa.field("question", pa.string()),
+        pa.field("horizon_days", pa.float64()),
+        pa.field("value", pa.float64()),                  # next_order: days to the median date
+        pa.field("low", pa.float64()),                    # 5th percentile; next_order: 10th
+        pa.field("high", pa.float64()),                   # 95th percentile; next_order: 90th
+        pa.field("date", TIME),                           # of next_order, its median
+        pa.field("status", pa.string()),                  # full, transfer
+        pa.field("anchor", TIME),
+        pa.field("cutoff", TIME),
+        pa.field("version", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A shop, and where its events and its models are."""
+
+    lake: Lake
+    registry: Registry
+    shop: str
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """Until when is looked, with which version (none: the champion), and what was known by when."""
+
+    cutoff: datetime
+    version: str | None = None
+    known_at: datetime | None = None
+
+
+def train(
+    source: Source,
+    *,
+    config: TrainConfig,
+    cutoff: datetime,
+    now: datetime,
+    progress: Progress | None = None,
+) -> str:
+    """Train, calibrate and publish; the shop's first version becomes its champion."""
+    sequences = build_sequences(source.lake, source.shop, cutoff=microseconds(cutoff))
+    learnt = learn(sequences, config, progress=step_progress(progress))
+    recommender = learn_recommender(learnt, sequences)
+    return publish(source.registry, learnt, recommender, now=now)
+
+
+def publish(
+    registry: Registry, learnt: Learnt, recommender: FittedRecommender, *, now: datetime
+) -> str:
+    """A new version of a learnt model; promoted where its shop has no champion yet."""
+    trained, sequences = learnt.trained, learnt.trained.corpus.sequences
+    cutoff = instant(trained.cutoff)
+    assert cutoff is not None, "a training has a cutoff"
+
+    def write(folder: Path) -> None:
+        checkpoint.save(trained.model, sequences, folder)
+        (folder / CALIBRATION).write_bytes(msgspec.json.encode(learnt.calibration))
+        (folder / MIXTURE).write_text(json.dumps(_mixture_numbers(recommender.mixture)))
+
+    run = registry.start_run(trained.model.config, shop=sequences.shop, cutoff=cutoff, now=now)
+    last = instant(int(sequences.time.max()))
+    assert last is not None, "a training saw events"
+    saw = Saw(shop=sequences.shop, fingerprint=fingerprint(sequences), last_event=last)
+    version = registry.publish(run, write, saw=[saw], now=now)
+    registry.write_card(version, _card(version, learnt, recommender))
+    if CHAMPION not in registry.aliases(sequences.shop):
+        reason = "the shop's first version"
+        registry.promote(version, shop=sequences.shop, alias=CHAMPION, now=now, reason=reason)
+    return version
+
+
+def predict(
+    source: Source,
+    as_of: AsOf,
+    *,
+    horizons: tuple[float, ...],
+    question: str | None = None,
+    now: datetime | None = None,
+) -> pa.Table:
+    """The ANSWER rows of every known customer; kept in the lake's `predictions` when `now` is told.
+
+    Raises:
+        NoSuchModel, SawTheFuture: no version can answer as of the cutoff.
+    """
+    if max(horizons) > MAX_HORIZON_DAYS:
+        raise BadSetting(
+            f"a horizon of {max(horizons):g} days is beyond the {MAX_HORIZON_DAYS:g} days that a"
+            " model looks ahead\nhint: ask for a shorter one"
+        )
+    held = _open(source, as_of)
+    table = answers(held.learnt.scores(horizons), held.sequences, held.version, question)
+    if now is not None:
+        keep(source, table, now)
+    return table
+
+
+def answers(
+    scores: Scores, sequences: Sequences, version: str, question: str | None = None
+) -> pa.Table:
+    """The ANSWER rows of scores, question by question, at every horizon that was asked for."""
+    tables = []
+    for one in QUESTIONS if question is None else (question,):
+        if one == "next_order":
+            told = [(MAX_HORIZON_DAYS, _dates(scores.next_order()))]
+        else:
+            ask: Callable[[float], Interval] = getattr(scores, one)
+            told = [(days, ask(days)) for days in scores.horizons_days]
+        for days, interval in told:
+            rows = _answer_rows(scores, sequences, one, days, interval)
+            count = len(scores.names)
+            for name, text in (("status", shop_status(sequences)), ("version", version)):
+                rows = rows.append_column(name, pa.array([text] * count, pa.string()))
+            tables.append(rows.select(ANSWER.names))
+    return pa.concat_tables(tables)
+
+
+def recommend(
+    source: Source,
+    as_of: AsOf,
+    *,
+    k: int = 10,
+    exclude_bought: bool = False,
+    not_sold_days: float | None = None,
+) -> pa.Table:
+    """The k best items of every known customer, with the reason in words."""
+    held = _open(source, as_of)
+    days = None if not_sold_days is None else int(np.ceil(not_sold_days))
+    rules = Rules(skip_bought=exclude_bought, sold_within_days=days)
+    return recommend_items(held.recommender(rules), held.sequences, k=k)
+
+
+def items(source: Source, as_of: AsOf) -> pa.Table:
+    """One row per item: what sold, where it stands, where it goes, what known customers will want.
+
+    `expected_orders_28d` counts orders of known customers that hold the item.
+    """
+    held = _open(source, as_of)
+    sequences = held.sequences
+    sold = {days: _sold(sequences, days) for days in (28, 56, 90)}
+    rank = np.argsort(np.argsort(sold[90], kind="stable"), kind="stable")
+    before = sold[56] - sold[28]
+    return pa.table(
+        {
+            "item": pa.array(sequences.items, pa.string()),
+            "title": pa.array(sequences.titles, pa.string()),
+            "category": pa.array(sequences.categories, pa.string()),
+            "orders_28d": sold[28],
+            "orders_90d": sold[90],
+            "popularity": rank / max(len(rank) - 1, 1),
+            "trend": np.log((sold[28] + 1) / (before + 1)),
+            "expected_orders_28d": _demand(held),
+        }
+    ).sort_by([("orders_90d", "descending"), ("item", "ascending")])
+
+
+def shop_status(sequences: Sequences) -> str:
+    """`full` where the shop has enough past for its own model to stand on, else `transfer`."""
+    orders = sequences.is_order
+    if not orders.any():
+        return "transfer"
+    each = np.bincount(sequences.customer_of_event[orders])
+    days = (sequences.cutoff - int(sequences.time[orders].min())) / DAY
+    quiet = (sequences.cutoff - int(sequences.time[orders].max())) / DAY
+    enough = (each > 0).sum() >= FULL_CUSTOMERS and days >= FULL_DAYS
+    alive = quiet <= FULL_QUIET_DAYS and each.max() >= FULL_ORDERS
+    return "full" if enough and alive else "transfer"
+
+
+def fingerprint(sequences: Sequences) -> str:
+    """A digest of what was learnt from, whatever the shop is called."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in (sequences.time, sequences.value, sequences.line_item, sequences.offsets):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+class _Held:
+    """A version opened over a shop as of a cutoff."""
+
+    def __init__(self, sequences: Sequences, version: Version) -> None:
+        model = checkpoint.load(version.folder, sequences)
+        calibration = msgspec.json.decode(
+            (version.folder / CALIBRATION).read_bytes(), type=Calibration
+        )
+        self.sequences = sequences
+        self.version = version.version
+        self.mixture = _mixture(json.loads((version.folder / MIXTURE).read_text()))
+        self.learnt = Learnt(
+            trained=Trained(
+                model=model, corpus=corpus_of(sequences, model), cutoff=sequences.cutoff
+            ),
+            calibration=calibration,
+            earlier=None,
+        )
+
+    def recommender(self, rules: Rules) -> FittedRecommender:
+        past = past_of(self.sequences, self.sequences.cutoff)
+        return FittedRecommender(
+            mixture=self.mixture,
+            past=past,
+            model=self.learnt.trained.item_scores(self.sequences, self.sequences.cutoff),
+            shown=shown(self.sequences, past, rules),
+        )
+
+
+def _open(source: Source, as_of: AsOf) -> _Held:
+    found = source.registry.version(source.shop, as_of.version)
+    source.registry.refuse_future(found.version, source.shop, as_of.cutoff)
+    known = None if as_of.known_at is None else microseconds(as_of.known_at)
+    sequences = build_sequences(
+        source.lake, source.shop, cutoff=microseconds(as_of.cutoff), known_at=known
+    )
+    return _Held(sequences, found)
+
+
+def _answer_rows(
+    scores: Scores, sequences: Sequences, question: str, days: float, interval: Interval
+) -> pa.Table:
+    count = len(scores.names)
+    missing = np.isnan(interval.value)
+    dates = np.full(count, sequences.cutoff)
+    if question == "next_order":
+        dates = dates + np.where(missing, 0, interval.value * DAY).astype(np.int64)
+    return pa.table(
+        {
+            "customer": pa.array(scores.names, pa.string()),
+            "question": pa.array([question] * count, pa.string()),
+            "horizon_days": np.full(count, days),
+            "value": pa.array(interval.value, pa.float64(), from_pandas=True),
+            "low": pa.array(interval.low, pa.float64(), from_pandas=True),
+            "high": pa.array(interval.high, pa.float64(), from_pandas=True),
+            "date": pa.array(dates, TIME, mask=missing | (question != "next_order")),
+            "anchor": pa.array(scores.anchor, TIME),
+            "cutoff": pa.array(np.full(count, sequences.cutoff), TIME),
+        }
+    )
+
+
+def _dates(days: np.ndarray) -> Interval:
+    """Median, 10th and 90th percentile; NaN where none is expected in a lifetime."""
+    known = np.where(days >= FAR_DAYS, np.nan, days)
+    return Interval(value=known[:, 1], low=known[:, 0], high=known[:, 2])
+
+
+def keep(source: Source, table: pa.Table, now: datetime) -> None:
+    """Append the answers that the lake does not hold yet, by version, cutoff and question."""
+    lake, shop = source.lake, source.shop
+    held = query.read(
+        lake,
+        "SELECT DISTINCT version, cutoff, question, horizon_days FROM predictions",
+        shop=shop,
+    ).to_pylist()
+    kept = {tuple(row.values()) for row in held}
+    rows = [
+        {
+            "bucket": bucket_of(shop, row["customer"], b"", lake.buckets),
+            "shop": shop,
+            "received": now,
+            **{name: row[name] for name in table.column_names if name != "date"},
+        }
+        for row in table.to_pylist()
+        if (row["version"], row["cutoff"], row["question"], row["horizon_days"]) not in kept
+    ]
+    if rows:
+        lake.append({"predictions": pa.Table.from_pylist(rows, schema=PREDICTIONS)})
+
+
+def _sold(sequences: Sequences, days: int) -> np.ndarray:
+    """(V,) orders that held each item in the last so many days, today included."""
+    recent = sequences.sales_day > sequences.cutoff // DAY - days
+    return np.bincount(
+        sequences.sales_item[recent],
+        weights=sequences.sales_orders[recent],
+        minlength=len(sequences.items),
+    ).astype(np.int64)
+
+
+def _demand(held: _Held) -> np.ndarray:
+    """(V,) expected orders of known customers that hold each item, within ITEM_DAYS."""
+    scores, sequences = held.learnt.scores((ITEM_DAYS,)), held.sequences
+    orders = scores.orders(ITEM_DAYS).value
+    placed = sequences.is_order
+    lines = np.diff(sequences.line_offsets)[placed].mean() if placed.any() else 0.0
+    chances = held.learnt.trained.item_scores(sequences, sequences.cutoff)
+    demand = np.zeros(len(sequences.items))
+    for rows in np.array_split(np.arange(len(orders)), max(len(orders) // 512, 1)):
+        demand += orders[rows] @ np.exp(chances(scores.customer[rows]))
+    return demand * lines
+
+
+def _mixture_numbers(mixture: Mixture) -> dict[str, object]:
+    return {
+        "repeat": mixture.weights.repeat.tolist(),
+        "new": mixture.weights.new.tolist(),
+        "horizons": list(mixture.horizons),
+        "recall": mixture.recall,
+        "default_recall": mixture.default_recall,
+    }
+
+
+def _mixture(numbers: dict) -> Mixture:
+    weights = Weights(np.array(numbers["repeat"]), np.array(numbers["new"]))
+    return Mixture(
+        weights=weights,
+        horizons=tuple(numbers["horizons"]),
+        recall=numbers["recall"],
+        default_recall=numbers["default_recall"],
+    )
+
+
+def _card(version: str, learnt: Learnt, recommender: FittedRecommender) -> str:
+    """The version's card: what it saw, how it was held to account."""
+    trained, calibration = learnt.trained, learnt.calibration
+    sequences, mixture = trained.corpus.sequences, recommender.mixture
+    told = "none had closed" if not calibration.window_days else (
+        f"{calibration.window_days:g} days, {calibration.customers:,} customers"
+    )
+    recall = "not measured" if mixture.recall is None else f"{mixture.recall:.4f}"
+    return "\n".join(
+        [
+            f"# {version}",
+            "",
+            f"- shop: {sequences.shop}",
+            f"- saw everything up to: {instant(trained.cutoff)}",
+            f"- customers: {len(sequences.customers):,}; events: {len(sequences.time):,};"
+            f" items: {len(sequences.items):,}",
+            f"- weights: {sum(p.numel() for p in trained.model.parameters()):,}",
+            f"- calibrated on a closed window of: {told}",
+            f"- recall@10 of the recommender on its latest closed window: {recall}",
+            f"- the level of its forecasts is trusted within"
+            f" {100 * np.expm1(1.645 * calibration.drift):.0f}%, nine times in ten",
+            "",
+        ]
+    )
