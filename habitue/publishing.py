@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from habitue.config import TrainConfig
 from habitue.errors import BadSetting
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
-from habitue.events import bucket_of
 from habitue.lake import query
 from habitue.lake.schema import PREDICTIONS, TIME
 from habitue.lake.tables import Lake
@@ -298,18 +298,26 @@ def keep(source: Source, table: pa.Table, now: datetime) -> None:
         shop=shop,
     ).to_pylist()
     kept = {tuple(row.values()) for row in held}
-    rows = [
-        {
-            "bucket": bucket_of(shop, row["customer"], b"", lake.buckets),
-            "shop": shop,
-            "received": now,
-            **{name: row[name] for name in table.column_names if name != "date"},
-        }
-        for row in table.to_pylist()
-        if (row["version"], row["cutoff"], row["question"], row["horizon_days"]) not in kept
+    keys = ("version", "cutoff", "question", "horizon_days")
+    fresh = [
+        group
+        for group in table.select(keys).group_by(keys).aggregate([]).to_pylist()
+        if tuple(group[name] for name in keys) not in kept
     ]
-    if rows:
-        lake.append({"predictions": pa.Table.from_pylist(rows, schema=PREDICTIONS)})
+    for group in fresh:
+        rows = table.filter(
+            (pc.field("question") == group["question"])
+            & (pc.field("horizon_days") == group["horizon_days"])
+        )
+        told = {"shop": shop, "received": now}
+        columns = {
+            name: pa.array([told[name]] * len(rows), PREDICTIONS.field(name).type)
+            if name in told
+            else rows[name]
+            for name in PREDICTIONS.names
+            if name != "bucket"
+        }
+        lake.append({"predictions": pa.table(columns)})
 
 
 def _sold(sequences: Sequences, days: int) -> np.ndarray:
