@@ -1,9 +1,10 @@
 """Simulated shops for tests: a few lines from a `ShopConfig` to events, catalogue and sequences."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 
+from habitue.lake import schema
 from habitue.sequences.build import Sequences, microseconds, sequences_from_events
 from habitue.simulation import DAY, ShopConfig, catalogue, simulate
 
@@ -29,3 +30,35 @@ def sequences_of(
         shop=config.shop,
         cutoff=end_of(config) if at is None else at,
     )
+
+
+def orders_of(rows: list[tuple[str | None, float, list[str]]], *, start: datetime) -> pa.Table:
+    """Orders in the EVENTS schema from (customer or none, days after the start, items)."""
+    count = len(rows)
+    times = [start + timedelta(days=day) for _, day, _ in rows]
+    lines = [
+        [
+            {"item": item, "quantity": 1, "unit_price": 10, "amount_minor": 1000, "row": place}
+            for place, item in enumerate(items)
+        ]
+        for _, _, items in rows
+    ]
+    columns = {
+        "bucket": [0] * count,
+        "shop": ["corner"] * count,
+        "source": ["test"] * count,
+        "digest": [number.to_bytes(16, "big") for number in range(count)],
+        "id": [str(number) for number in range(count)],
+        "customer": [customer for customer, _, _ in rows],
+        "name": ["order_placed"] * count,
+        "time": times,
+        "received": times,
+        "backfilled": [False] * count,
+        "value_minor": [1000 * max(len(items), 1) for _, _, items in rows],
+        "currency": ["GBP"] * count,
+        "order": [str(number) for number in range(count)],
+        "lines": lines,
+        "properties": ["{}"] * count,
+        "receipt": ["test"] * count,
+    }
+    return pa.table(columns, schema=schema.EVENTS)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from habitue.recommendations.candidates import POPULARITY_DAYS, Past, frequency
+from habitue.recommendations.candidates import POPULARITY_DAYS, Past, frequency, similar_items
 from habitue.recommendations.rules import ByScore, Recommender, Shown
 
 
@@ -21,17 +21,18 @@ def top_frequency(shown: Shown) -> Recommender:
 
 
 def item_neighbours(shown: Shown) -> Recommender:
-    """The sum of cosine similarities to all the customer bought, bought items themselves with 1.
+    """The sum of plain cosine similarities to all orders' items, the items themselves with 1.
 
-    Where nothing is similar the rest is by 90-day popularity.
+    Counting an item once per order, and not shrinking, does best of the usual variants. Where
+    nothing is similar the rest is by 90-day popularity.
     """
     padding = 1e-3 * _below_one(_popular(shown.past))
-    past = shown.past
-    held = past.counts.sign()
+    counts = shown.past.counts
+    neighbours = similar_items(counts.sign(), shrink=0)
 
     def score(customers: np.ndarray) -> np.ndarray:
-        bought = held[customers]
-        return (bought @ past.neighbours + bought).toarray() + padding
+        bought = counts[customers]
+        return (bought @ neighbours + bought).toarray() + padding
 
     return ByScore(score, shown)
 

@@ -21,6 +21,7 @@ BATCH_CELLS = 1 << 22                      # of a dense (B, V) block: 16 MiB of 
 _FADING = 0.7                              # what an order counts beside the one after it
 _MEMORY_DAYS = 120.0                       # for co-purchases: weight 1/e after so long
 _NEIGHBOURS = 100                          # kept per item
+_TASTE_PRIOR = 5.0                         # items' worth of the shop's shares of categories
 _SHRINK = 10.0                             # joint buyers it takes to believe half a similarity
 
 
@@ -42,6 +43,7 @@ class Past:
     popularity: np.ndarray                 # (4, V) orders within POPULARITY_DAYS, of anyone
     repeat_rate: np.ndarray                # (V,) share of buyers who bought it again, shrunk
     neighbours: sp.csr_matrix              # (V, V) similarity to the items bought beside it
+    category: np.ndarray                   # (V,) int64, -1 where unknown
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -97,6 +99,7 @@ def past_of(sequences: Sequences, at: int) -> Past:
         popularity=np.stack([popularity(sequences, at, days) for days in POPULARITY_DAYS]),
         repeat_rate=_repeat_rate(count, pair_item, items),
         neighbours=similar_items(bought),
+        category=_category(sequences),
     )
 
 
@@ -139,6 +142,27 @@ def co_purchases(past: Past, customers: np.ndarray) -> np.ndarray:
     return (past.recent[customers] @ past.neighbours).toarray()
 
 
+def category_taste(past: Past, customers: np.ndarray) -> np.ndarray:
+    """(B, V) float32: log of the customer's share of the item's category over the shop's share.
+
+    Shares are of orders' items, the customer's shrunk to the shop's; 0 where nothing is known.
+    """
+    known = past.category >= 0
+    of_category = sp.csr_matrix(
+        (np.ones(known.sum(), np.float32), (np.flatnonzero(known), past.category[known])),
+        (len(known), past.category.max(initial=-1) + 1),
+    )
+    shop = np.asarray(past.counts.sum(axis=0) @ of_category).ravel()
+    shop = shop / max(shop.sum(), 1)
+    mine = (past.counts[customers] @ of_category).toarray()            # (B, K)
+    prior = _TASTE_PRIOR * shop
+    expected = (mine.sum(axis=1, keepdims=True) + _TASTE_PRIOR) * shop
+    ratio = np.divide(mine + prior, expected, out=np.ones_like(mine), where=expected > 0)
+    taste = np.zeros((len(customers), len(known)), dtype=np.float32)
+    taste[:, known] = np.log(ratio)[:, past.category[known]]
+    return taste
+
+
 def similar_items(
     bought: sp.csr_matrix, *, keep: int = _NEIGHBOURS, shrink: float = _SHRINK
 ) -> sp.csr_matrix:
@@ -155,12 +179,19 @@ def similar_items(
         together = (by_item[low : low + size] @ bought).toarray()       # (block, V)
         rows = np.arange(len(together))
         together[rows, low + rows] = 0
-        together /= norm[low : low + size, None] * norm + shrink
+        together /= np.maximum(norm[low : low + size, None] * norm + shrink, 1e-9)
         if keep < count:
             least = np.partition(together, count - keep, axis=1)[:, count - keep]
             together[together < least[:, None]] = 0
         blocks.append(sp.csr_matrix(together))
     return sp.vstack(blocks, format="csr")
+
+
+def cells(matrix: sp.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """(N,) the entries of a sparse matrix at some places."""
+    if not len(row):
+        return np.zeros(0, dtype=matrix.dtype)      # scipy would answer with a matrix
+    return np.asarray(matrix[row, column]).ravel()
 
 
 def batches(customers: np.ndarray, items: int) -> list[np.ndarray]:
@@ -180,6 +211,11 @@ def _held(
     distinct, place = np.unique(key, return_inverse=True)
     amount = np.bincount(place, sequences.line_amount[kept], len(distinct))
     return distinct // items, distinct % items, amount
+
+
+def _category(sequences: Sequences) -> np.ndarray:
+    names, code = np.unique(sequences.categories.astype(str), return_inverse=True)
+    return np.where(sequences.categories == "", -1, code) if len(names) else code
 
 
 def _orders_back(of_event: np.ndarray, counted: np.ndarray, customers: int) -> np.ndarray:

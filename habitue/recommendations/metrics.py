@@ -6,13 +6,12 @@ items, recall_capped@k hits over the most that k places can hold. No sampled met
 """
 
 # B judged customers · C customers · V items · k places · R resamples
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
-from habitue.recommendations.candidates import ordered_within
+from habitue.recommendations.candidates import BATCH_CELLS, cells, ordered_within
 from habitue.sequences.build import DAY, Sequences, instant
 
 _RESAMPLES = 500
@@ -60,7 +59,7 @@ def protocol(answer: Answers, *, seen_filter: bool) -> str:
 def hits(items: np.ndarray, relevant: sp.csr_matrix) -> np.ndarray:
     """(B, k) bool: the item in this place is relevant; row b of both is the same customer."""
     rows = np.repeat(np.arange(len(items)), items.shape[1])
-    found = np.asarray(relevant[rows, np.maximum(items, 0).ravel()]).ravel() > 0
+    found = cells(relevant, rows, np.maximum(items, 0).ravel()) > 0
     return found.reshape(items.shape) & (items >= 0)
 
 
@@ -157,14 +156,13 @@ def _resampled(
     """The mean with its 5th and 95th percentile over resampled customers; none without any."""
     if not len(values):
         return None, None, None
-    means = np.array(list(_means(values, rng)))
+    means: list[float] = []
+    at_once = max(1, BATCH_CELLS // len(values))
+    while len(means) < _RESAMPLES:
+        drawn = rng.integers(0, len(values), (min(at_once, _RESAMPLES - len(means)), len(values)))
+        means.extend(values[drawn].mean(axis=1))
     low, high = np.quantile(means, [0.05, 0.95])
     return float(values.mean()), float(low), float(high)
-
-
-def _means(values: np.ndarray, rng: np.random.Generator) -> Iterator[float]:
-    for _ in range(_RESAMPLES):
-        yield values[rng.integers(0, len(values), len(values))].mean()
 
 
 def _places(keys: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ from habitue.recommendations.candidates import (
     Pairs,
     Past,
     batches,
+    category_taste,
+    cells,
     co_purchases,
     ordered_within,
     pairs_of,
@@ -30,8 +32,8 @@ from habitue.recommendations.rules import top_k
 from habitue.sequences.build import DAY, Sequences
 
 NEW_FEATURES = (
-    "popular_7d", "popular_28d", "popular_90d", "popular_365d", "unsold_28d", "co_purchase",
-    "model",
+    "popular_7d", "popular_28d", "popular_90d", "popular_365d", "unsold_28d",
+    "co_purchase", "category", "model",
 )
 REPEAT_FEATURES = (
     "bought", "orders", "fading", "last_days", "due", "single", "repeat_rate", "spend",
@@ -47,23 +49,24 @@ class Weights:
     new: np.ndarray
 
 
-# rounded from fits on the horizons of Online Retail II that closed before 2011-03-09; those of the
-# model are set by hand
+# rounded from fits on the horizons of Online Retail II that closed before 2011-03-09, then moved
+# so that more popular is better over any span; those of category and model are set by hand
 _REPEAT = {
-    "bought": 3.3, "orders": 1.05, "fading": 0.0, "last_days": -0.17, "due": -0.1, "single": -0.2,
+    "bought": 4.5, "orders": 1.05, "fading": 0.0, "last_days": -0.17, "due": -0.1, "single": -0.2,
     "repeat_rate": 0.4, "spend": 0.2, "orders_popular": -0.2, "popular_7d": 0.3,
-    "popular_28d": 0.5, "popular_90d": 0.0, "popular_365d": -0.4, "unsold_28d": -0.4,
-    "co_purchase": 0.1, "model": 0.3,
+    "popular_28d": 0.4, "popular_90d": 0.1, "popular_365d": -0.3, "unsold_28d": -0.4,
+    "co_purchase": 0.1, "category": 0.0, "model": 0.3,
 }
 _NEW = {
-    "popular_7d": 0.5, "popular_28d": 0.4, "popular_90d": -0.1, "popular_365d": -0.6,
-    "unsold_28d": -0.5, "co_purchase": 0.4, "model": 0.5,
+    "popular_7d": 0.4, "popular_28d": 0.4, "popular_90d": 0.1, "popular_365d": -0.3,
+    "unsold_28d": -1.0, "co_purchase": 0.4, "category": 0.5, "model": 0.5,
 }
 DEFAULTS = Weights(
     np.array([_REPEAT[name] for name in REPEAT_FEATURES]),
     np.array([_NEW[name] for name in NEW_FEATURES]),
 )
 _CANDIDATES = 100                          # items new to the customer that a fit compares
+_SPREAD = 50                               # besides those likeliest, from all over the catalogue
 _MOST_CUSTOMERS = 2000                     # of one horizon that a fit looks at
 _LEAST_CUSTOMERS = 10                      # below which a horizon teaches nothing
 _PULL = 10.0                               # strength of the pull towards DEFAULTS, in customers
@@ -147,12 +150,10 @@ def score(
     past: Past, weights: Weights, customers: np.ndarray, model: ModelScores | None
 ) -> np.ndarray:
     """(B, V) float32: how likely each item is next, in logarithms up to a constant."""
-    co, told = _dense(past, customers, model)
-    shop = _shop_features(past)                                       # (V, 5)
-    slopes = weights.new
-    total = (shop @ slopes[:-2]).astype(np.float32) + slopes[-2] * co + slopes[-1] * told
+    personal = _personal_features(past, customers, model)
+    total = _new_scores(past, weights, personal)
     pairs = pairs_of(past, customers)
-    total[pairs.row, pairs.item] = _repeat_features(past, pairs, co, told) @ weights.repeat
+    total[pairs.row, pairs.item] = _repeat_features(past, pairs, personal) @ weights.repeat
     return total
 
 
@@ -222,39 +223,64 @@ def _joined(designs: Sequence[Design]) -> Design:
 def _compared(
     past: Past, relevant: sp.csr_matrix, customers: np.ndarray, model: ModelScores | None
 ) -> Design:
-    co, told = _dense(past, customers, model)
-    shop = _shop_features(past)
+    personal = _personal_features(past, customers, model)
     pairs = pairs_of(past, customers)
-    likely = (shop @ DEFAULTS.new[:-2]) + DEFAULTS.new[-2] * co + DEFAULTS.new[-1] * told
+    likely = _new_scores(past, DEFAULTS, personal)
     likely[pairs.row, pairs.item] = -np.inf
-    many = min(_CANDIDATES, past.shape[1])
-    item = np.argpartition(-likely, many - 1, axis=1)[:, :many].ravel()
-    row = np.repeat(np.arange(len(customers)), many)
-    kept = np.isfinite(likely[row, item])
-    row, item = row[kept], item[kept]
-
+    row, item = np.nonzero(_new_candidates(past, customers, likely))
     repeat, new = len(REPEAT_FEATURES), len(NEW_FEATURES)
     features = np.zeros((len(pairs.row) + len(row), repeat + new), dtype=np.float32)
-    features[: len(pairs.row), :repeat] = _repeat_features(past, pairs, co, told)
+    features[: len(pairs.row), :repeat] = _repeat_features(past, pairs, personal)
     features[len(pairs.row) :, repeat:] = np.column_stack(
-        [shop[item], co[row, item], told[row, item]]
+        [_shop_features(past)[item], personal[:, row, item].T]
     )
     row, item = np.concatenate([pairs.row, row]), np.concatenate([pairs.item, item])
     order = np.argsort(row, kind="stable")
-    ordered = np.asarray(relevant[customers][row, item]).ravel() > 0
+    ordered = cells(relevant[customers], row, item) > 0
     return Design(features=features[order], ordered=ordered[order], customer=row[order])
 
 
-def _dense(
+def _new_candidates(past: Past, customers: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """(B, V) bool: the likeliest items, and some from all over what is on sale.
+
+    Without the latter a fit would never see what an unpopular item looks like. Items nobody
+    bought within a year are no candidates, for among them are those yet to be launched.
+    """
+    on_sale = np.flatnonzero(past.popularity[-1] > 0)
+    likely = np.where(past.popularity[-1] > 0, likely, -np.inf)
+    many = min(_CANDIDATES, likely.shape[1])
+    chosen = np.zeros(likely.shape, dtype=bool)
+    best = np.argpartition(-likely, many - 1, axis=1)[:, :many]
+    np.put_along_axis(chosen, best, values=True, axis=1)
+    if len(on_sale):
+        # evenly spread, from a place that differs between customers
+        step = np.arange(_SPREAD) * len(on_sale) // _SPREAD
+        scattered = on_sale[(customers[:, None] * 7919 + step) % len(on_sale)]
+        np.put_along_axis(chosen, scattered, values=True, axis=1)
+    return chosen & np.isfinite(likely)
+
+
+def _personal_features(
     past: Past, customers: np.ndarray, model: ModelScores | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(B, V) co-purchases and the model's opinion, both as logarithms; the latter 0 if no model."""
-    co = np.log1p(100 * co_purchases(past, customers))
-    if model is None:
-        return co, np.zeros_like(co)
-    # beside the even chance of an item that is on sale, so that shops of any size compare
-    on_sale = max(int((past.popularity[-1] > 0).sum()), 1)
-    return co, np.clip(model(customers) + np.log(on_sale), -8, None).astype(np.float32)
+) -> np.ndarray:
+    """(3, B, V) float32 logarithms: co-purchases, category, and the model's opinion, 0 if none."""
+    features = np.zeros((3, len(customers), past.shape[1]), dtype=np.float32)
+    features[0] = np.log1p(100 * co_purchases(past, customers))
+    features[1] = category_taste(past, customers)
+    if model is not None:
+        # beside the even chance of an item that is on sale, so that shops of any size compare
+        on_sale = max(int((past.popularity[-1] > 0).sum()), 1)
+        features[2] = np.clip(model(customers) + np.log(on_sale), -8, None)
+    return features
+
+
+def _new_scores(past: Past, weights: Weights, personal: np.ndarray) -> np.ndarray:
+    """(B, V) float32, of every item as if it were new to the customer."""
+    total = np.broadcast_to(_shop_features(past) @ weights.new[:-3], personal.shape[1:])
+    total = total.astype(np.float32)
+    for slope, feature in zip(weights.new[-3:].astype(np.float32), personal, strict=True):
+        total += slope * feature
+    return total
 
 
 def _shop_features(past: Past) -> np.ndarray:
@@ -265,7 +291,7 @@ def _shop_features(past: Past) -> np.ndarray:
     return np.column_stack([(popular - mean[:, None]).T, past.popularity[1] == 0])
 
 
-def _repeat_features(past: Past, pairs: Pairs, co: np.ndarray, told: np.ndarray) -> np.ndarray:
+def _repeat_features(past: Past, pairs: Pairs, personal: np.ndarray) -> np.ndarray:
     """(P, F) of what the batch's customers bought before."""
     entry, item = pairs.entry, pairs.item
     count = past.counts.data[entry]
@@ -283,8 +309,7 @@ def _repeat_features(past: Past, pairs: Pairs, co: np.ndarray, told: np.ndarray)
         np.log(np.maximum(past.spend[entry], 0.01)),
         np.log(count) * shop[:, 1],
         *shop.T,
-        co[pairs.row, item],
-        told[pairs.row, item],
+        *personal[:, pairs.row, item],
     ]
     return np.column_stack(columns)
 
@@ -295,6 +320,7 @@ class Parts:
 
     entry: np.ndarray                      # (N,) of the Past, -1 where the item is new to her
     together: np.ndarray                   # (N,) co-purchases
+    category: np.ndarray                   # (N,)
     model: np.ndarray                      # (N,)
     popular: np.ndarray                    # (N,) beside the mean item on sale
 
@@ -304,17 +330,18 @@ def parts_of(
     weights: Weights,
     customers: np.ndarray,
     model: ModelScores | None,
-    cells: tuple[np.ndarray, np.ndarray],
+    places: tuple[np.ndarray, np.ndarray],
 ) -> Parts:
     """Taken apart, the scores of some cells: rows of the batch, and items."""
-    row, item = cells
-    co, told = _dense(past, customers, model)
+    row, item = places
+    said = weights.new[-3:, None] * _personal_features(past, customers, model)[:, row, item]
     pairs = pairs_of(past, customers)
-    entry = np.full(co.shape, -1, dtype=np.int64)
+    entry = np.full((len(customers), past.shape[1]), -1, dtype=np.int64)
     entry[pairs.row, pairs.item] = pairs.entry
     return Parts(
         entry=entry[row, item],
-        together=weights.new[-2] * co[row, item],
-        model=weights.new[-1] * told[row, item],
-        popular=(_shop_features(past) @ weights.new[:-2])[item],
+        together=said[0],
+        category=said[1],
+        model=said[2],
+        popular=(_shop_features(past) @ weights.new[:-3])[item],
     )

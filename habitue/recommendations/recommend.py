@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
-from habitue.recommendations.candidates import ModelScores, Past, batches, past_of
+from habitue.recommendations.candidates import ModelScores, Past, batches, cells, past_of
 from habitue.recommendations.ranking import Mixture, Parts, learn, parts_of, score
 from habitue.recommendations.rules import ByScore, Rules, Shown, shown
 from habitue.sequences.build import Sequences
@@ -33,6 +33,7 @@ class Reason(StrEnum):
     BOUGHT_OFTEN = "bought_often"
     BOUGHT_ONCE = "bought_once"
     BOUGHT_TOGETHER = "bought_together"
+    FAVOURITE_CATEGORY = "favourite_category"
     LIKELY_NEXT = "likely_next"            # the model's opinion of what she does next
     POPULAR = "popular"
 
@@ -140,7 +141,7 @@ def _reasons(
     return [
         _repeat_reason(past, parts, cell)
         if parts.entry[cell] >= 0
-        else _new_reason(parts, cell, sequences, int(companion[cell]), int(sold[cell]))
+        else _new_reason(parts, cell, sequences, (item[cell], companion[cell], sold[cell]))
         for cell in range(len(row))
     ]
 
@@ -149,27 +150,39 @@ def _repeat_reason(past: Past, parts: Parts, cell: int) -> tuple[Reason, str]:
     entry = parts.entry[cell]
     count, last = int(past.counts.data[entry]), round(float(past.last_days[entry]))
     if count == 1:
-        return Reason.BOUGHT_ONCE, f"bought {_days(last)} ago"
+        return Reason.BOUGHT_ONCE, f"bought {_counted(last, 'day')} ago"
     gap = round(float(past.gap_days[entry]))
     return Reason.BOUGHT_OFTEN, (
-        f"bought {count} times, usually every {_days(gap)}, last {_days(last)} ago"
+        f"bought {count} times, usually every {_counted(gap, 'day')}, "
+        f"last {_counted(last, 'day')} ago"
     )
 
 
 def _new_reason(
-    parts: Parts, cell: int, sequences: Sequences, companion: int, sold: int
+    parts: Parts, cell: int, sequences: Sequences, facts: tuple[int, int, int]
 ) -> tuple[Reason, str]:
-    together, told, popular = parts.together[cell], parts.model[cell], parts.popular[cell]
-    if companion >= 0 and together >= max(told, popular):
-        title = sequences.titles[companion] or sequences.items[companion]
-        return Reason.BOUGHT_TOGETHER, f"often bought with {title}"
-    if told > popular:
-        return Reason.LIKELY_NEXT, "fits what this customer does"
-    return Reason.POPULAR, f"in {sold} order{'s' * (sold != 1)} in 28 days"
+    item, companion, sold = facts
+    said = {
+        Reason.BOUGHT_TOGETHER: parts.together[cell] if companion >= 0 else 0.0,
+        Reason.FAVOURITE_CATEGORY: parts.category[cell],
+        Reason.LIKELY_NEXT: parts.model[cell],
+        Reason.POPULAR: max(parts.popular[cell], 1e-6),        # what is left if nothing speaks
+    }
+    reason = max(said, key=lambda each: said[each])
+    match reason:
+        case Reason.BOUGHT_TOGETHER:
+            title = sequences.titles[companion] or sequences.items[companion]
+            return reason, f"often bought with {title}"
+        case Reason.FAVOURITE_CATEGORY:
+            return reason, f"buys much of {sequences.categories[item]}"
+        case Reason.LIKELY_NEXT:
+            return reason, "fits what this customer does"
+        case _:
+            return reason, f"in {_counted(sold, 'order')} in 28 days"
 
 
-def _days(count: int) -> str:
-    return f"{count} day{'s' * (count != 1)}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _companions(
@@ -181,7 +194,7 @@ def _companions(
     cell = np.repeat(np.arange(len(row)), sizes)
     entry = np.arange(len(cell)) + np.repeat(low - (np.cumsum(sizes) - sizes), sizes)
     bought = past.recent.indices[entry]
-    voice = np.asarray(past.neighbours[bought, item[cell]]).ravel() * past.recent.data[entry]
+    voice = cells(past.neighbours, bought, item[cell]) * past.recent.data[entry]
     order = np.lexsort((bought, -voice, cell))
     first = order[np.flatnonzero(np.diff(cell[order], prepend=-1))]
     companion = np.full(len(row), -1, dtype=np.int64)

@@ -37,7 +37,6 @@ class Shown:
     rules: Rules
     past: Past
     on_sale: np.ndarray                    # (V,) bool
-    category: np.ndarray                   # (V,) int64, -1 where unknown
 
 
 def shown(sequences: Sequences, past: Past, rules: Rules) -> Shown:
@@ -50,11 +49,7 @@ def shown(sequences: Sequences, past: Past, rules: Rules) -> Shown:
     if rules.sold_within_days is not None:
         sold = popularity(sequences, past.at, rules.sold_within_days) > 0
         on_sale = sold if sold.any() else on_sale
-    names, category = np.unique(sequences.categories.astype(str), return_inverse=True)
-    known = np.append(names != "", True)[category] if len(names) else np.zeros(0, bool)
-    return Shown(
-        rules=rules, past=past, on_sale=on_sale, category=np.where(known, category, -1)
-    )
+    return Shown(rules=rules, past=past, on_sale=on_sale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ def choose(
     if shown.rules.skip_bought:
         allowed[shown.past.counts[customers].nonzero()] = -np.inf
     if shown.rules.per_category is not None:
-        allowed[_crowded(allowed, shown.category, shown.rules.per_category)] = -np.inf
+        allowed[_crowded(allowed, shown.past.category, shown.rules.per_category)] = -np.inf
     return top_k(allowed, k)
 
 
