@@ -120,8 +120,7 @@ def learn(
     designs = [design(*lesson) for lesson in lessons]
     if len(lessons) == 1:
         return Mixture(weights=fit(designs), horizons=starts, recall=None, default_recall=None)
-    learnt = _recall_at_10(fit(designs[:-1]), *lessons[-1])
-    usual = _recall_at_10(DEFAULTS, *lessons[-1])
+    learnt, usual = _recall_at_10((fit(designs[:-1]), DEFAULTS), *lessons[-1])
     # a fit is drawn towards DEFAULTS already, so it takes evidence to throw it away
     gain, noise = (learnt - usual).mean(), (learnt - usual).std() / np.sqrt(len(usual))
     is_kept = bool(gain >= -2 * noise)
@@ -134,23 +133,26 @@ def learn(
 
 
 def _recall_at_10(
-    weights: Weights, past: Past, relevant: sp.csr_matrix, model: ModelScores | None
-) -> np.ndarray:
-    """(B,) of the customers who were known and ordered in the horizon."""
+    rivals: Sequence[Weights], past: Past, relevant: sp.csr_matrix, model: ModelScores | None
+) -> list[np.ndarray]:
+    """For each of the rivals (B,), of the customers who were known and ordered in the horizon."""
     customers = np.flatnonzero(past.known & (np.diff(relevant.indptr) > 0))
-    shown = [
-        top_k(score(past, weights, batch, model), 10)[0]
-        for batch in batches(customers, past.shape[1])
-    ]
+    shown: list[list[np.ndarray]] = [[] for _ in rivals]
+    for batch in batches(customers, past.shape[1]):
+        personal = personal_features(past, batch, model)
+        for lists, weights in zip(shown, rivals, strict=True):
+            lists.append(top_k(score(past, weights, batch, personal), 10)[0])
     ordered = relevant[customers]
-    return recall(np.concatenate(shown), ordered, np.diff(ordered.indptr))
+    return [recall(np.concatenate(lists), ordered, np.diff(ordered.indptr)) for lists in shown]
 
 
 def score(
-    past: Past, weights: Weights, customers: np.ndarray, model: ModelScores | None
+    past: Past, weights: Weights, customers: np.ndarray, personal: np.ndarray
 ) -> np.ndarray:
-    """(B, V) float32: how likely each item is next, in logarithms up to a constant."""
-    personal = _personal_features(past, customers, model)
+    """(B, V) float32: how likely each item is next, in logarithms up to a constant.
+
+    `personal` are the customers' `personal_features`.
+    """
     total = _new_scores(past, weights, personal)
     pairs = pairs_of(past, customers)
     total[pairs.row, pairs.item] = _repeat_features(past, pairs, personal) @ weights.repeat
@@ -223,7 +225,7 @@ def _joined(designs: Sequence[Design]) -> Design:
 def _compared(
     past: Past, relevant: sp.csr_matrix, customers: np.ndarray, model: ModelScores | None
 ) -> Design:
-    personal = _personal_features(past, customers, model)
+    personal = personal_features(past, customers, model)
     pairs = pairs_of(past, customers)
     likely = _new_scores(past, DEFAULTS, personal)
     likely[pairs.row, pairs.item] = -np.inf
@@ -260,7 +262,7 @@ def _new_candidates(past: Past, customers: np.ndarray, likely: np.ndarray) -> np
     return chosen & np.isfinite(likely)
 
 
-def _personal_features(
+def personal_features(
     past: Past, customers: np.ndarray, model: ModelScores | None
 ) -> np.ndarray:
     """(3, B, V) float32 logarithms: co-purchases, category, and the model's opinion, 0 if none."""
@@ -329,12 +331,12 @@ def parts_of(
     past: Past,
     weights: Weights,
     customers: np.ndarray,
-    model: ModelScores | None,
+    personal: np.ndarray,
     places: tuple[np.ndarray, np.ndarray],
 ) -> Parts:
-    """Taken apart, the scores of some cells: rows of the batch, and items."""
+    """Taken apart, the scores at some places: rows of the batch, and items."""
     row, item = places
-    said = weights.new[-3:, None] * _personal_features(past, customers, model)[:, row, item]
+    said = weights.new[-3:, None] * personal[:, row, item]
     pairs = pairs_of(past, customers)
     entry = np.full((len(customers), past.shape[1]), -1, dtype=np.int64)
     entry[pairs.row, pairs.item] = pairs.entry

@@ -1,7 +1,7 @@
 """Lists for every customer: the shop's own mixture of sources, within its rules, with reasons."""
 
 # C customers · B of them in a batch · V items · k places · N cells of a list
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,8 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from habitue.recommendations.candidates import ModelScores, Past, batches, cells, past_of
-from habitue.recommendations.ranking import Mixture, Parts, learn, parts_of, score
-from habitue.recommendations.rules import ByScore, Rules, Shown, shown
+from habitue.recommendations.ranking import (
+    Mixture,
+    Parts,
+    learn,
+    parts_of,
+    personal_features,
+    score,
+)
+from habitue.recommendations.rules import ByScore, Rules, Shown, choose, shown
 from habitue.sequences.build import Sequences
 
 # one row per customer and place of the list
@@ -53,7 +60,8 @@ class FittedRecommender:
 
     def scores(self, customers: np.ndarray) -> np.ndarray:
         """(B, V) float32: how likely each item is next, in logarithms up to a constant."""
-        return score(self.past, self.mixture.weights, customers, self.model)
+        personal = personal_features(self.past, customers, self.model)
+        return score(self.past, self.mixture.weights, customers, personal)
 
 
 def fit_recommender(
@@ -95,30 +103,39 @@ def recommend(
     A list is shorter than `k` only where the catalogue or the rules leave fewer items.
     """
     chosen = np.flatnonzero(fitted.past.known) if customers is None else customers
-    tables = [
-        _table(fitted, sequences, batch, *fitted.recommend(batch, k))
-        for batch in batches(chosen, fitted.past.shape[1])
-    ]
+    tables = recommend_by_batch(fitted, sequences, k=k, customers=chosen)
     return pa.concat_tables([RECOMMENDATIONS.empty_table(), *tables])
 
 
+def recommend_by_batch(
+    fitted: FittedRecommender, sequences: Sequences, *, k: int, customers: np.ndarray
+) -> Iterator[pa.Table]:
+    """What `recommend` gives, table after table, in memory that does not grow with customers."""
+    for batch in batches(customers, fitted.past.shape[1]):
+        personal = personal_features(fitted.past, batch, fitted.model)
+        scores = score(fitted.past, fitted.mixture.weights, batch, personal)
+        items, values = choose(scores, batch, fitted.shown, k)
+        row, place = np.nonzero(items >= 0)
+        item = items[row, place]
+        parts = parts_of(fitted.past, fitted.mixture.weights, batch, personal, (row, item))
+        reasons = _reasons(fitted.past, sequences, parts, (batch, row, item))
+        yield _table(sequences, (batch[row], place, item), values[row, place], reasons)
+
+
 def _table(
-    fitted: FittedRecommender,
     sequences: Sequences,
-    customers: np.ndarray,
-    items: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray, np.ndarray],
     scores: np.ndarray,
+    reasons: list[tuple[Reason, str]],
 ) -> pa.Table:
-    row, place = np.nonzero(items >= 0)
-    item = items[row, place]
-    reasons = _reasons(fitted, sequences, customers, row, item)
+    customer, place, item = places
     return pa.table(
         {
-            "customer": sequences.customers[customers[row]],
+            "customer": sequences.customers[customer],
             "rank": (place + 1).astype(np.int32),
             "item": sequences.items[item],
             "title": sequences.titles[item],
-            "score": scores[row, place],
+            "score": scores,
             "reason": [reason.value for reason, _ in reasons],
             "evidence": [words for _, words in reasons],
         },
@@ -127,15 +144,13 @@ def _table(
 
 
 def _reasons(
-    fitted: FittedRecommender,
+    past: Past,
     sequences: Sequences,
-    customers: np.ndarray,
-    row: np.ndarray,
-    item: np.ndarray,
+    parts: Parts,
+    places: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> list[tuple[Reason, str]]:
-    """(N,) what weighed most for each cell of the lists."""
-    past = fitted.past
-    parts = parts_of(past, fitted.mixture.weights, customers, fitted.model, (row, item))
+    """(N,) what weighed most for each cell of the lists: customers of the batch, rows, items."""
+    customers, row, item = places
     companion = _companions(past, customers, row, item)
     sold = past.popularity[1][item].astype(int)
     return [

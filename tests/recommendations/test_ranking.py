@@ -17,6 +17,7 @@ from habitue.recommendations.ranking import (
     fit,
     horizon_starts,
     learn,
+    personal_features,
     score,
 )
 from habitue.sequences.build import DAY, microseconds, sequences_from_events
@@ -174,8 +175,10 @@ def test_a_model_that_knows_the_truth_is_trusted_and_one_that_guesses_is_not(seq
 
 def test_a_batch_scores_as_its_customers_do_alone(sequences):
     past = past_of(sequences, end_of(SHOP))
-    together = score(past, DEFAULTS, np.arange(20), None)
+    def scored(customers):
+        return score(past, DEFAULTS, customers, personal_features(past, customers, None))
 
-    alone = np.concatenate([score(past, DEFAULTS, np.array([c]), None) for c in range(20)])
+    together = scored(np.arange(20))
+    alone = np.concatenate([scored(np.array([customer])) for customer in range(20)])
 
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
