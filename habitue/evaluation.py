@@ -2,7 +2,7 @@
 
 # C customers known at the cutoff
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -14,9 +14,15 @@ from habitue.errors import NotEnoughHistory
 from habitue.lake import query
 from habitue.lake.tables import Lake
 from habitue.model.train import Step
+from habitue.predictions import metrics
 from habitue.predictions.baselines import BuyTillYouDie, Forecast, Predictor
 from habitue.predictions.learn import Learnt, learn
 from habitue.predictions.rows import (
+    COUNT_METRICS,
+    HIGHER_IS_BETTER,
+    LOWER_IS_BETTER,
+    NEXT_ORDER_METRICS,
+    ORDER_METRICS,
     Asked,
     Row,
     rows_for_counts,
@@ -52,6 +58,7 @@ class Backtest:
     scores: Scores
     recommender: FittedRecommender
     forecasts: dict[str, Forecast]         # by method, of the same customers in the same order
+    revenue_names: dict[str, str]          # of methods, in the question `revenue`
     actual: Outcomes                       # of them
     lists: Lists                           # of the customers who ordered within ITEM_DAYS
     answers: list_metrics.Answers | None   # None where ITEM_DAYS have not passed
@@ -144,11 +151,92 @@ def backtest(
         scores=scores,
         recommender=recommender,
         forecasts=forecasts,
+        revenue_names=revenue_names,
         actual=actual,
         lists=lists,
         answers=answers,
         rows=rows + item_rows,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Ours against the best baseline of one metric, over the same customers drawn again."""
+
+    question: str
+    metric: str
+    verdict: str                           # win, tie or loss
+    best_baseline: str
+    difference: float                      # ours - best baseline, in the metric's own unit
+    low: float                             # 5th percentile
+    high: float                            # 95th
+
+
+def verdicts(test: Backtest, rng: np.random.Generator) -> list[Verdict]:
+    """One verdict per question and metric that has a better and a worse."""
+    found = []
+    for question, metric, measure, actual, columns in _judged_columns(test):
+        higher = metric in HIGHER_IS_BETTER or "@" in metric
+        values = {name: measure(*actual, column) for name, column in columns.items()}
+        known = {name: v for name, v in values.items() if name != OURS and np.isfinite(v)}
+        if not known or not np.isfinite(values[OURS]):
+            continue
+        best = (max if higher else min)(known, key=lambda name: known[name])
+        difference, low, high = metrics.paired_difference(
+            measure, actual, columns[OURS], columns[best], rng
+        )
+        found.append(
+            Verdict(
+                question=question,
+                metric=metric,
+                verdict=metrics.verdict(low, high, higher_is_better=higher),
+                best_baseline=best,
+                difference=difference,
+                low=low,
+                high=high,
+            )
+        )
+    return found
+
+
+Judged = tuple[str, str, Callable[..., float], tuple[np.ndarray, ...], dict[str, np.ndarray]]
+
+
+def _judged_columns(test: Backtest) -> Iterator[Judged]:
+    """Question, metric, its function, what happened, and each method's forecasts of it."""
+    actual, forecasts = test.actual, test.forecasts
+    happened = actual.observed.astype(np.float64)
+    chances = {name: forecast.probability for name, forecast in forecasts.items()}
+    for metric, measure in _two_sided(ORDER_METRICS):
+        yield "order", metric, measure, (happened,), chances
+    for metric, measure in _two_sided(COUNT_METRICS):
+        orders = {name: forecast.orders for name, forecast in forecasts.items()}
+        yield "orders", metric, measure, (actual.orders,), orders
+    for metric, measure in _two_sided(COUNT_METRICS):
+        spend = {test.revenue_names[name]: f.revenue for name, f in forecasts.items()}
+        yield "revenue", metric, measure, (actual.revenue,), spend
+    when = (actual.days, actual.observed)
+    later = {name: -chance for name, chance in chances.items()}
+    yield "next_order", "c_index", NEXT_ORDER_METRICS["c_index"], when, later
+    days = {name: forecast.next_order_days[:, 1] for name, forecast in forecasts.items()}
+    yield "next_order", "mae_weeks", NEXT_ORDER_METRICS["mae_weeks"], when, days
+    if test.answers is None or not test.lists:
+        return
+    judged = {
+        name: list_metrics.per_customer(lists, test.answers) for name, lists in test.lists.items()
+    }
+    for metric in judged[OURS]:
+        columns = {name: values[metric] for name, values in judged.items()}
+        yield "items", metric, _mean_known, (np.zeros(len(columns[OURS])),), columns
+
+
+def _two_sided(table: Mapping[str, Callable[..., float]]) -> list[tuple[str, Callable[..., float]]]:
+    ordered = HIGHER_IS_BETTER | LOWER_IS_BETTER
+    return [(name, measure) for name, measure in table.items() if name in ordered]
+
+
+def _mean_known(_: np.ndarray, values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def default_baselines(seed: int) -> list[Predictor]:
@@ -173,14 +261,16 @@ def learn_recommender(learnt: Learnt, sequences: Sequences) -> FittedRecommender
     )
 
 
-def step_progress(progress: Progress | None) -> Callable[[str, Step], None] | None:
+def step_progress(
+    progress: Progress | None, prefix: str = ""
+) -> Callable[[str, Step], None] | None:
     """Training steps as progress, with loss, events per second and time left in the label."""
     if progress is None:
         return None
 
     def tell(label: str, step: Step) -> None:
         speed = step.tokens / max(step.seconds, 1e-9)
-        note = f"{label}: loss {step.loss:.3f}, {speed:,.0f} tokens/s"
+        note = f"{prefix or label}: loss {step.loss:.3f}, {speed:,.0f} tokens/s"
         progress(note, step.step, step.steps)
 
     return tell

@@ -119,7 +119,8 @@ class Shop:
     name: str
 
     @property
-    def _source(self) -> "Source":
+    def source(self) -> "Source":
+        """The shop with where its events and its models are."""
         from habitue.publishing import Source
 
         return Source(self.workspace.lake, self.workspace.registry, self.name)
@@ -189,7 +190,7 @@ class Shop:
         from habitue import publishing
 
         return publishing.train(
-            self._source,
+            self.source,
             config=config or nano(),
             cutoff=cutoff or self.last_event(),
             now=now or utc_now(),
@@ -212,7 +213,7 @@ class Shop:
         from habitue import publishing
 
         return publishing.predict(
-            self._source,
+            self.source,
             publishing.AsOf(cutoff or self.last_event(), version, known_at),
             horizons=tuple(horizons),
             question=question,
@@ -233,7 +234,7 @@ class Shop:
         from habitue import publishing
 
         return publishing.recommend(
-            self._source,
+            self.source,
             publishing.AsOf(cutoff or self.last_event(), version, known_at),
             k=k,
             exclude_bought=exclude_bought,
@@ -251,7 +252,7 @@ class Shop:
         from habitue import publishing
 
         return publishing.items(
-            self._source,
+            self.source,
             publishing.AsOf(cutoff or self.last_event(), version, known_at),
         )
 

@@ -91,6 +91,24 @@ def judged(answer: Answers) -> np.ndarray:
     return np.flatnonzero(answer.total > 0)
 
 
+def per_customer(lists: tuple[np.ndarray, np.ndarray], answer: Answers) -> dict[str, np.ndarray]:
+    """(B,) of each metric, for customers (B,) and their items (B, k); nan where undefined."""
+    customers, items = lists
+    places = items.shape[1]
+    relevant, total = answer.relevant[customers], answer.total[customers]
+    again = relevant.multiply(answer.bought[customers]).tocsr()
+    new = (relevant - again).tocsr()
+    new.eliminate_zeros()
+    repeats = np.diff(again.indptr)
+    return {
+        f"recall@{places}": recall(items, relevant, total),
+        f"recall_capped@{places}": recall_capped(items, relevant, total),
+        f"ndcg@{places}": ndcg(items, relevant, total),
+        f"repeat_recall@{places}": recall(items, again, repeats),
+        f"new_recall@{places}": recall(items, new, total - repeats),
+    }
+
+
 def rows_for_items(
     sequences: Sequences,
     method: str,
@@ -105,24 +123,13 @@ def rows_for_items(
     """
     customers, items = lists
     places = items.shape[1]
-    relevant, total = answer.relevant[customers], answer.total[customers]
-    again = relevant.multiply(answer.bought[customers]).tocsr()
-    new = (relevant - again).tocsr()
-    new.eliminate_zeros()
-    repeats = np.diff(again.indptr)
-    values = {
-        f"recall@{places}": recall(items, relevant, total),
-        f"recall_capped@{places}": recall_capped(items, relevant, total),
-        f"ndcg@{places}": ndcg(items, relevant, total),
-        f"repeat_recall@{places}": recall(items, again, repeats),
-        f"new_recall@{places}": recall(items, new, total - repeats),
-    }
+    values = per_customer(lists, answer)
     rng = np.random.default_rng(seed)
     rows = []
-    for metric, per_customer in values.items():
-        per_customer = per_customer[np.isfinite(per_customer)]
-        mean, low, high = _resampled(per_customer, rng)
-        rows.append(_row(sequences, method, answer, (metric, mean, low, high, len(per_customer))))
+    for metric, column in values.items():
+        known = column[np.isfinite(column)]
+        mean, low, high = _resampled(known, rng)
+        rows.append(_row(sequences, method, answer, (metric, mean, low, high, len(known))))
     share = (f"coverage@{places}", coverage(items, len(sequences.items)), None, None)
     return [*rows, _row(sequences, method, answer, (*share, len(customers)))]
 
