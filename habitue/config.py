@@ -100,7 +100,7 @@ class TrainConfig:
 
     width: int = 64                        # D; heads are 32 wide
     layers: int = 2
-    epochs: int = 8                        # passes over every customer
+    epochs: int = 7                        # passes over every customer
     batch_tokens: int = 2_048              # per optimiser step, padding included
     learning_rate: float = 2e-3            # peak, after warm-up
     weight_decay: float = 0.05
