@@ -1,0 +1,127 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from habitue.model.backbone import Model
+from habitue.model.checkpoint import load, over, resume, save, save_training
+from habitue.model.embed import Readings, read
+from habitue.sequences.build import DAY, Sequences, upto
+from tests.model.small import TINY, corpus_of, stirred, trained, training_of, vocabulary_of
+from tests.sequences.small import CONFIG, sequences_at
+from tests.shops import end_of, events_of
+
+
+@pytest.fixture(scope="module")
+def shop() -> Sequences:
+    return sequences_at(events_of(CONFIG, seed=10), end_of(CONFIG))
+
+
+@pytest.fixture(scope="module")
+def earlier(shop: Sequences) -> Sequences:
+    return upto(shop, shop.cutoff - 250 * DAY)
+
+
+@pytest.fixture(scope="module")
+def model(shop: Sequences) -> Model:
+    return stirred(trained(shop))
+
+
+def readings(model: Model, shop: Sequences, names: list[str], at: int) -> Readings:
+    rows = np.searchsorted(shop.customers.astype(str), names)
+    times = np.full(len(rows), at)
+    return read(model, corpus_of(shop, model), rows, times, horizons_days=(30.0, 90.0))
+
+
+def alike(one: Readings, other: Readings, *, within: float = 0.0) -> bool:
+    return all(
+        np.allclose(getattr(one, field.name), getattr(other, field.name), rtol=0, atol=within)
+        for field in fields(Readings)
+        if field.name != "queries"
+    )
+
+
+def test_what_was_saved_is_read_back_to_the_last_bit(
+    model: Model, shop: Sequences, tmp_path: Path
+) -> None:
+    save(model, shop, tmp_path)
+    loaded = load(tmp_path, shop)
+    assert loaded.config == model.config
+    assert loaded.kinds == model.kinds
+    names = shop.customers.tolist()
+    assert alike(
+        readings(model, shop, names, shop.cutoff), readings(loaded, shop, names, shop.cutoff)
+    )
+
+
+def test_items_that_came_later_change_no_reading_of_the_past(
+    shop: Sequences, earlier: Sequences, tmp_path: Path
+) -> None:
+    model = stirred(trained(earlier))
+    save(model, earlier, tmp_path)
+    assert len(earlier.items) < len(shop.items)
+    names = earlier.customers.tolist()
+    before = readings(model, earlier, names, earlier.cutoff)
+    for other in (load(tmp_path, shop), over(model, earlier.items, shop)):
+        assert alike(before, readings(other, shop, names, earlier.cutoff), within=1e-5)
+
+
+def test_items_that_went_change_no_reading_without_them(
+    model: Model, shop: Sequences, earlier: Sequences, tmp_path: Path
+) -> None:
+    save(model, shop, tmp_path)
+    names = earlier.customers.tolist()
+    before = readings(model, shop, names, earlier.cutoff)
+    after = readings(load(tmp_path, earlier), earlier, names, earlier.cutoff)
+    assert alike(before, after, within=1e-5)
+
+
+def test_an_item_never_seen_has_no_residual_and_the_average_popularity(
+    shop: Sequences, earlier: Sequences
+) -> None:
+    model = stirred(trained(earlier))
+    moved = over(model, earlier.items, shop)
+    unseen = 1 + np.flatnonzero(~np.isin(shop.items, earlier.items))
+    assert len(unseen)
+    assert torch.all(moved.items.gate[unseen] == 0)
+    mean = model.items.bias[1:].mean()
+    assert torch.allclose(moved.items.bias[unseen], mean.expand(len(unseen)))
+
+
+def test_a_kind_of_event_never_seen_is_read_as_unknown(
+    model: Model, shop: Sequences, tmp_path: Path
+) -> None:
+    save(model, shop, tmp_path)
+    kinds = tuple("quiz_finished" if kind == "item_viewed" else kind for kind in shop.kinds)
+    other = replace(shop, kinds=kinds)
+    names = shop.customers.tolist()
+    before = readings(model, shop, names, shop.cutoff)
+    after = readings(load(tmp_path, other), other, names, shop.cutoff)
+    assert np.all(np.isfinite(after.log_rate))
+    assert not alike(before, after, within=1e-3)
+
+
+def test_a_checkpoint_half_written_leaves_the_one_before(
+    shop: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resume.pt"
+    training = training_of(shop)
+    training.step = 3
+    save_training(training, path)
+    whole = path.read_bytes()
+
+    def full_disk(content: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full_disk)
+        training.step = 4
+        with pytest.raises(OSError, match="no space"):
+            save_training(training, path)
+    assert path.read_bytes() == whole
+    assert resume(TINY, vocabulary_of(shop), path).step == 3
+    save_training(training, path)          # and what was left behind is in nobody's way
+    assert resume(TINY, vocabulary_of(shop), path).step == 4
