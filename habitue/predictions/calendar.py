@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from habitue.predictions.targets import standing_orders
 from habitue.sequences.build import DAY, NEVER, Sequences
 
 YEAR_DAYS = 364                            # whole weeks, so that weekdays meet
@@ -108,9 +109,8 @@ class _Count:
     """Counts of standing orders in intervals (start, stop], all before the cutoff."""
 
     def __init__(self, sequences: Sequences, cutoff: int) -> None:
-        rows = np.flatnonzero(
-            sequences.is_order & (sequences.time <= cutoff) & (sequences.cancelled_at == NEVER)
-        )
+        standing = standing_orders(sequences, cutoff)
+        rows = np.flatnonzero(standing & (sequences.time <= cutoff))
         rows = rows[np.argsort(sequences.time[rows], kind="stable")]
         owner = sequences.customer_of_event[rows]
         self.time = sequences.time[rows]

@@ -1,8 +1,8 @@
 """Calibration: maps fitted on a window that closed before the cutoff, with how far to trust them.
 
 A model trained on everything up to an earlier instant forecasts the days since; what then happened
-says how its hazards, counts and values should be bent. The maps act on the cumulative hazard and are
-strictly increasing, one for all horizons, so probabilities stay monotone in the horizon.
+says how its hazards, counts and values should be bent. The maps act on the cumulative hazard and
+are strictly increasing, one for all horizons, so probabilities stay monotone in the horizon.
 """
 
 # C customers · B hazard bins · G horizons · M spend components
@@ -122,7 +122,7 @@ def _fit_orders(window: Window, centre: float) -> tuple[float, float, float]:
         pull = _pull(level, 1.0) + _pull(power - 1, 0.2) + _pull(dispersion, 1.0)
         return -likelihood.sum() + pull
 
-    level, power, dispersion = minimize(loss, [0.0, 1.0, 0.0], method="Nelder-Mead").x
+    _, power, dispersion = minimize(loss, [0.0, 1.0, 0.0], method="Nelder-Mead").x
     # the level that makes the totals meet, rather than the likeliest: bias is what people see
     met = np.log(count.sum() / np.exp(centre + power * centred).sum())
     return float(met), float(np.clip(power, 0.4, 2.5)), float(np.clip(dispersion, -2, 2))

@@ -31,7 +31,9 @@ def probability_of_order(
     return -np.expm1(cumulative_hazard(log_rate, silent) - gathered)
 
 
-def days_until(log_rate: np.ndarray, silent_days: np.ndarray, probability: np.ndarray) -> np.ndarray:
+def days_until(
+    log_rate: np.ndarray, silent_days: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
     """(Q,) days from now until P(order) reaches `probability` (Q,); at most FAR_DAYS."""
     rate = np.exp(log_rate.astype(np.float64))
     silent = np.asarray(silent_days, dtype=np.float64)
