@@ -22,8 +22,8 @@ Model = TypeVar("Model", BgNbd, MbgNbd, ParetoNbd, GammaGamma)
 # log parameters -> mean negative log-likelihood per customer, and its gradient
 Objective = Callable[[Floats], tuple[float, Floats]]
 
-COARSE_ROWS = 4_000                        # the starts are compared on at most so many
-PARETO_ROWS = 20_000                       # 2F1 has no gradient in closed form: bounds the cost
+COARSE_ROWS = 1_000                        # the starts are compared on at most so many
+PARETO_ROWS = 50_000                       # 2F1 has no gradient in closed form: bounds the cost
 VALUE_ROWS = 20_000                        # more order values than that are put into cells of 1%
 _FARTHEST = float(np.log(1e3))             # log parameters stay within, in units of the mean age
 _STEP = 1e-4                               # of log parameters, in numerical gradients
