@@ -1,10 +1,17 @@
 """Commands that ask a model: predict, recommend, items."""
 
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from habitue.cli.options import Asked, examples, with_asked, with_output, with_shop
-from habitue.cli.output import Output
+from habitue.cli.options import Asked, Days, examples, with_asked, with_output, with_shop
+from habitue.cli.output import Output, cell, print_grid, say
 from habitue.workspace import DEFAULT_HORIZONS, Shop
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 
@@ -20,7 +27,7 @@ QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 @click.option(
     "--horizon-days",
     "horizons",
-    type=click.FloatRange(0, min_open=True),
+    type=Days(),
     multiple=True,
     default=DEFAULT_HORIZONS,
     show_default=True,
@@ -39,11 +46,20 @@ def predict(
 
     For every customer: will they order, when, how often and how much.
 
-    Each value has low and high, the 5th and 95th percentile, and a status.
+    Each value has low and high, the 5th and 95th percentile (of the next order's date the 10th and
+    90th), and a status. --json and --out give one row per customer, question and horizon.
     """
-    output.show(
-        shop.predict(question, horizons=horizons, cutoff=asked.cutoff, version=asked.version)
+    table = shop.predict(
+        question,
+        horizons=horizons,
+        cutoff=asked.cutoff,
+        version=asked.version,
+        known_at=asked.known_at,
     )
+    if output.for_people and table.num_rows:
+        print_predictions(table, rows=output.rows)
+    else:
+        output.show(table)
 
 
 @click.command(
@@ -56,9 +72,7 @@ def predict(
 @click.option("--k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 @click.option("--exclude-bought", is_flag=True, help="Leave out what the customer has bought.")
 @click.option(
-    "--not-sold-days",
-    type=click.FloatRange(0, min_open=True),
-    help="Leave out items not sold in the last so many days.",
+    "--not-sold-days", type=Days(), help="Leave out items not sold in the last so many days."
 )
 @with_asked
 @with_output
@@ -70,7 +84,10 @@ def recommend(
     asked: Asked,
     output: Output,
 ) -> None:
-    """Rank the k best items for every customer."""
+    """Rank the k best items for every customer.
+
+    Scores order one customer's list; between lists they mean nothing.
+    """
     output.show(
         shop.recommend(
             k=k,
@@ -78,6 +95,7 @@ def recommend(
             not_sold_days=not_sold_days,
             cutoff=asked.cutoff,
             version=asked.version,
+            known_at=asked.known_at,
         )
     )
 
@@ -91,4 +109,69 @@ def items(shop: Shop, asked: Asked, output: Output) -> None:
 
     For every item: sales, popularity, trend and expected demand.
     """
-    output.show(shop.items(cutoff=asked.cutoff, version=asked.version))
+    output.show(shop.items(cutoff=asked.cutoff, version=asked.version, known_at=asked.known_at))
+
+
+def print_predictions(table: "pa.Table", *, rows: int) -> None:
+    """One row per customer and horizon, one column per question; its interval below each value."""
+    import pyarrow.compute as pc
+
+    asked = [one for one in QUESTIONS if one in table["question"].unique().to_pylist()]
+    dated = asked == ["next_order"]
+    # the date has no horizon of its own: it stands in the first row of its customer
+    of_dates = pc.equal(table["question"], "next_order")
+    horizons = (table if dated else table.filter(pc.invert(of_dates)))["horizon_days"].unique()
+    customers = table["customer"].unique()
+    count = len(customers) * len(horizons)
+    shown = customers[: -(-rows // len(horizons))] if rows else customers
+    body = list(_lines(table.filter(pc.is_in(table["customer"], shown)), asked, dated))
+    (first,) = table.slice(0, 1).to_pylist()
+    print_grid(
+        ["customer", *([] if dated else ["days"]), *asked],
+        body[:rows] if rows else body,
+        numeric=range(1, len(asked) + 2),
+        title=f"as of {cell(first['cutoff'])} UTC · {first['version']} · status {first['status']}",
+    )
+    if rows and rows < count:
+        say(f"{rows:,} of {count:,} rows; --rows 0, --json or --out show all")
+
+
+def _lines(table: "pa.Table", asked: list[str], dated: bool) -> Iterator[list[str]]:
+    """The text of every customer and horizon, in the order of the table."""
+    answers: dict[str, dict[float, dict[str, str]]] = {}
+    dates: dict[str, str] = {}
+    for row in table.to_pylist():
+        if row["question"] == "next_order":
+            dates[row["customer"]] = _date(row)
+        else:
+            of_customer = answers.setdefault(row["customer"], {})
+            of_customer.setdefault(row["horizon_days"], {})[row["question"]] = _interval(row)
+    if dated:
+        yield from ([customer, date] for customer, date in dates.items())
+    for customer, horizons in answers.items():
+        for place, (days, told) in enumerate(horizons.items()):
+            if place == 0:
+                told["next_order"] = dates.get(customer, "")
+            texts = [told.get(question, "") for question in asked]
+            yield [customer, f"{days:g}", *texts]
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{_short(row['value'])}\n{_short(row['low'])} to {_short(row['high'])}"
+
+
+def _short(value: float) -> str:
+    """Three significant digits; what rounds to nothing is nothing."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if value >= 0.001 else "0"
+
+
+def _date(row: dict[str, Any]) -> str:
+    """Median and interval as days of the calendar; past the horizon nothing is told apart."""
+    def day(days: float | None) -> str:
+        if days is None or days > row["horizon_days"]:
+            return "later"
+        return f"{row['cutoff'] + timedelta(days=days):%Y-%m-%d}"
+
+    if day(row["low"]) == "later":
+        return f"not within\n{row['horizon_days']:g} days"
+    return f"{day(row['value'])}\n{day(row['low'])} to {day(row['high'])}"

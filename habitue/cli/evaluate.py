@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from habitue.cli.bars import bars
-from habitue.cli.options import Instant, examples, with_config, with_shop, with_whole_output
+from habitue.cli.options import Days, Instant, examples, with_config, with_shop, with_whole_output
 from habitue.cli.output import Output, cell, print_grid
 from habitue.config import TrainConfig
 from habitue.workspace import Shop
 
-Row = dict[str, Any]                       # flat: shop, cutoff, horizon_days, question, method, …
+if TYPE_CHECKING:
+    from habitue.predictions.rows import Row
 
 
 @click.command(
@@ -33,7 +33,7 @@ Row = dict[str, Any]                       # flat: shop, cutoff, horizon_days, q
 )
 @click.option(
     "--horizon-days",
-    type=click.FloatRange(0, min_open=True),
+    type=Days(),
     default=90.0,
     show_default=True,
     help="Compare with what followed within so many days.",
@@ -60,31 +60,32 @@ def evaluate(
             horizon_days=horizon_days,
             progress=progress,
         )
-    if output.as_json or output.out is not None:
+    if output.for_people:
+        print_comparison(rows)
+    else:
         import pyarrow as pa
 
         output.show(pa.Table.from_pylist(rows))
-    else:
-        print_comparison(rows)
 
 
-def print_comparison(rows: Iterable[Row]) -> None:
+def print_comparison(rows: "Iterable[Row]") -> None:
     """One table per cutoff and question: metrics down, methods across."""
-    for (cutoff, horizon_days, question), group in groupby(
-        rows, key=lambda row: (row["cutoff"], row["horizon_days"], row["question"])
-    ):
-        held = list(group)
-        title = f"{question} within {horizon_days:g} days of {cutoff[:10]}"
+    tables: dict[tuple[str, float, str], list[Row]] = {}
+    for row in rows:
+        key = row["cutoff"], row["horizon_days"], row["question"]
+        tables.setdefault(key, []).append(row)
+    for (cutoff, horizon_days, question), held in tables.items():
         columns, body = _pivot(held)
+        what = f"{question} within {horizon_days:g} days of {cutoff[:10]}"
         print_grid(
             columns,
             body,
             numeric=range(1, len(columns)),
-            title=f"{title} · {held[0]['customers']:,} customers",
+            title=f"{what} · {held[0]['customers']:,} customers",
         )
 
 
-def _pivot(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _pivot(rows: "Sequence[Row]") -> tuple[list[str], list[list[str]]]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     values = {(row["metric"], row["method"]): _with_interval(row) for row in rows}
@@ -92,6 +93,6 @@ def _pivot(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["", *methods], body
 
 
-def _with_interval(row: Row) -> str:
-    value, low, high = (row[name] for name in ("value", "low", "high"))
+def _with_interval(row: "Row") -> str:
+    value, low, high = row["value"], row["low"], row["high"]
     return cell(value) if low is None else f"{cell(value)}\n{cell(low)} to {cell(high)}"

@@ -1,6 +1,7 @@
 """What commands share: where, which shop, as of when, how the answer is shown."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from habitue.workspace import Shop, Workspace, open_workspace
 Command = Callable[..., Any]
 
 PRESETS = {"nano": nano, "demo": demo}
+YEARS = range(1900, 2200)                  # of an instant; beyond, a digit was mistyped
 
 
 class Instant(click.ParamType):
@@ -34,7 +36,27 @@ class Instant(click.ParamType):
             time = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is neither 2011-09-09 nor 2011-09-09T12:30:00Z", param, ctx)
+        if time.year not in YEARS:
+            self.fail(f"{value!r} is not between {YEARS[0]} and {YEARS[-1]}", param, ctx)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+class Days(click.FloatRange):
+    """A positive and finite number of days."""
+
+    name = "days"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number that the text says."""
+        days: float = super().convert(value, param, ctx)
+        if not math.isfinite(days):
+            self.fail(f"{value!r} is no number of days", param, ctx)
+        return days
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +69,10 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """As of when a model is asked, and which; none: the last event, the champion."""
+    """As of when a model is asked, and which; none: the last event, no limit, the champion."""
 
     cutoff: datetime | None
+    known_at: datetime | None
     version: str | None
 
 
@@ -175,13 +198,16 @@ def with_config(command: Command) -> Command:
 
 
 def with_asked(command: Command) -> Command:
-    """Add --cutoff and --version; the command is given what is `asked`."""
+    """Add --cutoff, --known-at and --version; the command is given what is `asked`."""
 
     @with_cutoff
+    @with_known_at
     @click.option("--version", metavar="NAME", help="A version or an alias.  [default: champion]")
     @functools.wraps(command)
-    def told(*, cutoff: datetime | None, version: str | None, **others: Any) -> Any:
-        return command(asked=Asked(cutoff, version), **others)
+    def told(
+        *, cutoff: datetime | None, known_at: datetime | None, version: str | None, **others: Any
+    ) -> Any:
+        return command(asked=Asked(cutoff, known_at, version), **others)
 
     return told
 

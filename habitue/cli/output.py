@@ -30,6 +30,11 @@ class Output:
                 f"{self.out.name} should end in one of: {', '.join(WRITERS)}", param_hint="--out"
             )
 
+    @property
+    def for_people(self) -> bool:
+        """Whether nothing but a table on the screen was asked for."""
+        return not self.as_json and self.out is None
+
     def show(self, table: "pa.Table", *, title: str = "") -> None:
         """Write the file that was asked for; print JSON, or a table for people."""
         table = _with_hexadecimal(table)
@@ -40,7 +45,7 @@ class Output:
             print_json_rows(table)
         elif table.num_rows == 0:
             say("no rows")
-        elif self.out is None:
+        elif self.for_people:
             print_table(table, rows=self.rows, title=title)
 
 
@@ -103,14 +108,18 @@ def print_grid(
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    grid = Table(box=SIMPLE_HEAD)
     for place, name in enumerate(columns):
         right = place in numeric
         grid.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(text) for text in row))
     console = Console()
-    console.print(grid, width=None if console.is_terminal else PIPED_WIDTH, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    if title:
+        console.print(Text(title, style="bold"))
+    console.print(grid)
 
 
 def cell(value: Any) -> str:
