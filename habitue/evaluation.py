@@ -45,7 +45,8 @@ ITEM_DAYS = 28.0                           # of the question `items`
 PLACES = 10
 Lists = dict[str, tuple[np.ndarray, np.ndarray]]      # by method: customers (B,), items (B, k)
 Progress = Callable[[str, int, int | None], None]    # what is being done, steps done, of how many
-_LAST = 'SELECT max("time") AS last FROM events'
+# one row: the shop's first and last event
+_SPAN = 'SELECT min("time") AS first, max("time") AS last FROM events'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,11 @@ def evaluate(
     Raises:
         NotEnoughHistory: a horizon has not passed yet, or too little happened before a cutoff.
     """
+    distinct = list(dict.fromkeys(cutoffs))
+    for cutoff in distinct:
+        _refuse_open(lake, shop, cutoff, horizon_days)     # before hours of training, not after
     rows: list[Row] = []
-    for cutoff in cutoffs:
+    for cutoff in distinct:
         test = backtest(
             *known_and_future(lake, shop, cutoff, horizon_days),
             horizon_days=horizon_days,
@@ -94,19 +98,39 @@ def evaluate(
 def known_and_future(
     lake: Lake, shop: str, cutoff: datetime, horizon_days: float
 ) -> tuple[Sequences, Sequences]:
-    """A shop up to a cutoff, and up to the end of the horizon after it."""
-    last = query.read(lake, _LAST, shop=shop)["last"][0].as_py()
+    """A shop up to a cutoff, and up to the end of the horizon after it.
+
+    Where ITEM_DAYS have passed too, the future holds them.
+    """
+    last = _refuse_open(lake, shop, cutoff, horizon_days)
+    passed = last >= microseconds(cutoff) + round((ITEM_DAYS - 1) * DAY)
+    days = max(horizon_days, ITEM_DAYS) if passed else horizon_days
     start = microseconds(cutoff)
-    end = start + round(max(horizon_days, ITEM_DAYS) * DAY)
-    if last is None or microseconds(last) < start + round((horizon_days - 1) * DAY):
-        latest = None if last is None else instant(microseconds(last) - round(horizon_days * DAY))
+    end = start + round(days * DAY)
+    return build_sequences(lake, shop, cutoff=start), build_sequences(lake, shop, cutoff=end)
+
+
+def _refuse_open(lake: Lake, shop: str, cutoff: datetime, horizon_days: float) -> int:
+    """When the shop's last event was (µs), which is past the horizon's last day.
+
+    Raises:
+        NotEnoughHistory: the horizon has not passed.
+    """
+    (span,) = query.read(lake, _SPAN, shop=shop).to_pylist()
+    first, last = span["first"], span["last"]
+    if last is None:
+        raise NotEnoughHistory(f"shop {shop!r} has no events yet\nhint: import its orders first")
+    # the last day may be a day without orders, or one that is not over
+    if microseconds(last) < microseconds(cutoff) + round((horizon_days - 1) * DAY):
+        latest = microseconds(last) - round(horizon_days * DAY)
+        hint = "a shorter horizon"
+        if latest > microseconds(first):
+            hint = f"a cutoff up to {instant(latest):%Y-%m-%d}, or {hint}"
         raise NotEnoughHistory(
             f"{horizon_days:g} days after {cutoff:%Y-%m-%d} have not passed at the shop's last"
-            f" event ({last or 'none yet'})\nhint: "
-            + (f"choose a cutoff up to {latest:%Y-%m-%d}" if latest else "import its orders first")
+            f" event, {last:%Y-%m-%d %H:%M} UTC\nhint: choose {hint}"
         )
-    known = build_sequences(lake, shop, cutoff=start)
-    return known, build_sequences(lake, shop, cutoff=end)
+    return microseconds(last)
 
 
 def backtest(

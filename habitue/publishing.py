@@ -126,19 +126,34 @@ def predict(
 ) -> pa.Table:
     """The ANSWER rows of every known customer; kept in the lake's `predictions` when `now` is told.
 
+    What is asked as of what was known at some instant is not kept: it would pass for the answer.
+
     Raises:
         NoSuchModel, SawTheFuture: no version can answer as of the cutoff.
+        BadSetting: no such question, or a horizon that is not in (0, MAX_HORIZON_DAYS].
     """
-    if max(horizons) > MAX_HORIZON_DAYS:
-        raise BadSetting(
-            f"a horizon of {max(horizons):g} days is beyond the {MAX_HORIZON_DAYS:g} days that a"
-            " model looks ahead\nhint: ask for a shorter one"
-        )
+    _refuse_nonsense(horizons, question)
     held = _open(source, as_of)
-    table = answers(held.learnt.scores(horizons), held.sequences, held.version, question)
-    if now is not None:
+    asked = tuple(dict.fromkeys(horizons))
+    table = answers(held.learnt.scores(asked), held.sequences, held.version, question)
+    if now is not None and as_of.known_at is None:
         keep(source, table, now)
     return table
+
+
+def _refuse_nonsense(horizons: tuple[float, ...], question: str | None) -> None:
+    if question is not None and question not in QUESTIONS:
+        raise BadSetting(f"{question!r} is no question\nhint: ask {', '.join(QUESTIONS)}")
+    if not horizons:
+        raise BadSetting("no horizon to predict for\nhint: horizons=[90.0]")
+    for days in horizons:
+        if not days > 0:
+            raise BadSetting(f"a horizon of {days:g} days is none\nhint: ask for a longer one")
+        if days > MAX_HORIZON_DAYS:
+            raise BadSetting(
+                f"a horizon of {days:g} days is beyond the {MAX_HORIZON_DAYS:g} days that a"
+                " model looks ahead\nhint: ask for a shorter one"
+            )
 
 
 def answers(
