@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 
 from habitue.lake import schema
@@ -30,6 +31,26 @@ def sequences_of(
         shop=config.shop,
         cutoff=end_of(config) if at is None else at,
     )
+
+
+def altered(events: pa.Table, after: int) -> pa.Table:
+    """Other values and items after an instant (µs), a third of it gone, and a new customer."""
+    time = events["time"].cast(pa.int64()).to_numpy()
+    later = time > after
+    gone = later & (np.arange(len(time)) % 3 == 0)
+    value = events["value_minor"].fill_null(0).to_numpy()
+    lines, customer = events["lines"].to_pylist(), events["customer"].to_pylist()
+    for place in np.flatnonzero(later):
+        lines[place] = [{**line, "item": "i000000"} for line in lines[place] or []]
+    customer[int(np.flatnonzero(later & ~gone)[0])] = "stranger"
+    columns = {
+        "value_minor": pa.array(np.where(later, value * 7 + 100, value), mask=value == 0),
+        "lines": pa.array(lines, schema.EVENTS.field("lines").type),
+        "customer": pa.array(customer, pa.string()),
+    }
+    for name, column in columns.items():
+        events = events.set_column(events.column_names.index(name), name, column)
+    return events.cast(schema.EVENTS).filter(pa.array(~gone))
 
 
 def orders_of(rows: list[tuple[str | None, float, list[str]]], *, start: datetime) -> pa.Table:
