@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from habitue.model.backbone import Model
+from habitue.model.backbone import SPEND_COMPONENTS, Model
 from habitue.model.inputs import Inputs, to_inputs
 from habitue.model.objectives import prior_log_spend
 from habitue.sequences.batch import Batch, Corpus, log_expected_orders
@@ -41,14 +41,12 @@ def read(
 ) -> Readings:
     """The model's readings of each customer (Q,) at each instant (Q,) µs; one horizon or more."""
     asked, batches = corpus.ask(customer, time)
-    parts: dict[str, np.ndarray] = {}
+    parts = _blank(model, len(customer), len(horizons_days))
     done = 0
     for inputs, states, rows in _states(model, batches):
         heads = _heads(model, inputs, states, asked, horizons_days)
         for name, values in ({"state": states} | heads).items():
-            held = values[inputs.asked].numpy()
-            parts.setdefault(name, np.zeros((len(customer), *held.shape[1:]), np.float32))
-            parts[name][rows] = held
+            parts[name][rows] = values[inputs.asked].numpy()
         done += len(rows)
         if watch:
             watch(done, len(customer))
@@ -82,6 +80,21 @@ def item_scores(model: Model, state: np.ndarray) -> np.ndarray:
     model.eval()
     scores = model.item_scores(torch.from_numpy(state), model.items.vectors(), query=True)
     return torch.log_softmax(scores, dim=-1).numpy()
+
+
+def _blank(model: Model, queries: int, horizons: int) -> dict[str, np.ndarray]:
+    """Room for the readings of so many queries, none of them included."""
+    spend = (horizons, SPEND_COMPONENTS)
+    shapes: dict[str, tuple[int, ...]] = {
+        "log_rate": (len(BIN_EDGES),),
+        "log_orders": (horizons,),
+        "log_dispersion": (horizons,),
+        "spend_log_weight": spend,
+        "spend_location": spend,
+        "spend_scale": spend,
+        "state": (model.config.width,),
+    }
+    return {name: np.zeros((queries, *shape), np.float32) for name, shape in shapes.items()}
 
 
 def _heads(

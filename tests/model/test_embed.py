@@ -70,6 +70,20 @@ def test_the_company_of_others_does_not_change_a_reading(model: Model, shop: Seq
             assert getattr(alone, name)[0] == pytest.approx(getattr(together, name)[q], abs=1e-5)
 
 
+def test_questions_of_later_instants_do_not_change_a_reading(
+    model: Model, shop: Sequences
+) -> None:
+    busiest = int(np.diff(shop.offsets).argmax())
+    own = shop.time[slice(*shop.offsets[busiest : busiest + 2])]
+    time = own[:24] - 3_600_000_000        # an hour before each event
+    customer = np.full(len(time), busiest)
+    corpus = corpus_of(shop, model)
+    together = read(model, corpus, customer, time, horizons_days=(30.0,))
+    for q in range(len(time)):
+        alone = read(model, corpus, customer[[q]], time[[q]], horizons_days=(30.0,))
+        assert alone.state[0] == pytest.approx(together.state[q], abs=1e-5)
+
+
 def test_an_embedding_is_the_state_of_a_reading(model: Model, shop: Sequences) -> None:
     everyone = np.arange(len(shop.customers))
     at = np.full(len(everyone), END)

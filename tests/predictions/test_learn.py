@@ -193,3 +193,14 @@ def test_the_ranking_is_nearly_as_near_the_truth_as_the_process_s_own_model() ->
     # the classical model made this shop; ours learns it from 350 customers and one seed
     assert theirs > 0.5
     assert ours > 0.9 * theirs
+
+
+def test_a_shop_whose_every_order_was_cancelled_has_nobody_to_score() -> None:
+    events = orders_of([(f"c{n % 5}", 2.0 * n, ["mug"]) for n in range(30)], start=MONDAY)
+    cutoff = microseconds(MONDAY) + 95 * DAY
+    shop = sequences_at(events, cutoff)
+    cancelled = replace(shop, cancelled_at=np.full(len(shop.time), cutoff))
+    scores = learn(cancelled, TINY).scores((90.0,))
+    assert len(scores.names) == len(scores.order(90.0).value) == 0
+    assert scores.next_order().shape == (0, 3)
+    assert len(scores.revenue(90.0).high) == len(scores.orders(90.0).low) == 0
