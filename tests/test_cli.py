@@ -245,7 +245,7 @@ def test_a_prediction_is_asked_as_it_was_typed(habitue, asked):
     assert asked["predict"] == (
         "acme",
         ("churn",),
-        {"horizons": (30.0, 90.0), "cutoff": CUTOFF, "version": "v1"},
+        {"horizons": (30.0, 90.0), "cutoff": CUTOFF, "version": "v1", "known_at": None},
     )
     assert json.loads(out)[1] == {"customer": "bob", "value": None}
 
@@ -254,6 +254,7 @@ def test_recommendations_are_asked_as_they_were_typed(habitue, asked):
     habitue("recommend", "--k", 3, "--exclude-bought", "--not-sold-days", 90)
     assert asked["recommend"][2] == {
         "k": 3, "exclude_bought": True, "not_sold_days": 90.0, "cutoff": None, "version": None,
+        "known_at": None,
     }  # fmt: skip
 
 

@@ -1,0 +1,158 @@
+"""The verbs that use a model, from the command line to the screen, on a small simulated shop."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from habitue.cli import app
+from habitue.cli.evaluate import print_comparison
+
+KEYS = [
+    "shop", "cutoff", "horizon_days", "question", "method", "metric", "value", "low", "high",
+    "customers",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("verbs")
+
+
+@pytest.fixture
+def habitue(folder, monkeypatch, capsys):
+    """Run one command in a folder with a workspace of two shops, one of them trained."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            app.main([str(one) for one in arguments])
+        told = capsys.readouterr()
+        return left.value.code, told.out, told.err
+
+    if not (folder / "work").exists():
+        for name, customers in (("acme", 40), ("tiny", 2)):
+            made = run("simulate", "--customers", customers, "--items", 12, "--days", 240,
+                       "--out", f"{name}.csv")  # fmt: skip
+            assert made[0] == 0
+            assert run("import", f"{name}.csv", "--shop", name, "--mapping", f"{name}.toml")[0] == 0
+        code, out, err = run("train", "--shop", "acme")
+        assert (code, out) == (0, "")
+        assert "published v1, trained on acme up to 2023-08-" in err
+    return run
+
+
+def test_predictions_for_people_are_rows_of_customers_and_horizons(habitue):
+    code, out, err = habitue("predict", "--shop", "acme", "--rows", 4)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].startswith("as of 2023-08-")
+    assert lines[0].endswith("v1 · status transfer")
+    (head,) = [line.split() for line in lines if "customer" in line]
+    assert head == ["customer", "days", "order", "churn", "orders", "revenue", "next_order"]
+    shown = [line.split()[:2] for line in lines if line.startswith("  c0")]
+    first, second = "c0000000", "c0000001"
+    assert shown == [[first, "30"], [first, "90"], [first, "180"], [second, "30"]]
+    assert sum(" to " in line for line in lines) >= 4
+    assert "4 of 120 rows" in err
+
+
+def test_dates_of_the_next_order_are_days_of_the_calendar(habitue):
+    _, out, err = habitue("predict", "--shop", "acme", "--question", "next_order", "--rows", 0)
+    lines = [line.strip() for line in out.splitlines()]
+    assert sum(line.startswith("c0") for line in lines) == 40
+    assert any("2023-" in line for line in lines)
+    assert all(" to " in line or "days" in line for line in lines if line.startswith("2023-"))
+    assert err == ""
+
+
+def test_predictions_for_programs_are_one_row_per_question(habitue, tmp_path):
+    _, out, _ = habitue("predict", "--shop", "acme", "--json")
+    rows = json.loads(out)
+    assert len(rows) == 40 * (4 * 3 + 1)
+    assert {row["question"] for row in rows if row["date"]} == {"next_order"}
+    path = tmp_path / "churn.ndjson"
+    habitue("predict", "--shop", "acme", "--question", "churn", "--out", path)
+    churn = [json.loads(line) for line in path.read_text().splitlines()]
+    assert churn == [row for row in rows if row["question"] == "churn"]
+
+
+def test_what_was_not_known_yet_is_not_shown(habitue):
+    def customers(*limits: str) -> int:
+        _, out, _ = habitue(
+            "predict", "--shop", "acme", "--question", "order", "--horizon-days", 30, "--json",
+            *limits,
+        )  # fmt: skip
+        return len(json.loads(out))
+
+    assert 0 < customers("--known-at", "2023-03-01") < customers() == 40
+
+
+def test_lists_and_the_catalogue_are_shown_by_title(habitue):
+    _, out, err = habitue("recommend", "--shop", "acme", "--k", 2, "--rows", 3)
+    assert out.split()[:7] == [
+        "customer", "rank", "item", "title", "score", "reason", "evidence",
+    ]  # fmt: skip
+    assert "3 of 80 rows" in err
+    _, out, _ = habitue("items", "--shop", "acme", "--known-at", "2023-06-01", "--json")
+    rows = json.loads(out)
+    assert 0 < len(rows) <= 12
+    assert all(row["title"] and row["expected_orders_28d"] > 0 for row in rows)
+
+
+def test_an_evaluation_is_flat_rows_for_programs_and_one_table_per_question_for_people(
+    habitue, capsys
+):
+    code, out, _ = habitue(
+        "evaluate", "--shop", "acme", "--cutoff", "2023-07-01", "--horizon-days", 40, "--json"
+    )
+    rows = json.loads(out)
+    assert code == 0
+    assert all(list(row) == KEYS for row in rows)
+
+    print_comparison(rows)
+    lines = capsys.readouterr().out.splitlines()
+    titles = [line.split()[0] for line in lines if " customers" in line]
+    assert titles == ["order", "orders", "revenue", "next_order", "items"]
+    assert set(titles) == {row["question"] for row in rows}
+    heads = [line.split() for line in lines if line.split()[:1] == ["habitue"]]
+    assert heads[0] == ["habitue", "bg_nbd", "mbg_nbd", "pareto_nbd", "lightgbm"]
+    assert heads[4] == ["habitue", "popular_90d", "top_frequency", "item_neighbours"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("predict --shop nobody", "no shop named 'nobody'; the workspace holds: acme, tiny"),
+        ("predict --shop tiny", "no model 'champion'; the registry holds: "),
+        ("recommend --shop acme --version v9", "no model 'v9'; the registry holds: champion, v1"),
+        ("items --shop acme --cutoff 2023-07-01", "its answers would be remembered"),
+        ("predict --shop acme --horizon-days 800", "beyond the 730 days"),
+        ("evaluate --shop acme --cutoff 2023-08-15", "choose a cutoff up to 2023-0"),
+        ("evaluate --shop acme --cutoff 2023-08-15 --horizon-days 9999", "a shorter horizon"),
+        ("train --shop acme --cutoff 2023-01-01", "0 orders before the cutoff, and 20 are needed"),
+    ],
+)
+def test_what_cannot_be_answered_says_why_and_what_to_do(habitue, arguments, message):
+    code, out, err = habitue(*arguments.split())
+    assert (code, out) == (1, "")
+    assert message in err
+    assert "\nhint: " in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "predict --horizon-days inf",
+        "predict --horizon-days 0",
+        "evaluate --cutoff 2023-07-01 --horizon-days nan",
+        "recommend --not-sold-days inf",
+        "predict --cutoff 9999-12-31",
+        "predict --known-at 0001-01-01T00:00:00+05:00",
+    ],
+)
+def test_an_impossible_number_of_days_or_year_is_not_understood(habitue, arguments):
+    code, out, err = habitue(*arguments.split(), "--shop", "acme")
+    assert (code, out) == (2, "")
+    assert "Invalid value" in err
