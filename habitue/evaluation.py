@@ -168,6 +168,7 @@ def backtest(
     ]
     recommender = learn_recommender(learnt, known)
     lists, answers, item_rows = _judged_lists(known, future, recommender, config.seed)
+    _tell(progress, "judging", 1, 1)
     return Backtest(
         known=known,
         horizon_days=horizon_days,

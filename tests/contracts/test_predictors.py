@@ -1,18 +1,45 @@
 """What every predictor promises. A new one adds a line to PREDICTORS."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
+from habitue.config import TrainConfig
+from habitue.errors import NotEnoughHistory
 from habitue.predictions.baselines import CLASSICAL, Forecast, Predictor
+from habitue.predictions.learn import LEAST_ORDERS, Learnt, learn
 from habitue.predictions.targets import known_customers
 from habitue.predictions.trees import BoostedTrees
-from habitue.sequences.build import DAY, Sequences
+from habitue.sequences.build import DAY, Sequences, upto
 from habitue.simulation import ShopConfig
 from tests.shops import end_of, sequences_of
 
-PREDICTORS: tuple[Predictor, ...] = (*CLASSICAL, BoostedTrees(seed=0))
+TINY = TrainConfig(width=32, layers=1, epochs=1, queries=2)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that was learnt, asked for one horizon after the other."""
+
+    learnt: Learnt
+
+    def predict(self, horizon_days: float) -> Forecast:
+        return self.learnt.scores((horizon_days,)).predict(horizon_days)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The model as evaluations use it, tiny and hardly trained."""
+
+    name: str = "habitue"
+    revenue_name: str = "habitue"
+
+    def fit(self, sequences: Sequences, cutoff: int) -> Asked:
+        return Asked(learn(upto(sequences, cutoff), TINY))
+
+
+PREDICTORS: tuple[Predictor, ...] = (*CLASSICAL, BoostedTrees(seed=0), Ours())
 CONFIG = ShopConfig(customers=250, items=20, days=420, arrival_days=400, views=0.5, refunds=0.1)
 CUTOFF = end_of(CONFIG) - 120 * DAY
 NAMES = [predictor.name for predictor in PREDICTORS]
@@ -94,11 +121,15 @@ def test_changing_all_that_follows_the_cutoff_changes_nothing(
 
 
 @pytest.mark.parametrize("customers", [1, 3, 40])
-def test_a_shop_of_few_customers_gets_finite_forecasts(
+def test_a_shop_of_few_customers_gets_finite_forecasts_or_is_told_what_is_missing(
     predictor: Predictor, customers: int
 ) -> None:
     config = replace(CONFIG, customers=customers, arrival_days=20)
     shop = sequences_of(config, seed=1)
+    if isinstance(predictor, Ours) and shop.is_order.sum() < LEAST_ORDERS:
+        with pytest.raises(NotEnoughHistory, match="are needed to learn from"):
+            predictor.fit(shop, end_of(config))
+        return
     for horizon in (7.0, 365.0):
         forecast = predictor.fit(shop, end_of(config)).predict(horizon)
         assert len(forecast.customers) == customers

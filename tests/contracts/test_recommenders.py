@@ -8,7 +8,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
+from habitue.config import TrainConfig
+from habitue.predictions.learn import train_model
 from habitue.recommendations.baselines import BASELINES
 from habitue.recommendations.candidates import past_of
 from habitue.recommendations.recommend import fit_recommender
@@ -46,9 +49,28 @@ def mixture_with_model(sequences, cutoff, rules):
     )  # fmt: skip
 
 
+def ours(sequences, cutoff, rules):
+    scores = trained().item_scores(sequences, cutoff)
+    known = np.isin(sequences.items, sequences_at(cutoff).items)
+
+    def among_known(customers):
+        # probabilities are shared with items yet to be launched, where the sequences hold them
+        found = scores(customers)
+        return found - logsumexp(found[:, known], axis=1, keepdims=True)
+
+    return fit_recommender(sequences, cutoff=cutoff, rules=rules, model_scores=among_known)
+
+
+@cache
+def trained():
+    tiny = TrainConfig(width=32, layers=1, epochs=1, queries=2)
+    return train_model(sequences_at(CUTOFF), tiny, "training")
+
+
 RECOMMENDERS = {
     "mixture": mixture,
     "mixture_with_model": mixture_with_model,
+    "habitue": ours,
     **{name: baseline(name) for name in BASELINES},
 }
 every_recommender = pytest.mark.parametrize("build", RECOMMENDERS.values(), ids=RECOMMENDERS)
