@@ -26,7 +26,7 @@ class Settings:
 
     workspace: Path = Path("work")         # the folder that holds every shop
     shop: str | None = None                # the shop that is meant when none is named
-    threads: int = 0                       # for arithmetic; 0 takes every core
+    threads: int = 0                       # for arithmetic; 0 takes half the cores
 
 
 def load_settings(
@@ -43,9 +43,14 @@ def load_settings(
 
 
 def limit_threads(threads: int) -> None:
-    """Hold numeric libraries that are not loaded yet to so many threads; 0 leaves them alone."""
-    if threads:
-        os.environ.update(dict.fromkeys(_THREADED, str(threads)))
+    """Hold numeric libraries that are not loaded yet to so many threads; 0 takes half the cores.
+
+    Matrices here are small: a thread that has to wait for a busy core costs more than it brings.
+    A number in the environment stands.
+    """
+    count = str(threads or max((os.cpu_count() or 1) // 2, 1))
+    for name in _THREADED:
+        os.environ[name] = count if threads else os.environ.get(name, count)
 
 
 def utc_now() -> datetime:
@@ -89,7 +94,7 @@ def _thread_count(value: object, source: str) -> int:
     text = str(value)
     if isinstance(value, bool) or not text.isdecimal():
         raise BadSetting(
-            f"{source} must be a whole number of threads, not {value!r}\nhint: 0 takes every core"
+            f"{source} must be a whole number of threads, not {value!r}\nhint: 0 takes half the cores"
         )
     return int(text)
 
