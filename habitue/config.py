@@ -111,7 +111,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     dropout: float = 0.1
     item_dropout: float = 0.2              # share of items known by content alone, per batch
-    queries: int = 8                       # per epoch, of a customer known from the shop's start
+    queries: int = 8                       # per pass, of a customer known from the start
     max_events: int = 128                  # of one chunk of a sequence
     text_buckets: int = 16_384             # of hashed words and character n-grams
     checkpoint_every: int = 200            # steps
