@@ -94,7 +94,8 @@ def _thread_count(value: object, source: str) -> int:
     text = str(value)
     if isinstance(value, bool) or not text.isdecimal():
         raise BadSetting(
-            f"{source} must be a whole number of threads, not {value!r}\nhint: 0 takes half the cores"
+            f"{source} must be a whole number of threads, not {value!r}\n"
+            "hint: 0 takes half the cores"
         )
     return int(text)
 
