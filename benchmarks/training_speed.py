@@ -44,6 +44,7 @@ PROTOCOL = (
     "item passes + 12 x layers x D x tokens^2 of a chunk + 6 x rows x items x D; share is of "
     "1024^3 float32; low and high are quartiles over steps, or the extremes of multiplications"
 )
+Figures = dict[str, tuple[float, float | None, float | None]]      # value, low, high
 
 
 class Enough(Exception):
@@ -90,17 +91,17 @@ def main() -> None:
 
 
 def cell(preset: str, data: Path, steps: int, seed: int) -> dict[str, object]:
-    """Figures of one preset as (value, low, high), in this process."""
+    """Figures of one preset, in this process."""
     from dataclasses import replace
 
     started = time.perf_counter()
-    config = replace(PRESETS[preset](), seed=seed)
+    config = replace(PRESETS[preset](), epochs=EPOCHS, seed=seed)
     sequences = sequences_of(data)
     shapes = {"square": SQUARE, "narrow": (config.batch_tokens, config.width, config.width)}
     rates = {name: multiplications(*shape) for name, shape in shapes.items()}
     trained, seen = some_steps(sequences, config, steps + WARM_UP)
     rates = {name: rates[name] + multiplications(*shape) for name, shape in shapes.items()}
-    figures = {f"matmul_{name}_gflops": spread(values) for name, values in rates.items()}
+    figures: Figures = {f"matmul_{name}_gflops": spread(values) for name, values in rates.items()}
     limit = statistics.median(rates["square"])
     figures |= training_figures(trained, seen, limit) | scoring_figures(trained, limit)
     return {**figures, "seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
@@ -142,9 +143,7 @@ def multiplications(rows: int, inner: int, columns: int) -> list[float]:
 def some_steps(
     sequences: "Sequences", config: TrainConfig, most: int
 ) -> tuple["Trained", list["Step"]]:
-    """The model after at most so many steps of two epochs, and what was seen at each."""
-    from dataclasses import replace
-
+    """The model after at most so many steps, and what was seen at each."""
     from habitue.model.checkpoint import fresh
     from habitue.model.inputs import make_vocabulary, query_quantiles
     from habitue.model.train import begin, train
@@ -152,7 +151,6 @@ def some_steps(
     from habitue.sequences.batch import Corpus
     from habitue.sequences.snapshots import take_snapshots
 
-    config = replace(config, epochs=EPOCHS)
     snapshots = take_snapshots(sequences)
     edges = query_quantiles(sequences, snapshots, seed=config.seed)
     words = make_vocabulary(sequences, text_buckets=config.text_buckets, query_edges=edges)
@@ -171,7 +169,7 @@ def some_steps(
     return Trained(model=training.model, corpus=corpus, cutoff=sequences.cutoff), seen
 
 
-def training_figures(trained: "Trained", seen: list["Step"], limit: float) -> dict[str, object]:
+def training_figures(trained: "Trained", seen: list["Step"], limit: float) -> Figures:
     """Tokens and arithmetic per second over the steps after the first few."""
     config = trained.model.config
     # the batches depend on the seed alone, so these are the ones that were trained on
@@ -205,7 +203,7 @@ def training_figures(trained: "Trained", seen: list["Step"], limit: float) -> di
     }
 
 
-def scoring_figures(trained: "Trained", limit: float) -> dict[str, object]:
+def scoring_figures(trained: "Trained", limit: float) -> Figures:
     """Customers per second: read by the model, and with every question answered."""
     import numpy as np
 

@@ -1,0 +1,173 @@
+"""How much memory the steps take as customers grow: build, train, score.
+
+    python benchmarks/memory.py
+
+Every size is simulated in one process and read in another, where each step has a peak of its own:
+the kernel's high-water mark is reset before it. Orders and refunds only, of a shop of two years.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a_process, peak_mb
+from habitue.config import limit_threads, nano
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from habitue.predictions.learn import Trained
+
+SIZES = (5_000, 50_000, 500_000)
+ITEMS = 1_000
+HORIZON_DAYS = 90.0
+OURS = (
+    "habitue/config.py", "habitue/model", "habitue/predictions", "habitue/sequences",
+    "habitue/simulation.py", "benchmarks/memory.py",
+)  # fmt: skip
+TIMEOUT_SECONDS = 1_200.0
+PROTOCOL = (
+    "simulated, 2 years, {items} items, orders and refunds; nano; `build` holds the events too; "
+    "`train` is the queries of one epoch, made twice, and {steps} steps; `score` is {scored}; each "
+    "step's peak is its own, from what the earlier ones left"
+)
+HIGH_WATER = Path("/proc/self/clear_refs")
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run every size that is not in the results yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--customers", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--score-at-most", type=int, default=500_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--results", type=Path, default=RESULTS / "memory.csv")
+    parser.add_argument("--cell", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    if options.cell:
+        what, folder = options.cell
+        print(json.dumps(cell(what, Path(folder), options)))
+        return
+    ledger = Ledger(options.results, harness_commit(*OURS), hardware())
+    for customers in options.customers:
+        if not ledger.has(f"simulated_{customers}", "nano", options.seed):
+            ledger.put(measured(customers, options, ledger))
+    if options.json:
+        ledger.write_json(options.json)
+    for protocol in dict.fromkeys(row.protocol for row in ledger.rows):
+        print(protocol)
+    for row in ledger.rows:
+        print(f"{row.data:18} {row.metric:24} {row.value:14,.1f}")
+
+
+def measured(customers: int, options: argparse.Namespace, ledger: Ledger) -> list[Row]:
+    """The rows of one size."""
+    told = ["--customers", str(customers), "--steps", str(options.steps)]
+    told += ["--score-at-most", str(options.score_at_most), "--seed", str(options.seed)]
+    told += ["--threads", str(options.threads)]
+    with tempfile.TemporaryDirectory() as folder:
+        in_a_process(__file__, ["--cell", "simulate", folder, *told], TIMEOUT_SECONDS)
+        figures = in_a_process(__file__, ["--cell", "steps", folder, *told], TIMEOUT_SECONDS)
+    scored = int(figures.get("scored_customers", 0))
+    who = "everyone" if scored == customers else f"{scored:,} customers"
+    protocol = PROTOCOL.format(items=ITEMS, steps=options.steps, scored=who)
+    seconds, peak = figures.pop("seconds", None), figures.pop("peak_mb", None)
+    return [
+        Row(
+            data=f"simulated_{customers}", protocol=protocol, method="nano", metric=metric,
+            value=value, seed=options.seed, seconds=seconds, peak_mb=peak,
+            commit=ledger.commit, hardware=ledger.machine,
+        )
+        for metric, value in (figures or {"finished": 0.0}).items()
+    ]  # fmt: skip
+
+
+def cell(what: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Simulate a shop into a folder, or take every step over what stands there."""
+    import pyarrow.parquet as pq
+
+    from habitue import simulation
+
+    shop = simulation.ShopConfig(customers=options.customers[0], items=ITEMS, views=0.0, carts=0.0)
+    if what == "steps":
+        return steps_over(folder, options)
+    pq.write_table(simulation.catalogue(shop, options.seed), folder / "items.parquet")
+    chunks = simulation.simulate(shop, options.seed)
+    first = next(chunks)
+    with pq.ParquetWriter(folder / "events.parquet", first.schema) as writer:
+        writer.write_table(first)
+        for chunk in chunks:
+            writer.write_table(chunk)
+    return {}
+
+
+def steps_over(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds and peak memory of every step, one after the other."""
+    from dataclasses import replace
+
+    import pyarrow.parquet as pq
+
+    from benchmarks.shops import ALWAYS
+    from benchmarks.training_speed import some_steps
+    from habitue.predictions.targets import known_customers
+    from habitue.sequences.build import Sequences, sequences_from_events
+
+    started = time.perf_counter()
+    figures: dict[str, float] = {"start_peak_mb": peak_mb()}
+
+    def build() -> Sequences:
+        events, items = (pq.read_table(folder / f"{n}.parquet") for n in ("events", "items"))
+        built = sequences_from_events(events, items, shop="simulated", cutoff=ALWAYS)
+        return replace(built, cutoff=int(built.time.max()))
+
+    sequences = step("build", build, figures)
+    figures |= {"customers": len(sequences.customers), "events": len(sequences.time)}
+    config = replace(nano(), epochs=1, seed=options.seed)
+    trained, seen = step("train", lambda: some_steps(sequences, config, options.steps), figures)
+    figures |= {"train_steps": seen[-1].step, "steps_per_epoch": seen[-1].steps}
+    known = known_customers(sequences, trained.cutoff)[: options.score_at_most]
+    step("score", lambda: predictions(trained, known), figures)
+    figures["scored_customers"] = len(known)
+    peak = max(value for name, value in figures.items() if name.endswith("peak_mb"))
+    return {**figures, "seconds": time.perf_counter() - started, "peak_mb": peak}
+
+
+def predictions(trained: "Trained", customers: "np.ndarray") -> object:
+    """Everyone's predictions; of fewer customers, the readings that predictions are made from."""
+    from habitue.model.embed import read
+    from habitue.predictions.calendar import PERIOD_EDGES
+    from habitue.predictions.calibrate import Calibration
+    from habitue.predictions.score import anchors, score
+
+    model, corpus, cutoff = trained.model, trained.corpus, trained.cutoff
+    if len(customers) == len(corpus.sequences.customers):
+        horizons = (HORIZON_DAYS,)
+        return score(model, corpus, Calibration(), cutoff=cutoff, horizons_days=horizons)
+    at = anchors(corpus, customers, cutoff)
+    return read(model, corpus, customers, at, horizons_days=PERIOD_EDGES[1:])
+
+
+def step(name: str, work: Callable[[], T], figures: dict[str, float]) -> T:
+    """Run one step and note its seconds, its peak memory, and what memory it began with."""
+    if HIGH_WATER.exists():
+        HIGH_WATER.write_text("5")         # the high-water mark falls to what is held now
+    held, start = peak_mb(), time.perf_counter()
+    found = work()
+    figures |= {
+        f"{name}_seconds": time.perf_counter() - start,
+        f"{name}_held_before_mb": held,
+        f"{name}_peak_mb": peak_mb(),
+    }
+    return found
+
+
+if __name__ == "__main__":
+    main()
