@@ -26,7 +26,9 @@ import numpy as np
 from benchmarks.lifetime_anchors import ANCHORS, TARGETS
 from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a_process, peak_mb
 from benchmarks.shops import Source, sequences_of, source_of
+from habitue.config import nano
 from habitue.predictions.baselines import CLASSICAL, Forecast
+from habitue.predictions.learn import learn
 from habitue.predictions.metrics import absolute_bias, paired_difference
 from habitue.predictions.rows import (
     COUNT_METRICS,
@@ -38,7 +40,7 @@ from habitue.predictions.rows import (
 )
 from habitue.predictions.targets import Outcomes, known_customers, outcomes
 from habitue.predictions.trees import BoostedTrees
-from habitue.sequences.build import DAY, Sequences, microseconds
+from habitue.sequences.build import DAY, Sequences, microseconds, upto
 
 Method = Callable[[Sequences, int, tuple[float, ...], int], list[Forecast]]
 CELL_SECONDS = 3_600.0
@@ -72,10 +74,22 @@ def lightgbm(
     return [fitted.predict(days) for days in horizons_days]
 
 
+def habitue(
+    sequences: Sequences, cutoff: int, horizons_days: tuple[float, ...], seed: int
+) -> list[Forecast]:
+    """Our model, preset `nano`, calibrated on closed windows before the cutoff."""
+    past = upto(sequences, cutoff)
+    # titles may have been corrected after the cutoff, so none are read
+    blank = replace(past, titles=np.full(len(past.items), "", dtype=object))
+    scores = learn(blank, replace(nano(), seed=seed)).scores(horizons_days)
+    return [scores.predict(days) for days in horizons_days]
+
+
 # fit once at a cutoff, forecast every horizon; what follows the cutoff may not be looked at
 METHODS: Mapping[str, Method] = {
     **{predictor.name: classical(index) for index, predictor in enumerate(CLASSICAL)},
     "lightgbm": lightgbm,
+    "habitue": habitue,
 }
 RANDOM = frozenset({"lightgbm", "habitue"})     # run with every seed; the others with the first
 
