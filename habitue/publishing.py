@@ -7,6 +7,7 @@ Asked as of an earlier instant it refuses: it would remember, not predict.
 # C customers · V items
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,11 +85,26 @@ def train(
     now: datetime,
     progress: Progress | None = None,
 ) -> str:
-    """Train, calibrate and publish; the shop's first version becomes its champion."""
+    """Train, calibrate and publish; the shop's first version becomes its champion.
+
+    A training that was cut short goes on where it stood when it is asked for again.
+    """
     sequences = build_sequences(source.lake, source.shop, cutoff=microseconds(cutoff))
-    learnt = learn(sequences, config, progress=step_progress(progress))
+    standing = _standing(source.registry, sequences, config)
+    learnt = learn(sequences, config, progress=step_progress(progress), checkpoints=standing)
     recommender = learn_recommender(learnt, sequences)
-    return publish(source.registry, learnt, recommender, now=now)
+    version = publish(source.registry, learnt, recommender, now=now)
+    shutil.rmtree(standing)
+    return version
+
+
+def _standing(registry: Registry, sequences: Sequences, config: TrainConfig) -> Path:
+    """The folder of a training's checkpoints: the same for the same events and configuration."""
+    told = f"{fingerprint(sequences)} {sequences.cutoff} {config}"
+    name = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    folder = registry.workspace / "training" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def publish(

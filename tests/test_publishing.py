@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from habitue import publishing
 from habitue.config import TrainConfig
@@ -15,13 +16,13 @@ from habitue.evaluation import learn_recommender
 from habitue.ingest.gate import Gate
 from habitue.lake import query
 from habitue.lake.tables import Lake
-from habitue.predictions.learn import learn
+from habitue.predictions.learn import learn, train_model
 from habitue.publishing import ANSWER, AsOf, Source
 from habitue.recommendations.recommend import recommend
 from habitue.registry import CHAMPION, Registry
 from habitue.sequences.build import DAY, build_sequences, instant, microseconds
 from habitue.simulation import ShopConfig, catalogue
-from tests.shops import altered, end_of, events_of, orders_of
+from tests.shops import altered, end_of, events_of, orders_of, sequences_of
 
 SHOP = ShopConfig(shop="acme", customers=60, items=20, days=240, arrival_days=200)
 TINY = TrainConfig(width=32, layers=1, epochs=1)
@@ -330,3 +331,24 @@ def test_a_fingerprint_depends_on_the_events_and_not_on_the_name(source, events,
     earlier = build_sequences(source.lake, "acme", cutoff=microseconds(CUTOFF) - 30 * DAY)
     assert publishing.fingerprint(mine) == publishing.fingerprint(replace(mine, shop="other"))
     assert publishing.fingerprint(mine) != publishing.fingerprint(earlier)
+
+
+def test_a_training_that_was_cut_short_goes_on_and_ends_as_if_it_never_was(tmp_path):
+    sequences = sequences_of(SHOP, seed=3)
+    config = TrainConfig(width=32, layers=1, epochs=2, batch_tokens=256, checkpoint_every=2)
+    whole = train_model(sequences, config, "training")
+    seen = []
+
+    def cut_short(label, step):
+        seen.append(step.step)
+        if step.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_model(sequences, config, "training", cut_short, tmp_path)
+    resumed = train_model(
+        sequences, config, "training", lambda _, step: seen.append(step.step), tmp_path
+    )
+    assert seen[:5] == [1, 2, 3, 4, 5] and seen[5] == 5, "it goes on after the step it kept"
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name

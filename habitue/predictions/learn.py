@@ -6,13 +6,14 @@ on everything. A model that was trained earlier anyway (a backtest's) can stand 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from habitue.config import TrainConfig
 from habitue.errors import NotEnoughHistory
 from habitue.model.backbone import Model
-from habitue.model.checkpoint import fresh, over
+from habitue.model.checkpoint import fresh, over, resume, save_training
 from habitue.model.embed import embed, item_scores
 from habitue.model.inputs import make_vocabulary, query_quantiles
 from habitue.model.train import Step, begin, train
@@ -93,10 +94,12 @@ def learn(
     *,
     earlier: Trained | None = None,
     progress: Progress | None = None,
+    checkpoints: Path | None = None,
 ) -> Learnt:
     """A calibrated model of a shop from everything up to `sequences.cutoff`.
 
-    `earlier` was trained on the same shop up to an earlier cutoff; without it one is trained.
+    `earlier` was trained on the same shop up to an earlier cutoff; without it one is trained. In
+    the folder `checkpoints` both trainings leave where they stand, and go on from there.
     """
     orders = int(sequences.is_order.sum())
     if orders < LEAST_ORDERS:
@@ -108,8 +111,8 @@ def learn(
     if earlier is None and window >= LEAST_DAYS:
         past = upto(sequences, sequences.cutoff - round(window * DAY))
         if past.is_order.sum() >= LEAST_ORDERS:
-            earlier = train_model(past, config, "trial", progress)
-    trained = train_model(sequences, config, "training", progress)
+            earlier = train_model(past, config, "trial", progress, checkpoints)
+    trained = train_model(sequences, config, "training", progress, checkpoints)
     calibration = Calibration() if earlier is None else calibrate(earlier, sequences)
     return Learnt(trained=trained, calibration=calibration, earlier=earlier)
 
@@ -123,9 +126,13 @@ def closed_window_days(sequences: Sequences) -> float:
 
 
 def train_model(
-    sequences: Sequences, config: TrainConfig, label: str, progress: Progress | None = None
+    sequences: Sequences,
+    config: TrainConfig,
+    label: str,
+    progress: Progress | None = None,
+    checkpoints: Path | None = None,
 ) -> Trained:
-    """One training from the beginning to the end."""
+    """One training to its end, from the beginning or from its checkpoint."""
     snapshots = take_snapshots(sequences)
     vocabulary = make_vocabulary(
         sequences,
@@ -133,11 +140,18 @@ def train_model(
         query_edges=query_quantiles(sequences, snapshots, seed=config.seed),
     )
     corpus = Corpus(sequences, snapshots, max_events=config.max_events)
-    training = begin(fresh(config, vocabulary))
-    watch = None if progress is None else (lambda step: progress(label, step))
-    return Trained(
-        model=train(training, corpus, watch=watch), corpus=corpus, cutoff=sequences.cutoff
+    place = None if checkpoints is None else checkpoints / f"{label}.pt"
+    if place is not None and place.exists():
+        training = resume(config, vocabulary, place)
+    else:
+        training = begin(fresh(config, vocabulary))
+    model = train(
+        training,
+        corpus,
+        watch=None if progress is None else (lambda step: progress(label, step)),
+        save=None if place is None else (lambda standing: save_training(standing, place)),
     )
+    return Trained(model=model, corpus=corpus, cutoff=sequences.cutoff)
 
 
 def calibrate(earlier: Trained, sequences: Sequences) -> Calibration:
