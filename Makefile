@@ -45,9 +45,14 @@ verify: lint  ## The long runs: slow tests too, and many more examples of every 
 	$(THREADS) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not gpu" \
 	  --hypothesis-profile=verify
 
-bench: install  ## Run every benchmark; each adds its row to benchmarks/results/.
-	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
-	  echo "== $$script"; $(BIN)/python $$script; done
+bench: install  ## Run the benchmarks; with DATA=folder also those on public data sets.
+	$(BIN)/python -m benchmarks.import_speed
+	$(BIN)/python -m benchmarks.training_speed
+	@if [ -n "$(DATA)" ]; then set -x; \
+	  $(BIN)/python -m benchmarks.classical --data $(DATA)/cdnow_sample.parquet; \
+	  $(BIN)/python -m benchmarks.lifetime_value --data $(DATA)/cdnow_sample.parquet \
+	    --data $(DATA)/grocery_elog.parquet --data $(DATA)/online_retail_ii.parquet; \
+	else echo "hint: make bench DATA=FOLDER adds CDNOW, grocery and Online Retail II"; fi
 
 docs: install  ## Write the generated pages of docs/reference/ again.
 	$(BIN)/python docs/generate.py

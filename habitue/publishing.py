@@ -26,7 +26,6 @@ from habitue.lake.schema import PREDICTIONS, TIME
 from habitue.lake.tables import Lake
 from habitue.model import checkpoint
 from habitue.predictions.calibrate import Calibration
-from habitue.predictions.curves import FAR_DAYS
 from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
 from habitue.predictions.score import Interval, Scores
 from habitue.recommendations.candidates import past_of
@@ -315,8 +314,8 @@ def _answer_rows(
 
 
 def _dates(days: np.ndarray) -> Interval:
-    """Median, 10th and 90th percentile; NaN where none is expected in a lifetime."""
-    known = np.where(days >= FAR_DAYS, np.nan, days)
+    """Median, 10th and 90th percentile; NaN beyond MAX_HORIZON_DAYS, where hazards end."""
+    known = np.where(days > MAX_HORIZON_DAYS, np.nan, days)
     return Interval(value=known[:, 1], low=known[:, 0], high=known[:, 2])
 
 

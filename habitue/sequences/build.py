@@ -99,7 +99,8 @@ ORDER BY e.customer, e.time, e.received, e.digest
 # one row per item and day on which an order of positive value held it, anonymous orders included
 _SALES_SQL = """
 WITH sold AS (
-    SELECT DISTINCT digest, epoch_us(time) // 86400000000 AS day, unnest(lines).item AS item
+    SELECT DISTINCT coalesce("order", hex(digest)) AS told,
+           epoch_us(time) // 86400000000 AS day, unnest(lines).item AS item
     FROM events
     WHERE name = 'order_placed' AND value_minor > 0 AND epoch_us(time) <= $cutoff
 )
