@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from habitue.predictions.learn import Trained
+    from habitue.sequences.build import Sequences
 
 SIZES = (5_000, 50_000, 500_000)
 ITEMS = 1_000
@@ -43,7 +44,7 @@ def main() -> None:
     """Run every size that is not in the results yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--customers", type=int, nargs="*", default=SIZES)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=30, help="of training; 0 only builds")
     parser.add_argument("--score-at-most", type=int, default=500_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -58,14 +59,14 @@ def main() -> None:
         return
     ledger = Ledger(options.results, harness_commit(*OURS), hardware())
     for customers in options.customers:
-        if not ledger.has(f"simulated_{customers}", "nano", options.seed):
+        if not ledger.has(f"simulated_{customers}", method_of(options), options.seed):
             ledger.put(measured(customers, options, ledger))
     if options.json:
         ledger.write_json(options.json)
     for protocol in dict.fromkeys(row.protocol for row in ledger.rows):
         print(protocol)
     for row in ledger.rows:
-        print(f"{row.data:18} {row.metric:24} {row.value:14,.1f}")
+        print(f"{row.data:18} {row.method:10} {row.metric:24} {row.value:14,.1f}")
 
 
 def measured(customers: int, options: argparse.Namespace, ledger: Ledger) -> list[Row]:
@@ -79,15 +80,23 @@ def measured(customers: int, options: argparse.Namespace, ledger: Ledger) -> lis
     scored = int(figures.get("scored_customers", 0))
     who = "everyone" if scored == customers else f"{scored:,} customers"
     protocol = PROTOCOL.format(items=ITEMS, steps=options.steps, scored=who)
+    if not options.steps:
+        protocol = PROTOCOL.format(items=ITEMS, steps=0, scored=who).split("; `train`")[0]
+        protocol += "; neither trained nor scored"
     seconds, peak = figures.pop("seconds", None), figures.pop("peak_mb", None)
     return [
         Row(
-            data=f"simulated_{customers}", protocol=protocol, method="nano", metric=metric,
-            value=value, seed=options.seed, seconds=seconds, peak_mb=peak,
+            data=f"simulated_{customers}", protocol=protocol, method=method_of(options),
+            metric=metric, value=value, seed=options.seed, seconds=seconds, peak_mb=peak,
             commit=ledger.commit, hardware=ledger.machine,
         )
         for metric, value in (figures or {"finished": 0.0}).items()
     ]  # fmt: skip
+
+
+def method_of(options: argparse.Namespace) -> str:
+    """What a row calls the steps that were taken."""
+    return "nano" if options.steps else "build_only"
 
 
 def cell(what: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -116,28 +125,39 @@ def steps_over(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     from benchmarks.shops import ALWAYS
-    from benchmarks.training_speed import some_steps
-    from habitue.predictions.targets import known_customers
-    from habitue.sequences.build import Sequences, sequences_from_events
+    from habitue.sequences.build import sequences_from_events
 
     started = time.perf_counter()
     figures: dict[str, float] = {"start_peak_mb": peak_mb()}
 
-    def build() -> Sequences:
+    def build() -> "Sequences":
         events, items = (pq.read_table(folder / f"{n}.parquet") for n in ("events", "items"))
         built = sequences_from_events(events, items, shop="simulated", cutoff=ALWAYS)
         return replace(built, cutoff=int(built.time.max()))
 
     sequences = step("build", build, figures)
     figures |= {"customers": len(sequences.customers), "events": len(sequences.time)}
+    if options.steps:
+        figures |= later_steps(sequences, options)
+    peak = max(value for name, value in figures.items() if name.endswith("peak_mb"))
+    return {**figures, "seconds": time.perf_counter() - started, "peak_mb": peak}
+
+
+def later_steps(sequences: "Sequences", options: argparse.Namespace) -> dict[str, float]:
+    """Train and score over what was built."""
+    from dataclasses import replace
+
+    from benchmarks.training_speed import some_steps
+    from habitue.predictions.targets import known_customers
+
+    figures: dict[str, float] = {}
     config = replace(nano(), epochs=1, seed=options.seed)
     trained, seen = step("train", lambda: some_steps(sequences, config, options.steps), figures)
     figures |= {"train_steps": seen[-1].step, "steps_per_epoch": seen[-1].steps}
     known = known_customers(sequences, trained.cutoff)[: options.score_at_most]
     step("score", lambda: predictions(trained, known), figures)
     figures["scored_customers"] = len(known)
-    peak = max(value for name, value in figures.items() if name.endswith("peak_mb"))
-    return {**figures, "seconds": time.perf_counter() - started, "peak_mb": peak}
+    return figures
 
 
 def predictions(trained: "Trained", customers: "np.ndarray") -> object:
