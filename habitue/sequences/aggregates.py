@@ -45,7 +45,7 @@ class Locator:
 
     def __init__(self, sequences: Sequences) -> None:
         # instants become ranks, so that (customer, rank) fits one sortable int64
-        self._instants = np.unique(sequences.time)
+        self._instants = distinct(sequences.time)
         self._ranks = len(self._instants) + 1
         customer = sequences.customer_of_event.astype(np.int64)
         rank = np.searchsorted(self._instants, sequences.time)
@@ -56,6 +56,14 @@ class Locator:
         rank = np.searchsorted(self._instants, time, side="right") - 1
         keys = customer.astype(np.int64) * self._ranks + rank
         return np.searchsorted(self._keys, keys, side="right")
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The distinct values, ascending; by sorting, which for times is far faster than hashing."""
+    ordered = np.sort(values)
+    fresh = np.ones(len(ordered), dtype=bool)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    return ordered[fresh]
 
 
 def aggregates(sequences: Sequences, customer: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from habitue.sequences.aggregates import Locator
+from habitue.sequences.aggregates import Locator, distinct
 from habitue.sequences.build import DAY, NEVER, Sequences
 from habitue.sequences.snapshots import Snapshots
 from habitue.sequences.tokens import BIN_EDGES, Queries, event_columns, line_columns, make_queries
@@ -392,7 +392,7 @@ class _Orders:
         lines = self._lines.take(orders)
         query = np.repeat(np.repeat(np.arange(len(time)), sizes), np.diff(lines.offsets))
         item = self._sequences.line_item[lines.values].astype(np.int64)
-        pairs = np.unique(query * max(len(self._sequences.items), 1) + item)
+        pairs = distinct(query * max(len(self._sequences.items), 1) + item)
         query, item = np.divmod(pairs, max(len(self._sequences.items), 1))
         sizes = np.bincount(query, minlength=len(time))
         return Ragged(item, np.concatenate([[0], np.cumsum(sizes)]))
