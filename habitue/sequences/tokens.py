@@ -5,7 +5,7 @@ shop-level numbers from the last snapshot completed before s.
 """
 
 # E events · L lines · Q queries · A query columns · B hazard bins · V items
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,7 @@ from habitue.sequences.snapshots import Snapshots
 BIN_EDGES = np.array(
     [1, 3, 7, 14, 21, 30, 45, 60, 75, 90, 120, 150, 180, 240, 300, 365, 545, 730], dtype=np.float64
 )
+QUERY_BLOCK = 500_000
 EXPECTATION_DAYS = (30.0, 90.0, 180.0, 365.0)
 EVENT_COLUMNS = (
     "log_value_over_median", "taken_back", "log_quantity", "log_lines", "log_gap", "log_age",
@@ -96,7 +97,27 @@ def line_columns(sequences: Sequences, snapshots: Snapshots) -> np.ndarray:
 def make_queries(
     sequences: Sequences, snapshots: Snapshots, customer: np.ndarray, time: np.ndarray
 ) -> Queries:
-    """What is known of each customer (Q,) at each instant (Q,), ready for the model."""
+    """What is known of each customer (Q,) at each instant (Q,), ready for the model.
+
+    Made QUERY_BLOCK rows at a time, since a row in the making takes five times what it keeps.
+    """
+    cuts = range(QUERY_BLOCK, len(customer), QUERY_BLOCK)
+    blocks = [
+        _queries_of(sequences, snapshots, *block)
+        for block in zip(np.split(customer, cuts), np.split(time, cuts), strict=True)
+    ]
+    if len(blocks) == 1:
+        return blocks[0]
+    columns = {
+        field.name: np.concatenate([getattr(block, field.name) for block in blocks])
+        for field in fields(Queries)
+    }
+    return Queries(**columns)
+
+
+def _queries_of(
+    sequences: Sequences, snapshots: Snapshots, customer: np.ndarray, time: np.ndarray
+) -> Queries:
     raw = aggregates(sequences, customer, time)
     scale = snapshots.order_median[snapshots.day(time)]
     x, t_x, total, _ = purchase_summaries(sequences, customer, time)

@@ -3,6 +3,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from habitue.sequences import tokens
 from habitue.sequences.build import DAY, Sequences
 from habitue.sequences.snapshots import take_snapshots
 from habitue.sequences.tokens import (
@@ -15,6 +16,7 @@ from habitue.sequences.tokens import (
     local_clock,
     make_queries,
 )
+from habitue.simulation import ShopConfig
 from tests.sequences.small import (
     CONFIG,
     another_future,
@@ -23,7 +25,7 @@ from tests.sequences.small import (
     sequences_at,
     tangled,
 )
-from tests.shops import end_of, events_of
+from tests.shops import end_of, events_of, sequences_of
 
 
 def ask(sequences: Sequences, names: list[str], time: int) -> Queries:
@@ -152,3 +154,16 @@ def test_no_questions_have_no_answers() -> None:
     queries = make_queries(sequences, take_snapshots(sequences), nobody, nobody)
     assert queries.columns.shape == (0, len(QUERY_COLUMNS))
     assert queries.log_prior_rate.shape == (0, len(BIN_EDGES))
+
+
+def test_queries_made_in_blocks_are_those_made_at_once(monkeypatch):
+    sequences = sequences_of(ShopConfig(customers=30, items=10), seed=4)
+    snapshots = take_snapshots(sequences)
+    rng = np.random.default_rng(4)
+    customer = rng.integers(0, len(sequences.customers), 50)
+    time = rng.integers(sequences.time.min(), sequences.cutoff, 50)
+    whole = tokens.make_queries(sequences, snapshots, customer, time)
+    monkeypatch.setattr(tokens, "QUERY_BLOCK", 7)
+    blocks = tokens.make_queries(sequences, snapshots, customer, time)
+    for field in fields(whole):
+        assert np.array_equal(getattr(whole, field.name), getattr(blocks, field.name)), field.name
