@@ -31,7 +31,7 @@ WEEKS_BEFORE = 78                          # drawn before the cutoff
 RELIABILITY_BINS = 10
 LIFT_STEPS = 20
 SLIPPING_SHOWN = 30
-SLIPPING_ORDERS = 3                        # a customer of fewer has no habit to leave
+SLIPPING_ORDERS = 3                        # days with one; a customer of fewer has no habit
 SLIPPING_GAPS = 1.5                        # of the usual gap without an order
 TIMELINE_EVENTS = 60
 RECOMMENDED = 5
@@ -208,9 +208,9 @@ def outlook(
     scores = learnt.scores((horizon_days,))
     order, revenue = scores.order(horizon_days), scores.revenue(horizon_days)
     habits = _Habits(sequences, scores)
-    at_risk = np.maximum(habits.yearly * horizon_days / 365 - revenue.value, 0.0)
+    at_risk = habits.yearly * horizon_days / 365 * (1 - order.value)
     slips = (
-        (habits.orders >= SLIPPING_ORDERS)
+        (habits.order_days >= SLIPPING_ORDERS)
         & (habits.quiet_days > SLIPPING_GAPS * habits.usual_gap_days)
         & (at_risk > 0)
     )
@@ -238,9 +238,9 @@ def outlook(
         slipping_customers=int(slips.sum()),
         value_at_risk=float(at_risk[slips].sum()),
         slipping_rule=(
-            f"Customers with at least {SLIPPING_ORDERS} orders who have been silent for more than"
-            f" {SLIPPING_GAPS:g} times their usual gap. At risk is what they spent in the last 365"
-            f" days, scaled to {horizon_days:g} days, less what they are still expected to spend."
+            f"Customers who ordered on at least {SLIPPING_ORDERS} days and have been silent for"
+            f" more than {SLIPPING_GAPS:g} times their usual gap. At risk is what they spent in the"
+            f" last 365 days, scaled to {horizon_days:g} days, times the chance that they order nothing."
         ),
     )
     answers = publishing.answers(scores, sequences, version)
@@ -257,6 +257,7 @@ class _Habits:
         columns = dict(zip(AGGREGATE_NAMES, whole.T.astype(np.float64), strict=True))
         self.sequences = sequences
         self.orders = columns["orders"]
+        self.order_days = columns["order_days"]
         self.quiet_days = columns["days_since_order"]
         self.usual_gap_days = columns["mean_gap_days"]
         self.value = columns["value"] - columns["refunded_value"]
