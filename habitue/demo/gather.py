@@ -240,7 +240,8 @@ def outlook(
         slipping_rule=(
             f"Customers who ordered on at least {SLIPPING_ORDERS} days and have been silent for"
             f" more than {SLIPPING_GAPS:g} times their usual gap. At risk is what they spent in the"
-            f" last 365 days, scaled to {horizon_days:g} days, times the chance that they order nothing."
+            f" last 365 days, scaled to {horizon_days:g} days, times the chance that they order"
+            " nothing."
         ),
     )
     answers = publishing.answers(scores, sequences, version)
