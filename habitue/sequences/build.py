@@ -16,6 +16,7 @@ from habitue.lake.tables import Lake
 
 DAY = 86_400_000_000                       # microseconds
 NEVER = np.iinfo(np.int64).max
+NO_CURRENCY = "XXX"                        # ISO 4217: no currency involved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +242,7 @@ def _currency(connection: duckdb.DuckDBPyConnection, cutoff: int) -> str:
     rows = connection.execute(
         "SELECT mode(currency) FROM events WHERE epoch_us(time) <= ?", [cutoff]
     ).fetchall()                           # fetchone would leave the result open
-    return rows[0][0] or "XXX"
+    return rows[0][0] or NO_CURRENCY
 
 
 def _titles(
