@@ -1,11 +1,13 @@
 """The nouns every room shares: Event, Line, Item, Money, Receipt, Rejection, and canonical names.
 
-Nothing here does I/O. All are frozen; a noun may do arithmetic on itself and nothing else.
+What comes in beside events (items, links between keys, changes of profiles, consent) is a noun of
+its own. Nothing here does I/O. All are frozen; a noun may do arithmetic on itself and nothing else.
 """
 
 import hashlib
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -20,6 +22,7 @@ ORDER_PLACED = "order_placed"
 ORDER_UPDATED = "order_updated"          # more lines of an order that is already known
 ORDER_REFUNDED = "order_refunded"        # value taken back at its own time, naming no order
 ORDER_CANCELLED = "order_cancelled"      # names an order and removes it from then on
+ITEM_ORDERED = "item_ordered"            # one line of an order, told apart; joins its order
 MESSAGE_SENT = "message_sent"
 MESSAGE_DELIVERED = "message_delivered"
 MESSAGE_OPENED = "message_opened"
@@ -28,7 +31,7 @@ UNSUBSCRIBED = "unsubscribed"
 
 CANONICAL_NAMES = (
     ITEM_VIEWED, ITEMS_SEARCHED, CART_ADDED, CHECKOUT_STARTED, ORDER_PLACED, ORDER_UPDATED,
-    ORDER_REFUNDED, ORDER_CANCELLED, MESSAGE_SENT, MESSAGE_DELIVERED, MESSAGE_OPENED,
+    ORDER_REFUNDED, ORDER_CANCELLED, ITEM_ORDERED, MESSAGE_SENT, MESSAGE_DELIVERED, MESSAGE_OPENED,
     MESSAGE_CLICKED, UNSUBSCRIBED,
 )
 
@@ -76,7 +79,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     amount: Money                        # quantity * unit_price, rounded half-even
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="event"
+):
     """One thing one customer did, or that was done to them. Appended once, never changed."""
 
     shop: str
@@ -98,17 +103,128 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return identity(self.shop, self.source, self.customer, self.id)
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """What was known of an item from `time` on."""
+class Item(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="item"
+):
+    """What is known of an item from `time` on; None is not told, and leaves what was known."""
 
     shop: str
+    source: str
     item: str
     time: Instant
     received: Instant
+    backfilled: bool = False
     title: str | None = None
     category: str | None = None
     brand: str | None = None
     price: Money | None = None
+    stock: int | None = None
+    image: str | None = None             # its address
+    published: bool | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """This change's identity: all of its content except when it reached us."""
+        price = None if self.price is None else (self.price.minor, self.price.currency)
+        told = (self.title, self.category, self.brand, price, self.stock, self.image)
+        return _content("item", self.shop, self.source, self.item, self.time, told, self.published)
+
+
+class Identifier(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="identifier"
+):
+    """The raw email or phone behind a surrogate key; kept nowhere else."""
+
+    shop: str
+    key: str                             # "email:…" or "phone:…", as in Event.customer
+    kind: Literal["email", "phone"]
+    value: str                           # normalised
+    time: Instant
+    received: Instant
+
+    @property
+    def digest(self) -> bytes:
+        """One per key: telling it again changes nothing."""
+        return _content("identifier", self.shop, self.key)
+
+
+class Link(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="link"
+):
+    """Two keys belong to one customer from `time` on, or no longer do."""
+
+    shop: str
+    source: str
+    key: str
+    other: str
+    time: Instant
+    received: Instant
+    cause: str                           # "event", "identify", "alias", "import", "person"
+    undo: bool = False                   # from `time` on, what linked these two keys is void
+    public: bool = False                 # said with a public key, which may do less
+    backfilled: bool = False
+
+    @property
+    def digest(self) -> bytes:
+        """This link's identity: all of its content except when it reached us."""
+        pair = (min(self.key, self.other), max(self.key, self.other))
+        return _content("link", self.shop, self.source, pair, self.time, self.undo, self.public)
+
+
+class ProfileChange(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="profile"
+):
+    """Properties of a customer that were set, cleared or extended at `time`."""
+
+    shop: str
+    source: str
+    customer: str
+    time: Instant
+    received: Instant
+    backfilled: bool = False
+    put: msgspec.Raw = EMPTY             # JSON object: property -> its new value
+    clear: tuple[str, ...] = ()          # properties that are no more
+    append: msgspec.Raw = EMPTY          # JSON object: property -> value or values to add to a list
+    unappend: msgspec.Raw = EMPTY        # … and to take out of one
+
+    @property
+    def digest(self) -> bytes:
+        """This change's identity: all of its content except when it reached us."""
+        told = [bytes(raw).decode() for raw in (self.put, self.append, self.unappend)]
+        return _content(
+            "profile", self.shop, self.source, self.customer, self.time, told, self.clear
+        )
+
+
+CHANNELS = ("email", "sms", "push", "whatsapp")
+
+
+class Consent(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"
+):
+    """Whether a customer may be written to through a channel, from `time` on."""
+
+    shop: str
+    source: str
+    customer: str
+    channel: Literal["email", "sms", "push", "whatsapp"]
+    status: Literal["subscribed", "unsubscribed", "never_subscribed"]
+    time: Instant
+    received: Instant
+    backfilled: bool = False
+    method: str | None = None            # how it was given, as the source tells it
+
+    @property
+    def digest(self) -> bytes:
+        """This consent's identity: all of its content except when it reached us."""
+        said = (self.channel, self.status, self.method)
+        return _content("consent", self.shop, self.source, self.customer, self.time, said)
+
+
+Noun: TypeAlias = Event | Item | Identifier | Link | ProfileChange | Consent
+
+
+PAYLOAD_BYTES = 65_536
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +233,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     position: int                        # row of the file or place in the batch, from 0
     pointer: str                         # the column or JSON pointer at fault
     reason: str                          # from a small vocabulary: "bad_time", "no_order", …
-    payload: str                         # the input as JSON, cut at 4 KiB
+    payload: str                         # the input as it came, cut at PAYLOAD_BYTES
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,3 +270,9 @@ def bucket_of(shop: str, customer: str | None, digest: bytes, buckets: int) -> i
         return int.from_bytes(digest[:8], "big") % buckets
     key = hashlib.blake2b(f"{len(shop)}:{shop}{customer}".encode(), digest_size=8).digest()
     return int.from_bytes(key, "big") % buckets
+
+
+def _content(kind: str, *parts: object) -> bytes:
+    """16 bytes that name what is known by its content alone."""
+    encoded = msgspec.msgpack.encode((kind, *parts))
+    return hashlib.blake2b(encoded, digest_size=16).digest()

@@ -62,6 +62,80 @@ ITEMS = pa.schema(
         pa.field("price_minor", pa.int64()),
         pa.field("currency", pa.string()),
         pa.field("receipt", pa.string()),
+        pa.field("stock", pa.int64()),
+        pa.field("image", pa.string()),                           # its address
+        pa.field("published", pa.bool_()),
+    ]
+)
+
+# one row per raw email or phone; its surrogate key is what every other table holds
+IDENTIFIERS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),             # "email:…" or "phone:…"
+        pa.field("kind", pa.string(), nullable=False),            # email, phone
+        pa.field("value", pa.string(), nullable=False),           # normalised
+        pa.field("time", TIME, nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("receipt", pa.string()),
+    ]
+)
+
+# one row per saying that two keys are one customer from `time` on, or (undo) no longer are
+LINKS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("other", pa.string(), nullable=False),
+        pa.field("time", TIME, nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("backfilled", pa.bool_(), nullable=False),
+        pa.field("cause", pa.string(), nullable=False),           # event, identify, alias, person
+        pa.field("undo", pa.bool_(), nullable=False),
+        pa.field("public", pa.bool_(), nullable=False),           # said with a public key
+        pa.field("receipt", pa.string()),
+    ]
+)
+
+# one row per change of a customer's properties, in force from `time`
+PROFILES = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),
+        pa.field("customer", pa.string(), nullable=False),        # key as sent
+        pa.field("time", TIME, nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("backfilled", pa.bool_(), nullable=False),
+        pa.field("put", pa.string(), nullable=False),             # JSON object
+        pa.field("clear", pa.list_(pa.string()), nullable=False),
+        pa.field("append", pa.string(), nullable=False),          # JSON object
+        pa.field("unappend", pa.string(), nullable=False),        # JSON object
+        pa.field("receipt", pa.string()),
+    ]
+)
+
+# one row per change of a customer's consent to a channel, in force from `time`
+CONSENTS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),
+        pa.field("customer", pa.string(), nullable=False),        # key as sent
+        pa.field("channel", pa.string(), nullable=False),         # email, sms, push, whatsapp
+        pa.field("status", pa.string(), nullable=False),          # subscribed, unsubscribed, …
+        pa.field("time", TIME, nullable=False),
+        pa.field("received", TIME, nullable=False),
+        pa.field("backfilled", pa.bool_(), nullable=False),
+        pa.field("method", pa.string()),
+        pa.field("receipt", pa.string()),
     ]
 )
 
@@ -75,19 +149,20 @@ REJECTED = pa.schema(
         pa.field("position", pa.int64(), nullable=False),
         pa.field("pointer", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("payload", pa.string(), nullable=False),
+        pa.field("payload", pa.string(), nullable=False),         # as it came, cut at 64 KiB
         pa.field("received", TIME, nullable=False),
+        pa.field("origin", pa.string()),                          # file name, or the door's path
     ]
 )
 
-# one row per batch that was settled
+# one row per batch, or a shard's part of one, that was settled
 RECEIPTS = pa.schema(
     [
         pa.field("bucket", pa.int32(), nullable=False),
         pa.field("shop", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("id", pa.string(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),          # file name, without its folder
+        pa.field("origin", pa.string(), nullable=False),          # file name, or the door's path
         pa.field("received", TIME, nullable=False),
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("appended", pa.int64(), nullable=False),
@@ -143,6 +218,10 @@ TABLES = {
     for table in (
         Table("events", EVENTS, ("shop", "customer", "time", "received", "digest")),
         Table("items", ITEMS, ("shop", "item", "time")),
+        Table("identifiers", IDENTIFIERS, ("shop", "key")),
+        Table("links", LINKS, ("shop", "key", "time")),
+        Table("profiles", PROFILES, ("shop", "customer", "time")),
+        Table("consents", CONSENTS, ("shop", "customer", "time")),
         Table("rejected", REJECTED, ("shop", "receipt", "position")),
         Table("receipts", RECEIPTS, ("shop", "received")),
         Table("shops", SHOPS, ("shop", "received")),

@@ -1,0 +1,1 @@
+"""The shops of a workspace: their keys, name tables, and who was erased."""
