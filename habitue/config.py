@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from habitue.errors import BadSetting
+from habitue.faults import arm
 
 SETTINGS_FILE = "habitue.toml"
 PREFIX = "HABITUE_"
+FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+arm(os.environ.get(FAULT, ""))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +80,7 @@ def _from_environment(environment: Mapping[str, str]) -> Told:
     return {
         name.removeprefix(PREFIX).lower(): (value, name)
         for name, value in environment.items()
-        if name.startswith(PREFIX)
+        if name.startswith(PREFIX) and name != FAULT
     }
 
 
