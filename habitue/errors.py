@@ -6,6 +6,7 @@
     ├── BadQuery            SQL over the lake is no single SELECT over its views
     ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
     ├── NoSuchShop          the workspace holds no shop of that name
+    ├── NoSuchKey           the shop has no key of that id, or it was revoked before
     ├── NoSuchModel         the registry holds no model of that name, version or alias
     ├── NotEnoughHistory    too little happened before the cutoff to answer the question
     ├── SawTheFuture        the weights were trained on this shop after the cutoff
@@ -46,6 +47,15 @@ class NoSuchShop(HabitueError, LookupError):
         super().__init__(
             f"no shop named {shop!r}; the workspace holds: {held}\n"
             f"hint: `habitue import FILE --shop {shop} --mapping MAPPING.toml` makes one"
+        )
+
+
+class NoSuchKey(HabitueError, LookupError):
+    """The shop has no key of that id that is still in force."""
+
+    def __init__(self, key_id: str, shop: str) -> None:
+        super().__init__(
+            f"shop {shop!r} has no key {key_id!r} in force\nhint: `habitue keys --shop {shop}`"
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from habitue.config import TrainConfig, load_settings, nano, utc_now
+from habitue.directory import DIRECTORY_FILE, Directory
 from habitue.errors import BadWorkspace, NotEnoughHistory
 from habitue.registry import Registry
 
@@ -98,9 +99,14 @@ class Workspace:
         """The runs, versions and aliases."""
         return Registry(self.path)
 
+    @property
+    def directory(self) -> Directory:
+        """The shops' keys, name tables and erasures."""
+        return Directory(self.path / DIRECTORY_FILE)
+
     def shops(self) -> list[str]:
         """The names of the shops, sorted."""
-        return self.lake.shops()
+        return sorted({*self.lake.shops(), *self.directory.shops()})
 
     def shop(self, name: str) -> "Shop":
         """A shop by name; it begins to exist with its first import."""
