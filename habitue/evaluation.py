@@ -151,8 +151,7 @@ def backtest(
     for predictor in default_baselines(config.seed) if baselines is None else baselines:
         forecasts[predictor.name] = predictor.fit(known, known.cutoff).predict(horizon_days)
         revenue_names[predictor.name] = predictor.revenue_name
-    place = {name: row for row, name in enumerate(future.customers)}
-    whom = np.array([place[name] for name in scores.names])
+    whom = np.searchsorted(future.customers, scores.names)
     actual = outcomes(future, whom, known.cutoff, horizon_days)
     rows = [
         row

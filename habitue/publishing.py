@@ -175,20 +175,13 @@ def answers(
     scores: Scores, sequences: Sequences, version: str, question: str | None = None
 ) -> pa.Table:
     """The ANSWER rows of scores, question by question, at every horizon that was asked for."""
-    tables = []
-    for one in QUESTIONS if question is None else (question,):
-        if one == "next_order":
-            told = [(MAX_HORIZON_DAYS, _dates(scores.next_order()))]
-        else:
-            ask: Callable[[float], Interval] = getattr(scores, one)
-            told = [(days, ask(days)) for days in scores.horizons_days]
-        for days, interval in told:
-            rows = _answer_rows(scores, sequences, one, days, interval)
-            count = len(scores.names)
-            for name, text in (("status", shop_status(sequences)), ("version", version)):
-                rows = rows.append_column(name, pa.array([text] * count, pa.string()))
-            tables.append(rows.select(ANSWER.names))
-    return pa.concat_tables(tables)
+    told = {"status": shop_status(sequences), "version": version}
+    return pa.concat_tables(
+        _answer_rows(block, sequences.cutoff, one, days, told)
+        for one in (QUESTIONS if question is None else (question,))
+        for days in ((MAX_HORIZON_DAYS,) if one == "next_order" else scores.horizons_days)
+        for block in scores.blocks()
+    )
 
 
 def recommend(
@@ -291,26 +284,32 @@ def _open(source: Source, as_of: AsOf) -> _Held:
 
 
 def _answer_rows(
-    scores: Scores, sequences: Sequences, question: str, days: float, interval: Interval
+    scores: Scores, cutoff: int, question: str, days: float, told: dict[str, str]
 ) -> pa.Table:
+    """The ANSWER rows of one question at one horizon; `told` are columns of one text."""
+    if question == "next_order":
+        interval = _dates(scores.next_order())
+    else:
+        ask: Callable[[float], Interval] = getattr(scores, question)
+        interval = ask(days)
     count = len(scores.names)
     missing = np.isnan(interval.value)
-    dates = np.full(count, sequences.cutoff)
+    dates = np.full(count, cutoff)
     if question == "next_order":
         dates = dates + np.where(missing, 0, interval.value * DAY).astype(np.int64)
-    return pa.table(
-        {
-            "customer": pa.array(scores.names, pa.string()),
-            "question": pa.array([question] * count, pa.string()),
-            "horizon_days": np.full(count, days),
-            "value": pa.array(interval.value, pa.float64(), from_pandas=True),
-            "low": pa.array(interval.low, pa.float64(), from_pandas=True),
-            "high": pa.array(interval.high, pa.float64(), from_pandas=True),
-            "date": pa.array(dates, TIME, mask=missing | (question != "next_order")),
-            "anchor": pa.array(scores.anchor, TIME),
-            "cutoff": pa.array(np.full(count, sequences.cutoff), TIME),
-        }
-    )
+    columns = {
+        "customer": pa.array(scores.names, pa.string()),
+        "horizon_days": np.full(count, days),
+        "value": pa.array(interval.value, pa.float64(), from_pandas=True),
+        "low": pa.array(interval.low, pa.float64(), from_pandas=True),
+        "high": pa.array(interval.high, pa.float64(), from_pandas=True),
+        "date": pa.array(dates, TIME, mask=missing | (question != "next_order")),
+        "anchor": pa.array(scores.anchor, TIME),
+        "cutoff": pa.array(np.full(count, cutoff), TIME),
+    }
+    for name, text in (("question", question), *told.items()):
+        columns[name] = pa.repeat(text, count)
+    return pa.table(columns).select(ANSWER.names)
 
 
 def _dates(days: np.ndarray) -> Interval:
@@ -341,7 +340,7 @@ def keep(source: Source, table: pa.Table, now: datetime) -> None:
         )
         told = {"shop": shop, "received": now}
         columns = {
-            name: pa.array([told[name]] * len(rows), PREDICTIONS.field(name).type)
+            name: pa.repeat(pa.scalar(told[name], PREDICTIONS.field(name).type), len(rows))
             if name in told
             else rows[name]
             for name in PREDICTIONS.names

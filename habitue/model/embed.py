@@ -1,8 +1,9 @@
 """The trained model's readings at queries: curves, embeddings and item scores, as numpy arrays."""
 
-# Q queries · H hazard bins · G horizons · M spend components · D width · V items
+# Q queries · H hazard bins · G horizons · N horizons of orders · M spend components · D width
+# V items
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,50 +17,70 @@ from habitue.sequences.tokens import BIN_EDGES, Queries
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What the model says at each query, uncalibrated."""
+    """What the model says at each query, uncalibrated; float32, the horizons apart."""
 
-    queries: Queries
-    log_rate: np.ndarray                   # (Q, H) float32 hazard of the next order, per day
+    log_rate: np.ndarray                   # (Q, H) hazard of the next order, per day
+    order_horizons_days: np.ndarray        # (N,) the horizons below, and others
+    log_orders: np.ndarray                 # (Q, N) expected orders
     horizons_days: np.ndarray              # (G,)
-    log_orders: np.ndarray                 # (Q, G) expected orders
     log_dispersion: np.ndarray             # (Q, G) size of the negative binomial
     spend_log_weight: np.ndarray           # (Q, G, M) of positive spend, a lognormal mixture
     spend_location: np.ndarray             # (Q, G, M) log of major units
     spend_scale: np.ndarray                # (Q, G, M)
-    state: np.ndarray                      # (Q, D) float32 embedding
+
+    def orders_within(self, horizon_days: float) -> np.ndarray:
+        """(Q,) log of the orders expected in one of the horizons."""
+        found = np.flatnonzero(np.isclose(self.order_horizons_days, horizon_days))
+        return self.log_orders[:, int(found[0])]
+
+    def take(self, rows: slice) -> "Readings":
+        """Those of some queries."""
+        columns = [f.name for f in fields(self) if not f.name.endswith("horizons_days")]
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 @torch.no_grad()
-def read(
+def read(  # noqa: PLR0913 - what is asked of whom, and how far ahead, are all of one question
     model: Model,
     corpus: Corpus,
     customer: np.ndarray,
     time: np.ndarray,
     *,
     horizons_days: tuple[float, ...],
+    order_horizons_days: tuple[float, ...] = (),
     watch: Callable[[int, int], None] | None = None,
 ) -> Readings:
-    """The model's readings of each customer (Q,) at each instant (Q,) µs; one horizon or more."""
-    asked, batches = corpus.ask(customer, time)
-    parts = _blank(model, len(customer), len(horizons_days))
+    """The model's readings of each customer (Q,) at each instant (Q,) µs; one horizon or more.
+
+    Of `order_horizons_days` only the expected orders are read. Customers are read in blocks, so
+    that what is held beside the readings does not grow with them.
+    """
+    all_days = tuple(sorted({*order_horizons_days, *horizons_days}))
+    parts = _blank(model, len(customer), len(horizons_days), len(all_days))
     done = 0
-    for inputs, states, rows in _states(model, batches):
-        heads = _heads(model, inputs, states, asked, horizons_days)
-        for name, values in ({"state": states} | heads).items():
-            parts[name][rows] = values[inputs.asked].numpy()
-        done += len(rows)
-        if watch:
-            watch(done, len(customer))
-    parts["spend_location"] += np.log(asked.value_scale)[:, None, None]
-    return Readings(queries=asked, horizons_days=np.array(horizons_days), **parts)
+    for block in corpus.blocks(customer):
+        asked, batches = corpus.ask(customer[block], time[block])
+        for inputs, states, rows in _states(model, batches):
+            heads = _heads(model, inputs, states, asked, (horizons_days, all_days))
+            for name, values in heads.items():
+                parts[name][block[rows]] = values[inputs.asked].numpy()
+            done += len(rows)
+            if watch:
+                watch(done, len(customer))
+        parts["spend_location"][block] += np.log(asked.value_scale)[:, None, None]
+    return Readings(
+        horizons_days=np.array(horizons_days), order_horizons_days=np.array(all_days), **parts
+    )
 
 
 @torch.no_grad()
 def embed(model: Model, corpus: Corpus, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
     """(Q, D) float32 query states of each customer (Q,) at each instant (Q,) µs."""
     embedding = np.zeros((len(customer), model.config.width), np.float32)
-    for inputs, states, rows in _states(model, corpus.ask(customer, time)[1]):
-        embedding[rows] = states[inputs.asked].numpy()
+    for block in corpus.blocks(customer):
+        batches = corpus.ask(customer[block], time[block])[1]
+        for inputs, states, rows in _states(model, batches):
+            embedding[block[rows]] = states[inputs.asked].numpy()
     return embedding
 
 
@@ -82,17 +103,18 @@ def item_scores(model: Model, state: np.ndarray) -> np.ndarray:
     return torch.log_softmax(scores, dim=-1).numpy()
 
 
-def _blank(model: Model, queries: int, horizons: int) -> dict[str, np.ndarray]:
-    """Room for the readings of so many queries, none of them included."""
+def _blank(model: Model, queries: int, horizons: int, order_horizons: int) -> (
+    dict[str, np.ndarray]
+):
+    """Room for the readings of so many queries."""
     spend = (horizons, SPEND_COMPONENTS)
     shapes: dict[str, tuple[int, ...]] = {
         "log_rate": (len(BIN_EDGES),),
-        "log_orders": (horizons,),
+        "log_orders": (order_horizons,),
         "log_dispersion": (horizons,),
         "spend_log_weight": spend,
         "spend_location": spend,
         "spend_scale": spend,
-        "state": (model.config.width,),
     }
     return {name: np.zeros((queries, *shape), np.float32) for name, shape in shapes.items()}
 
@@ -102,7 +124,7 @@ def _heads(
     inputs: Inputs,
     states: torch.Tensor,
     asked: Queries,
-    horizons_days: tuple[float, ...],
+    days: tuple[tuple[float, ...], tuple[float, ...]],   # of spend, of expected orders
 ) -> dict[str, torch.Tensor]:
     edges = torch.as_tensor(BIN_EDGES, dtype=torch.float32)
     log_rate = model.log_rates(states, inputs.log_prior_rate)
@@ -111,13 +133,20 @@ def _heads(
         "spend_scale": [],
     }  # fmt: skip
     rows = inputs.query_row.clamp_min(0).numpy()
-    for days in horizons_days:
-        horizon = torch.full_like(inputs.mean_value, days)
-        expected = log_expected_orders(asked.expected[rows], np.full(rows.shape, days))
-        mean, dispersion = model.order_counts(states, torch.from_numpy(expected), horizon)
+    horizons_days, order_horizons_days = days
+    counted = {}
+    for one in order_horizons_days:
+        horizon = torch.full_like(inputs.mean_value, one)
+        expected = log_expected_orders(asked.expected[rows], np.full(rows.shape, one))
+        counted[one] = model.order_counts(states, torch.from_numpy(expected), horizon)
+        found["log_orders"].append(counted[one][0])
+    for one in horizons_days:
+        horizon = torch.full_like(inputs.mean_value, one)
+        mean, dispersion = counted[one]
         prior = prior_log_spend(inputs.mean_value, mean, log_rate, horizon, edges)
-        weight, location, scale = model.spend_given_order(states, prior, horizon)
-        for name, value in zip(found, (mean, dispersion, weight, location, scale), strict=True):
+        spend = model.spend_given_order(states, prior, horizon)
+        for name, value in zip(list(found)[1:], (dispersion, *spend), strict=True):
             found[name].append(value)
-    stacked = {name: torch.stack(values, dim=2) for name, values in found.items()}
-    return {"log_rate": log_rate, "state": states, **stacked}
+    return {"log_rate": log_rate} | {
+        name: torch.stack(values, dim=2) for name, values in found.items()
+    }

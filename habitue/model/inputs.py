@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from habitue.sequences.batch import Batch, sample_queries
-from habitue.sequences.build import Sequences
+from habitue.sequences.build import Sequences, part
 from habitue.sequences.snapshots import Snapshots
 from habitue.sequences.text import hash_texts
 from habitue.sequences.tokens import (
@@ -75,7 +75,8 @@ def query_quantiles(sequences: Sequences, snapshots: Snapshots, *, seed: int) ->
     if len(customer) > EDGE_SAMPLE:
         drawn = rng.choice(len(customer), EDGE_SAMPLE, replace=False)
         customer, time = customer[drawn], time[drawn]
-    columns = make_queries(sequences, snapshots, customer, time).columns
+    customers, row = np.unique(customer, return_inverse=True)
+    columns = make_queries(part(sequences, customers), snapshots, row, time).columns
     if not len(columns):
         columns = np.zeros((1, len(QUERY_COLUMNS)), np.float32)
     edges = np.quantile(columns, np.linspace(0, 1, QUERY_BINS + 1), axis=0)

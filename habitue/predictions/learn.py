@@ -166,8 +166,7 @@ def calibrate(earlier: Trained, sequences: Sequences) -> Calibration:
         cutoff=earlier.cutoff,
         horizons_days=(days,),
     )
-    names = {name: row for row, name in enumerate(sequences.customers)}
-    rows = np.array([names[name] for name in scores.names])
+    rows = np.searchsorted(sequences.customers, scores.names)
     what = outcomes(sequences, rows, earlier.cutoff, days)
     silent = scores.silent_days
     hazard = cumulative_hazard(scores.log_rate, silent + days)

@@ -4,9 +4,9 @@ Each customer is read at an anchor (the later of the last event and the shop's w
 the curve stored there is asked as of the cutoff, after the silence in between.
 """
 
-# C customers · B hazard bins · G horizons · M spend components
-from collections.abc import Callable
-from dataclasses import dataclass
+# C customers · B hazard bins · N horizons of orders · M spend components
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from msgspec import structs
@@ -25,11 +25,13 @@ from habitue.predictions.calibrate import (
 from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, days_until, probability_of_order
 from habitue.predictions.rows import Spread
 from habitue.predictions.targets import known_customers
+from habitue.sequences.aggregates import past_end
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import DAY
 from habitue.sequences.tokens import BIN_EDGES
 
 REFRESH_DAYS = 7                           # Mondays, 00:00 UTC
+BLOCK = 50_000                             # customers answered at once
 _MONDAY = 4                                # days since the epoch of the first one
 _Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
 Watch = Callable[[int, int], None]
@@ -39,7 +41,7 @@ def anchors(corpus: Corpus, customer: np.ndarray, cutoff: int) -> np.ndarray:
     """(C,) µs: the later of a customer's last event and the shop's last weekly refresh."""
     day = cutoff // DAY
     refresh = (day - (day - _MONDAY) % REFRESH_DAYS) * DAY
-    end = corpus.locator.end(customer, np.full(len(customer), cutoff))
+    end = past_end(corpus.sequences, customer, np.full(len(customer), cutoff))
     last = corpus.sequences.time[np.maximum(end - 1, 0)]
     seen = end > corpus.sequences.offsets[customer]
     return np.where(seen, np.maximum(last, refresh), refresh)
@@ -65,8 +67,22 @@ class Scores:
     log_rate: np.ndarray                   # (C, B) float32, calibrated: the stored curve
     horizons_days: tuple[float, ...]       # that can be asked
     readings: Readings
+    expected_orders: np.ndarray            # (N,) of everyone together, uncalibrated
     calibration: Calibration
     level: Level
+
+    def blocks(self) -> "Iterator[Scores]":
+        """The same scores, BLOCK customers at a time: answering takes room for a block alone."""
+        for rows in _blocks(len(self.names)):
+            yield replace(
+                self,
+                names=self.names[rows],
+                customer=self.customer[rows],
+                anchor=self.anchor[rows],
+                silent_days=self.silent_days[rows],
+                log_rate=self.log_rate[rows],
+                readings=self.readings.take(rows),
+            )
 
     def order(self, horizon_days: float) -> Interval:
         """P(at least one order in the horizon); the interval is of the calibrated rate."""
@@ -152,10 +168,10 @@ class Scores:
 
     def counts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
         """(C,) mean and size of the negative binomial number of orders in the horizon."""
-        at = self._at(horizon_days)
-        mean = np.exp(calibrated_orders(self.readings.log_orders[:, at], self.calibration))
+        at, readings = self._at(horizon_days), self.readings
+        mean = np.exp(calibrated_orders(readings.orders_within(horizon_days), self.calibration))
         mean = mean * self._factor(horizon_days)
-        log_size = self.readings.log_dispersion[:, at] + self.calibration.log_dispersion
+        log_size = readings.log_dispersion[:, at] + self.calibration.log_dispersion
         # a level that is itself uncertain adds its variance
         size = 1 / (np.exp(-log_size) + np.expm1(self.calibration.drift**2))
         return mean.astype(np.float64), size.astype(np.float64)
@@ -165,7 +181,7 @@ class Scores:
         at, readings = self._at(horizon_days), self.readings
         days = np.full(len(self.customer), horizon_days)
         mean, _ = self.counts(horizon_days)
-        before = np.exp(readings.log_orders[:, at]) / _chance(readings.log_rate, days)
+        before = np.exp(readings.orders_within(horizon_days)) / _chance(readings.log_rate, days)
         after = mean / np.maximum(_chance(self.log_rate, days), 1e-4)
         # spend given an order follows the orders given an order
         shift = np.log(np.clip(after, 1.0, 200.0) / np.clip(before, 1.0, 200.0))
@@ -184,12 +200,22 @@ class Scores:
 
     def _factor(self, horizon_days: float) -> float:
         """The level's factor on orders within the horizon."""
-        inside, expected = _period_parts(self.readings, horizon_days)
+        inside, expected = self._period_parts(horizon_days)
         return float((self.level.orders * expected * inside).sum() / (expected * inside).sum())
 
     def _value_factor(self, horizon_days: float) -> float:
-        inside, expected = _period_parts(self.readings, horizon_days)
+        inside, expected = self._period_parts(horizon_days)
         return float((self.level.value * expected * inside).sum() / (expected * inside).sum())
+
+    def _period_parts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
+        """(P,) share of each period within the horizon, and orders expected in it."""
+        edges = np.array(PERIOD_EDGES)
+        inside = np.clip((horizon_days - edges[:-1]) / np.diff(edges), 0.0, 1.0)
+        if horizon_days > edges[-1]:
+            inside[:] = 1.0
+        asked = list(self.readings.order_horizons_days)
+        by_edge = np.array([0.0, *(self.expected_orders[asked.index(edge)] for edge in edges[1:])])
+        return inside, np.maximum(np.diff(np.maximum.accumulate(by_edge)), 1e-9)
 
 
 def score(
@@ -204,14 +230,20 @@ def score(
     """Read every customer known at `cutoff` (µs) and bend the readings as history asks."""
     customer = known_customers(corpus.sequences, cutoff)
     anchor = anchors(corpus, customer, cutoff)
-    asked = tuple(sorted({*PERIOD_EDGES[1:], *horizons_days}))
-    readings = read(model, corpus, customer, anchor, horizons_days=asked, watch=watch)
+    readings = read(
+        model,
+        corpus,
+        customer,
+        anchor,
+        horizons_days=horizons_days,
+        order_horizons_days=PERIOD_EDGES[1:],
+        watch=watch,
+    )
+    asked = list(readings.order_horizons_days)
     expected = np.exp(calibrated_orders(readings.log_orders, calibration)).sum(axis=0)
     periods = [0.0, *(expected[asked.index(edge)] for edge in PERIOD_EDGES[1:])]
-    log_rate = calibrated_rates(readings.log_rate, calibration)
-    hazard = np.stack(
-        [cumulative_hazard(log_rate, np.full(len(customer), edge)) for edge in PERIOD_EDGES], axis=1
-    )
+    log_rate = _in_blocks(lambda block: calibrated_rates(block, calibration), readings.log_rate)
+    hazard = _in_blocks(_period_hazards, log_rate)
     level = year_ago_level(corpus.sequences, np.maximum.accumulate(periods), hazard, cutoff)
     if level.known:
         # what one window said of the level is superseded
@@ -221,12 +253,29 @@ def score(
         customer=customer,
         anchor=anchor,
         silent_days=(cutoff - anchor) / DAY,
-        log_rate=levelled_rates(log_rate, level),
+        log_rate=_in_blocks(lambda block: levelled_rates(block, level), log_rate),
         horizons_days=horizons_days,
         readings=readings,
+        expected_orders=np.exp(readings.log_orders).sum(axis=0),
         calibration=calibration,
         level=level,
     )
+
+
+def _blocks(count: int) -> list[slice]:
+    """Rows in blocks of BLOCK, at least one."""
+    return [slice(begin, begin + BLOCK) for begin in range(0, max(count, 1), BLOCK)]
+
+
+def _in_blocks(work: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """What `work` makes of rows (C, …), with room for the temporaries of one block alone."""
+    return np.concatenate([work(rows[block]) for block in _blocks(len(rows))])
+
+
+def _period_hazards(log_rate: np.ndarray) -> np.ndarray:
+    """(C, P + 1) cumulative hazard by each edge of PERIOD_EDGES."""
+    count = len(log_rate)
+    return np.stack([cumulative_hazard(log_rate, np.full(count, e)) for e in PERIOD_EDGES], axis=1)
 
 
 def levelled_rates(log_rate: np.ndarray, level: Level) -> np.ndarray:
@@ -243,18 +292,6 @@ def levelled_rates(log_rate: np.ndarray, level: Level) -> np.ndarray:
 
 def _chance(log_rate: np.ndarray, days: np.ndarray) -> np.ndarray:
     return np.maximum(-np.expm1(-cumulative_hazard(log_rate, days)), 1e-4)
-
-
-def _period_parts(readings: Readings, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) share of each period within the horizon, and orders expected in it."""
-    edges = np.array(PERIOD_EDGES)
-    inside = np.clip((horizon_days - edges[:-1]) / np.diff(edges), 0.0, 1.0)
-    if horizon_days > edges[-1]:
-        inside[:] = 1.0
-    totals = np.exp(readings.log_orders).sum(axis=0)
-    asked = list(readings.horizons_days)
-    by_edge = np.array([0.0, *(totals[asked.index(edge)] for edge in edges[1:])])
-    return inside, np.maximum(np.diff(np.maximum.accumulate(by_edge)), 1e-9)
 
 
 def _spend_cdf(

@@ -37,25 +37,19 @@ AGGREGATE_NAMES = (
 )
 
 
-class Locator:
-    """Finds, for many (customer, instant) pairs at once, where a customer's past ends.
+def past_end(sequences: Sequences, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """(Q,) row after the last event of each customer (Q,) at or before each instant (Q,) µs.
 
-    >>> # rows locator.end(c, t) and later of customer c are after t
+    Halving each customer's own rows needs nothing beside them, however many customers there are.
     """
-
-    def __init__(self, sequences: Sequences) -> None:
-        # instants become ranks, so that (customer, rank) fits one sortable int64
-        self._instants = distinct(sequences.time)
-        self._ranks = len(self._instants) + 1
-        customer = sequences.customer_of_event.astype(np.int64)
-        rank = np.searchsorted(self._instants, sequences.time)
-        self._keys = customer * self._ranks + rank
-
-    def end(self, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """(Q,) row after the last event of `customer` at or before `time` (µs)."""
-        rank = np.searchsorted(self._instants, time, side="right") - 1
-        keys = customer.astype(np.int64) * self._ranks + rank
-        return np.searchsorted(self._keys, keys, side="right")
+    low, high = sequences.offsets[customer], sequences.offsets[customer + 1]
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (low + high) // 2
+        searching = low < high
+        # a search that is over may stand behind the last row
+        past = searching & (sequences.time[np.where(searching, middle, 0)] <= time)
+        low, high = np.where(past, middle + 1, low), np.where(past, high, middle)
+    return low
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
@@ -72,11 +66,15 @@ def aggregates(sequences: Sequences, customer: np.ndarray, time: np.ndarray) -> 
     Customers are indices, days are of 24 hours, values in major units. Recencies of what never
     happened are LONG_AGO_DAYS; means and deviations of nothing are 0.
     """
-    running = _Running(sequences)
-    locator = Locator(sequences)
+    return aggregates_of(Running(sequences), customer, time)
+
+
+def aggregates_of(running: "Running", customer: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The same from sums that were made before, for whoever asks a shop more than once."""
+    sequences = running.sequences
     start = sequences.offsets[customer]
-    end = locator.end(customer, time)
-    windows = [locator.end(customer, time - days * DAY) for days in WINDOW_DAYS]
+    end = past_end(sequences, customer, time)
+    windows = [past_end(sequences, customer, time - days * DAY) for days in WINDOW_DAYS]
     orders = running.between("orders", start, end)
     value = running.value(start, end)
     since_order = running.days_since("order", start, end, time)
@@ -118,9 +116,15 @@ def purchase_summaries(
     `time`; mean_value is the mean over repeat purchase days (0 without any). A customer with no
     order by then has T = 0.
     """
-    running = _Running(sequences)
-    locator = Locator(sequences)
-    start, end = sequences.offsets[customer], locator.end(customer, time)
+    return summaries_of(Running(sequences), customer, time)
+
+
+def summaries_of(
+    running: "Running", customer: np.ndarray, time: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same from sums that were made before, for whoever asks a shop more than once."""
+    sequences = running.sequences
+    start, end = sequences.offsets[customer], past_end(sequences, customer, time)
     order_days = running.between("order_days", start, end)
     tenure = running.days_since_first("order", start, end, time)
     recency = running.days_since("order", start, end, time)
@@ -137,11 +141,11 @@ def _running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
 
 
-class _Running:
+class Running:
     """Cumulative sums over all events, so that any interval is one subtraction. (E + 1,) each."""
 
     def __init__(self, sequences: Sequences) -> None:
-        self._sequences = sequences
+        self.sequences = sequences
         kinds = np.array(sequences.kinds)[sequences.kind]
         order = sequences.is_order
         cancelled = kinds == "order_cancelled"
@@ -186,8 +190,8 @@ class _Running:
 
     def _first_orders_of_days(self, order: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(order)
-        day = self._sequences.time[rows] // DAY
-        owner = self._sequences.customer_of_event[rows]
+        day = self.sequences.time[rows] // DAY
+        owner = self.sequences.customer_of_event[rows]
         first = np.ones(len(rows), dtype=bool)
         first[1:] = (day[1:] != day[:-1]) | (owner[1:] != owner[:-1])
         flags = np.zeros(len(order), dtype=np.int64)
@@ -205,6 +209,7 @@ class _Running:
     def days_since(
         self, what: str, start: np.ndarray, end: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
+        """(Q,) days from the last "order" or "event" of rows start:end to `time`."""
         last = end - 1
         if what == "order":
             last = np.where(end > 0, self._latest[np.maximum(end - 1, 0)], -1)
@@ -213,6 +218,7 @@ class _Running:
     def days_since_first(
         self, what: str, start: np.ndarray, end: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
+        """(Q,) days from the first "order" or "event" of rows start:end to `time`."""
         first = start
         if what == "order":
             first = self._next[np.minimum(start, max(len(self._next) - 1, 0))]
@@ -220,14 +226,15 @@ class _Running:
 
     def _days(self, row: np.ndarray, exists: np.ndarray, time: np.ndarray) -> np.ndarray:
         days = np.full(len(row), LONG_AGO_DAYS)
-        days[exists] = (time[exists] - self._sequences.time[row[exists]]) / DAY
+        days[exists] = (time[exists] - self.sequences.time[row[exists]]) / DAY
         return days
 
     def last_value(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """(Q,) value of the last order in rows start:end; 0 without any."""
         last = np.where(end > 0, self._latest[np.maximum(end - 1, 0)], -1)
         values = np.zeros(len(end))
         exists = last >= start
-        values[exists] = self._sequences.value[last[exists]]
+        values[exists] = self.sequences.value[last[exists]]
         return values
 
     def first_day_value(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:

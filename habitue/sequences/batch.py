@@ -3,19 +3,24 @@
 A chunk is one customer's events `start:end`; a query is asked of the first chunk that holds the
 last event before it. Long sequences become overlapping chunks, so that every token has at least
 half a chunk of past.
+
+A large shop is worked on block by block of its customers, so that memory does not grow with it:
+what a block needs beside its events is made when its turn comes, and let go after it.
 """
 
 # B chunks · T events · K queries · L lines · A query columns · H hazard bins
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from habitue.sequences.aggregates import Locator, distinct
-from habitue.sequences.build import DAY, NEVER, Sequences
+from habitue.sequences.aggregates import distinct, past_end
+from habitue.sequences.build import DAY, NEVER, Sequences, members, part
 from habitue.sequences.snapshots import Snapshots
 from habitue.sequences.tokens import BIN_EDGES, Queries, event_columns, line_columns, make_queries
 
+BLOCK_ROWS = 200_000                       # events and queries of a block of customers, about
 ITEMS_AHEAD_DAYS = 28
 MIN_HORIZON_DAYS = 7.0
 MAX_HORIZON_DAYS = 400.0
@@ -32,10 +37,8 @@ class Ragged:
 
     def take(self, rows: np.ndarray) -> "Ragged":
         """The given rows, in the given order."""
-        sizes = self.offsets[rows + 1] - self.offsets[rows]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-        return Ragged(self.values[np.repeat(self.offsets[rows], sizes) + within], offsets)
+        places, offsets = members(self.offsets, rows)
+        return Ragged(self.values[places], offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Batch:
 
 
 class Corpus:
-    """One shop's past, tokenised once, from which batches are cut."""
+    """One shop's past, from which batches are cut block by block of its customers."""
 
     def __init__(
         self,
@@ -101,72 +104,113 @@ class Corpus:
         known = list(sequences.kinds if kinds is None else kinds)
         codes = [known.index(k) if k in known else len(known) for k in sequences.kinds]
         # 0 is padding, and what the model does not know stands last
-        self.kind = np.array([*codes, 0], dtype=np.int64)[sequences.kind] + 1
+        self._codes = np.array([*codes, 0], dtype=np.int64) + 1
         self.sequences = sequences
         self.snapshots = snapshots
         self.max_events = max_events
-        self.locator = Locator(sequences)
-        self.columns = event_columns(sequences, snapshots)
-        self._lines = _largest_lines(sequences)
-        self._line_columns = line_columns(sequences, snapshots)
-        self._next = _next_events(sequences, self.kind)
-        self._orders = _Orders(sequences)
 
     def epoch(self, *, queries: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
-        """One pass over every customer, with fresh query times; the same for the same seed."""
+        """One pass over every customer, with fresh query times; the same for the same seed.
+
+        Customers meet in the batches of one block, into which they fall at random.
+        """
         rng = np.random.default_rng(seed)
-        customer, time = sample_queries(self.sequences, queries, rng)
-        asked = make_queries(self.sequences, self.snapshots, customer, time)
-        answers = self._orders.answers(asked, rng)
-        yield from self._batches(asked, answers, batch_tokens, rng)
+        for customers in self._shuffled(queries, rng):
+            block = self.block(customers)
+            customer, time = sample_queries(self.sequences, queries, rng, customers)
+            row = np.searchsorted(customers, customer)
+            asked = make_queries(block.sequences, self.snapshots, row, time)
+            answers = block.orders.answers(asked, rng)
+            yield from block.batches(asked, answers, batch_tokens, rng)
 
     def plan(self, *, queries: int, batch_tokens: int, seed: int) -> int:
-        """Batches in an epoch, without making them."""
+        """Batches in an epoch, without making them or their queries."""
         rng = np.random.default_rng(seed)
-        customer, time = sample_queries(self.sequences, queries, rng)
-        self._orders.answers(make_queries(self.sequences, self.snapshots, customer, time), rng)
-        return len(_cut(self._chunks(customer, time), batch_tokens, rng))
+        batches = 0
+        for customers in self._shuffled(queries, rng):
+            customer, time = sample_queries(self.sequences, queries, rng, customers)
+            rng.random(len(customer))      # which the answers' horizons are drawn from
+            chunks = _chunks(self.sequences, customer, time, self.max_events)
+            batches += len(_cut(chunks, batch_tokens, rng))
+        return batches
 
     def ask(self, customer: np.ndarray, time: np.ndarray, batch_tokens: int = 16_384) -> (
         tuple[Queries, Iterator[Batch]]
     ):
-        """Batches that answer one query per (customer, time), without labels."""
-        asked = make_queries(self.sequences, self.snapshots, customer, time)
-        return asked, self._batches(asked, None, batch_tokens, None)
+        """Batches that answer one query per (customer, time), without labels; all of one block."""
+        customers, row = np.unique(customer, return_inverse=True)
+        block = self.block(customers)
+        asked = make_queries(block.sequences, self.snapshots, row, time)
+        return replace(asked, customer=customer), block.batches(asked, None, batch_tokens, None)
 
-    def _batches(
+    def blocks(self, customer: np.ndarray) -> list[np.ndarray]:
+        """Rows of queries, one for each `customer` (Q,), such that each block can be asked."""
+        return _cut_rows(np.diff(self.sequences.offsets)[customer] + 1)
+
+    def block(self, customers: np.ndarray) -> "Block":
+        """Some customers (indices, ascending) ready to be cut; all of a small shop are kept so."""
+        if len(customers) < len(self.sequences.customers):
+            return Block(self, part(self.sequences, customers))
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> "Block":
+        return Block(self, self.sequences)
+
+    def kinds_of(self, sequences: Sequences) -> np.ndarray:
+        """(E,) int64: 1 + the model's number of each event's kind."""
+        return self._codes[sequences.kind]
+
+    def _shuffled(self, queries: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Blocks of customers, ascending in each; one block needs no shuffling."""
+        known = np.flatnonzero(np.diff(self.sequences.offsets) > 0)
+        rows = np.diff(self.sequences.offsets)[known] + np.ceil(
+            _wanted_queries(self.sequences, known, queries)
+        )
+        if len(_cut_rows(rows)) <= 1:
+            return [known]
+        order = rng.permutation(len(known))
+        return [np.sort(known[order[block]]) for block in _cut_rows(rows[order])]
+
+
+def _cut_rows(sizes: np.ndarray) -> list[np.ndarray]:
+    """Rows 0, 1, … in runs whose sizes add up to about BLOCK_ROWS; the last one may go over it."""
+    before = np.cumsum(sizes) - sizes
+    return np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(before // BLOCK_ROWS)) + 1)
+
+
+class Block:
+    """Some customers' past, tokenised, and batches of it. Queries name them by their row in it."""
+
+    def __init__(self, corpus: Corpus, sequences: Sequences) -> None:
+        self.sequences = sequences
+        self.snapshots = corpus.snapshots
+        self.max_events = corpus.max_events
+        self.kind = corpus.kinds_of(sequences)
+        self._columns = event_columns(sequences, corpus.snapshots)
+        self._lines = _largest_lines(sequences)
+        self._line_columns = line_columns(sequences, corpus.snapshots)
+
+    @cached_property
+    def _next(self) -> "_Next":
+        return _next_events(self.sequences, self.kind)
+
+    @cached_property
+    def orders(self) -> "_Orders":
+        """What was ordered when; only training asks."""
+        return _Orders(self.sequences, self._lines)
+
+    def batches(
         self,
         asked: Queries,
         answers: Answers | None,
         batch_tokens: int,
         rng: np.random.Generator | None,
     ) -> Iterator[Batch]:
-        chunks = self._chunks(asked.customer, asked.time)
-        groups = _cut(chunks, batch_tokens, rng)
-        for rows in groups:
+        """Batches that hold every query once; with `rng` their order is drawn."""
+        chunks = _chunks(self.sequences, asked.customer, asked.time, self.max_events)
+        for rows in _cut(chunks, batch_tokens, rng):
             yield self._batch(chunks, rows, asked, answers)
-
-    def _chunks(self, customer: np.ndarray, time: np.ndarray) -> "_Chunks":
-        start = self.sequences.offsets[customer]
-        end = self.locator.end(customer, time)
-        half = self.max_events // 2
-        count = end - start
-        # the smallest multiple of half a chunk that holds the query's past
-        stop = np.where(count <= self.max_events, self.max_events, -(-count // half) * half)
-        key = customer.astype(np.int64) * (2 << 32) + stop
-        chunk, of = np.unique(key, return_inverse=True)
-        owner, stop = chunk // (2 << 32), chunk % (2 << 32)
-        last = np.zeros(len(chunk), dtype=np.int64)
-        np.maximum.at(last, of, count)
-        begin = self.sequences.offsets[owner]
-        order = np.argsort(of, kind="stable")
-        sizes = np.bincount(of, minlength=len(chunk))
-        return _Chunks(
-            start=begin + np.maximum(stop - self.max_events, 0),
-            fresh=begin + np.maximum(stop - half, 0) * (stop > self.max_events),
-            end=begin + last,
-            queries=Ragged(order, np.concatenate([[0], np.cumsum(sizes)])),
-        )
 
     def _batch(
         self, chunks: "_Chunks", rows: np.ndarray, asked: Queries, answers: Answers | None
@@ -190,7 +234,7 @@ class Corpus:
         horizon = np.full(query.shape, 90.0) if answers is None else answers.horizon_days[query]
         batch = Batch(
             kind=np.where(real, self.kind[event], 0),
-            columns=np.where(real[..., None], self.columns[event], 0),
+            columns=np.where(real[..., None], self._columns[event], 0),
             event_days=np.where(real, sequences.time[event] / DAY, 0.0),
             line_item=sequences.line_item[lines.values].astype(np.int64),
             line_columns=self._line_columns[lines.values],
@@ -234,27 +278,36 @@ class Corpus:
 
 
 def sample_queries(
-    sequences: Sequences, most: int, rng: np.random.Generator
+    sequences: Sequences,
+    most: int,
+    rng: np.random.Generator,
+    customers: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(customer, time): instants spread evenly over the shop's life, for whoever had come by then.
 
     A customer known for the shop's whole life gets `most` queries, later ones fewer, at least one;
-    a quarter of them fall on the instant of one of the customer's own events.
+    a quarter of them fall on the instant of one of the customer's own events. Of `customers`
+    (indices of some with events), or of everyone.
     """
-    known = np.flatnonzero(np.diff(sequences.offsets) > 0)
+    known = np.flatnonzero(np.diff(sequences.offsets) > 0) if customers is None else customers
     if not len(known):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    first = sequences.time[sequences.offsets[known]]
-    span = max(sequences.cutoff - int(sequences.time.min()), 1)
-    wanted = most * (sequences.cutoff - first) / span
+    wanted = _wanted_queries(sequences, known, most)
     count = np.maximum(np.floor(wanted + rng.random(len(known))), 1).astype(np.int64)
     customer = np.repeat(known, count)
-    begin = np.repeat(first, count)
+    begin = np.repeat(sequences.time[sequences.offsets[known]], count)
     time = begin + (rng.random(len(customer)) * (sequences.cutoff - begin)).astype(np.int64)
     at_event = rng.random(len(customer)) < 0.25
     low, high = sequences.offsets[customer], sequences.offsets[customer + 1]
     event = low + (rng.random(len(customer)) * (high - low)).astype(np.int64)
     return customer, np.where(at_event, sequences.time[event], time)
+
+
+def _wanted_queries(sequences: Sequences, known: np.ndarray, most: int) -> np.ndarray:
+    """(N,) float: `most` times the share of the shop's life that each customer was known for."""
+    first = sequences.time[sequences.offsets[known]]
+    span = max(sequences.cutoff - int(sequences.time.min(initial=sequences.cutoff)), 1)
+    return most * (sequences.cutoff - first) / span
 
 
 def log_expected_orders(expected: np.ndarray, horizon_days: np.ndarray) -> np.ndarray:
@@ -277,6 +330,32 @@ class _Chunks:
     fresh: np.ndarray                      # (N,) first event row that no earlier chunk has trained
     end: np.ndarray                        # (N,) row after the last event
     queries: Ragged                        # rows of the queries asked of each chunk
+
+
+def _chunks(
+    sequences: Sequences, customer: np.ndarray, time: np.ndarray, max_events: int
+) -> _Chunks:
+    """The chunks that queries are asked of, by customer and place."""
+    start = sequences.offsets[customer]
+    end = past_end(sequences, customer, time)
+    half = max_events // 2
+    count = end - start
+    # the smallest multiple of half a chunk that holds the query's past
+    stop = np.where(count <= max_events, max_events, -(-count // half) * half)
+    key = customer.astype(np.int64) * (2 << 32) + stop
+    chunk, of = np.unique(key, return_inverse=True)
+    owner, stop = chunk // (2 << 32), chunk % (2 << 32)
+    last = np.zeros(len(chunk), dtype=np.int64)
+    np.maximum.at(last, of, count)
+    begin = sequences.offsets[owner]
+    order = np.argsort(of, kind="stable")
+    sizes = np.bincount(of, minlength=len(chunk))
+    return _Chunks(
+        start=begin + np.maximum(stop - max_events, 0),
+        fresh=begin + np.maximum(stop - half, 0) * (stop > max_events),
+        end=begin + last,
+        queries=Ragged(order, np.concatenate([[0], np.cumsum(sizes)])),
+    )
 
 
 def _cut(
@@ -348,27 +427,26 @@ def _largest_lines(sequences: Sequences) -> Ragged:
 class _Orders:
     """Finds what was ordered after an instant."""
 
-    def __init__(self, sequences: Sequences) -> None:
+    def __init__(self, sequences: Sequences, lines: Ragged) -> None:
         self._sequences = sequences
-        self._lines = _largest_lines(sequences)
+        self._lines = lines
         counted = sequences.is_order & (sequences.cancelled_at == NEVER)
         self._rows = np.flatnonzero(counted)
         self._before = np.concatenate([[0], np.cumsum(counted)])       # orders before each row
         cents = np.rint(np.where(counted, sequences.value, 0) * 100).astype(np.int64)
         self._cents = np.concatenate([[0], np.cumsum(cents)])
-        self._locator = Locator(sequences)
 
     def answers(self, asked: Queries, rng: np.random.Generator) -> Answers:
         """Labels of the queries; the horizon of count and value is drawn at random."""
         sequences, customer, time = self._sequences, asked.customer, asked.time
-        end = self._locator.end(customer, time)
+        end = past_end(sequences, customer, time)
         following = np.append(self._rows, len(sequences.time))[self._before[end]]
         ordered = following < sequences.offsets[customer + 1]
         until = np.full(len(time), sequences.cutoff)
         until[ordered] = sequences.time[following[ordered]]
         left = (sequences.cutoff - time) / DAY
         horizon = _draw_horizons(left, rng)
-        stop = self._locator.end(customer, time + (horizon * DAY).astype(np.int64))
+        stop = past_end(sequences, customer, time + (horizon * DAY).astype(np.int64))
         cents = self._cents[stop] - self._cents[end]
         return Answers(
             wait_days=(until - time) / DAY,
@@ -383,7 +461,7 @@ class _Orders:
         self, end: np.ndarray, customer: np.ndarray, time: np.ndarray, left: np.ndarray
     ) -> Ragged:
         ahead = np.minimum(left, ITEMS_AHEAD_DAYS)
-        stop = self._locator.end(customer, time + (ahead * DAY).astype(np.int64))
+        stop = past_end(self._sequences, customer, time + (ahead * DAY).astype(np.int64))
         stop = np.where(left >= ITEMS_AHEAD_DAYS, stop, end)           # closed windows only
         sizes = self._before[stop] - self._before[end]
         offsets = np.concatenate([[0], np.cumsum(sizes)])

@@ -1,7 +1,7 @@
 """`Sequences`: every customer's events up to a cutoff, as flat arrays, in time order."""
 
 # C customers · E events · L order lines · V items · S rows of daily item sales
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -286,6 +286,42 @@ def _column(catalogue: pa.Table, name: str, items: np.ndarray) -> np.ndarray:
     values = catalogue[name].to_numpy(zero_copy_only=False)
     texts[at[at >= 0]] = values[at >= 0]
     return texts
+
+
+def part(sequences: Sequences, customers: np.ndarray) -> Sequences:
+    """Some customers (indices, each once) as a shop of their own, in the given order.
+
+    Items, kinds, sales and cutoff stay those of the whole shop.
+    """
+    events, offsets = members(sequences.offsets, customers)
+    lines, line_offsets = members(sequences.line_offsets, events)
+    return replace(
+        sequences,
+        customers=sequences.customers[customers],
+        offsets=offsets,
+        time=sequences.time[events],
+        kind=sequences.kind[events],
+        value=sequences.value[events],
+        cancelled_at=sequences.cancelled_at[events],
+        line_offsets=line_offsets,
+        line_item=sequences.line_item[lines],
+        line_quantity=sequences.line_quantity[lines],
+        line_amount=sequences.line_amount[lines],
+    )
+
+
+def members(offsets: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that some owners hold, owner by owner, and the offsets of the owners among them.
+
+    Owner i holds rows offsets[i]:offsets[i + 1].
+
+    >>> members(np.array([0, 2, 2, 5]), np.array([2, 0]))
+    (array([2, 3, 4, 0, 1]), array([0, 3, 5]))
+    """
+    start = offsets[owners]
+    sizes = offsets[owners + 1] - start
+    held = np.concatenate([[0], np.cumsum(sizes)])
+    return np.arange(held[-1]) + np.repeat(start - held[:-1], sizes), held
 
 
 def upto(sequences: Sequences, cutoff: int) -> Sequences:

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from habitue.sequences.aggregates import purchase_summaries
-from habitue.sequences.build import DAY, Sequences, instant, microseconds
+from habitue.sequences.build import DAY, Sequences, instant, members, microseconds
 from habitue.sequences.classical import MbgNbd
 from habitue.sequences.classical_fit import MBG_NBD_PRIOR, fit_mbg_nbd
 
@@ -52,34 +51,56 @@ class Snapshots:
 
 def take_snapshots(sequences: Sequences) -> Snapshots:
     """All snapshots of a shop up to its cutoff."""
-    order = sequences.is_order
     last_day = sequences.cutoff // DAY
     first_day = int(sequences.time.min() // DAY) if len(sequences.time) else int(last_day)
     days = np.arange(first_day, last_day + 1)
-    counts = np.bincount(sequences.time[order] // DAY - first_day, minlength=len(days))
-    line_event = np.repeat(np.arange(len(sequences.time)), np.diff(sequences.line_offsets))
-    sold = order[line_event] & (sequences.line_amount > 0)
+    counts = np.bincount(
+        sequences.time[sequences.is_order] // DAY - first_day, minlength=len(days)
+    )
     starts = _month_starts(first_day * DAY, sequences.cutoff)
+    order_median, line_median = _medians_before(sequences, days, starts)
     return Snapshots(
         first_day=first_day,
-        order_median=_medians_before(days, sequences.time[order], sequences.value[order]),
-        line_median=_medians_before(
-            days, sequences.time[line_event[sold]], sequences.line_amount[sold]
-        ),
+        order_median=order_median,
+        line_median=line_median,
         orders_before=np.concatenate([[0], np.cumsum(counts)]),
         month_starts=starts,
-        processes=tuple(_fit_before(sequences, start) for start in starts),
+        processes=_fits_before(sequences, starts),
     )
 
 
-def _medians_before(days: np.ndarray, time: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """(D,) median of the latest amounts before each day; 1 where there were none."""
-    by_time = np.argsort(time, kind="stable")
-    time, amount = time[by_time], amount[by_time]
-    stops = np.searchsorted(time, days * DAY)
-    return np.array(
-        [np.median(amount[max(stop - MEDIAN_OVER, 0) : stop]) if stop else 1.0 for stop in stops]
-    )
+def _medians_before(
+    sequences: Sequences, days: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) medians of the latest order values and line amounts before each day; 1 without any.
+
+    Month after month of `starts` (µs), so that only one month's lines are held at a time.
+    """
+    latest = [np.empty(0), np.empty(0)]    # before the month, at most MEDIAN_OVER of each
+    found: tuple[list[float], list[float]] = ([], [])
+    ends = [*starts[1:], (int(days[-1]) + 1) * DAY]
+    for start, end in zip(starts, ends, strict=True):
+        within = (sequences.time >= start) & (sequences.time < end)
+        rows = np.flatnonzero(within & sequences.is_order)
+        rows = rows[np.argsort(sequences.time[rows], kind="stable")]
+        midnights = days[(days * DAY >= start) & (days * DAY < end)] * DAY
+        orders = np.searchsorted(sequences.time[rows], midnights)
+        lines, offsets = members(sequences.line_offsets, rows)
+        amount = sequences.line_amount[lines]
+        sold_before = np.concatenate([[0], np.cumsum(amount > 0)])
+        told = (
+            (sequences.value[rows], orders),
+            (amount[amount > 0], sold_before[offsets[orders]]),
+        )
+        for i, (values, stops) in enumerate(told):
+            held = np.concatenate([latest[i], values])
+            found[i].extend(_median_upto(held, len(latest[i]) + stop) for stop in stops)
+            latest[i] = held[-MEDIAN_OVER:]
+    return np.array(found[0]), np.array(found[1])
+
+
+def _median_upto(values: np.ndarray, stop: int) -> float:
+    return float(np.median(values[max(stop - MEDIAN_OVER, 0) : stop])) if stop else 1.0
 
 
 def _month_starts(first: int, cutoff: int) -> np.ndarray:
@@ -95,9 +116,34 @@ def _month_starts(first: int, cutoff: int) -> np.ndarray:
         starts.append(start)
 
 
-def _fit_before(sequences: Sequences, start: int) -> MbgNbd:
-    """The purchase process of all customers whose first order came before `start`."""
-    everyone = np.arange(len(sequences.customers))
-    x, t_x, total, _ = purchase_summaries(sequences, everyone, np.full(len(everyone), start - 1))
-    known = total > 0
-    return fit_mbg_nbd(x[known], t_x[known], total[known], prior=MBG_NBD_PRIOR).model
+def _fits_before(sequences: Sequences, starts: np.ndarray) -> tuple[MbgNbd, ...]:
+    """The purchase process of all customers whose first order came before each start (M,) µs.
+
+    What `purchase_summaries` tells of everyone, from orders alone and without its running sums.
+    """
+    rows = np.flatnonzero(sequences.is_order)
+    time, owner = sequences.time[rows], sequences.customer_of_event[rows]
+    fresh = np.ones(len(rows), dtype=bool)             # a customer's first order of a day
+    fresh[1:] = (np.diff(time // DAY) != 0) | (np.diff(owner) != 0)
+    _, first = np.unique(owner, return_index=True)
+    return tuple(_fit_before(time, owner, fresh, first, int(start) - 1) for start in starts)
+
+
+def _fit_before(
+    time: np.ndarray, owner: np.ndarray, fresh: np.ndarray, first: np.ndarray, at: int
+) -> MbgNbd:
+    """From all orders (N,) by customer and time, and the rows of first orders, as of `at` (µs)."""
+    past = time <= at
+    days = np.bincount(owner[past & fresh])
+    last = np.flatnonzero(past)
+    # within a customer the past comes first: its last row is where another customer's begins
+    last = last[np.diff(owner[last], append=-1) != 0]
+    first = first[time[first] <= at]
+    repeats = days[owner[first]] - 1.0
+    tenure = (at - time[first]) / DAY
+    recency = (at - time[last]) / DAY
+    known = tenure > 0
+    lasted = np.where(repeats > 0, np.clip(tenure - recency, 0.0, None), 0.0)
+    return fit_mbg_nbd(
+        repeats[known], lasted[known], tenure[known], prior=MBG_NBD_PRIOR
+    ).model

@@ -15,8 +15,9 @@ from habitue.sequences.aggregates import (
     AGGREGATE_NAMES,
     LONG_AGO_DAYS,
     WINDOW_DAYS,
-    aggregates,
-    purchase_summaries,
+    Running,
+    aggregates_of,
+    summaries_of,
 )
 from habitue.sequences.build import DAY, Sequences
 from habitue.sequences.snapshots import Snapshots
@@ -25,7 +26,7 @@ from habitue.sequences.snapshots import Snapshots
 BIN_EDGES = np.array(
     [1, 3, 7, 14, 21, 30, 45, 60, 75, 90, 120, 150, 180, 240, 300, 365, 545, 730], dtype=np.float64
 )
-QUERY_BLOCK = 500_000
+QUERY_BLOCK = 50_000                       # queries made at once
 EXPECTATION_DAYS = (30.0, 90.0, 180.0, 365.0)
 EVENT_COLUMNS = (
     "log_value_over_median", "taken_back", "log_quantity", "log_lines", "log_gap", "log_age",
@@ -102,8 +103,9 @@ def make_queries(
     Made QUERY_BLOCK rows at a time, since a row in the making takes five times what it keeps.
     """
     cuts = range(QUERY_BLOCK, len(customer), QUERY_BLOCK)
+    running = Running(sequences)
     blocks = [
-        _queries_of(sequences, snapshots, *block)
+        _queries_of(running, snapshots, *block)
         for block in zip(np.split(customer, cuts), np.split(time, cuts), strict=True)
     ]
     if len(blocks) == 1:
@@ -116,11 +118,11 @@ def make_queries(
 
 
 def _queries_of(
-    sequences: Sequences, snapshots: Snapshots, customer: np.ndarray, time: np.ndarray
+    running: Running, snapshots: Snapshots, customer: np.ndarray, time: np.ndarray
 ) -> Queries:
-    raw = aggregates(sequences, customer, time)
+    raw = aggregates_of(running, customer, time)
     scale = snapshots.order_median[snapshots.day(time)]
-    x, t_x, total, _ = purchase_summaries(sequences, customer, time)
+    x, t_x, total, _ = summaries_of(running, customer, time)
     probability, expected, alive = _prior(snapshots, time, x, t_x, total)
     ordered = raw[:, AGGREGATE_NAMES.index("orders")] > 0
     columns = [_unit_scale(name, raw[:, i], scale) for i, name in enumerate(AGGREGATE_NAMES)]

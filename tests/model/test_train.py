@@ -9,7 +9,7 @@ import torch
 
 from habitue.model.backbone import Model
 from habitue.model.checkpoint import resume, save_training
-from habitue.model.embed import read
+from habitue.model.embed import embed, read
 from habitue.model.train import Step, Training, begin, train
 from habitue.sequences.build import DAY, Sequences, microseconds
 from tests.model.small import TINY, corpus_of, trained, training_of, vocabulary_of
@@ -156,5 +156,6 @@ def test_a_tiny_shop_trains_and_is_read_without_a_single_nan(name: str) -> None:
     everyone = np.arange(len(shop.customers))
     at = np.full(len(everyone), cutoff)
     readings = read(model, corpus, everyone, at, horizons_days=(30.0,))
-    for found in ("log_rate", "log_orders", "spend_location", "spend_scale", "state"):
+    for found in ("log_rate", "log_orders", "spend_location", "spend_scale"):
         assert np.all(np.isfinite(getattr(readings, found))), found
+    assert np.all(np.isfinite(embed(model, corpus, everyone, at)))

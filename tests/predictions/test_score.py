@@ -17,7 +17,7 @@ from habitue.predictions.learn import Trained, corpus_of, train_model
 from habitue.predictions.score import Scores, anchors, capped_dates, levelled_rates, score
 from habitue.predictions.targets import known_customers
 from habitue.sequences.build import DAY, Sequences, microseconds, upto
-from habitue.sequences.tokens import BIN_EDGES, Queries
+from habitue.sequences.tokens import BIN_EDGES
 from tests.model.small import TINY, stirred
 from tests.sequences.small import CONFIG, sequences_at
 from tests.shops import end_of, events_of
@@ -61,17 +61,17 @@ def true_scores(customers: int = 4_000) -> tuple[Scores, np.ndarray, np.ndarray]
     days = np.array(sorted({*PERIOD_EDGES[1:], 90.0}))
     weight, location, scale = (np.tile(a, (customers, 1)) for a in SPEND)
     none = np.zeros(customers)
-    ahead = (customers, len(days))
+    ahead = (customers, 1)
+    log_orders = (np.log(mean)[:, None] + np.log(days / 90.0)).astype(np.float32)
     readings = Readings(
-        queries=Queries(none, none, none, none, none, none, none),
         log_rate=np.repeat(log_rate[:, None], len(BIN_EDGES), axis=1).astype(np.float32),
-        horizons_days=days,
-        log_orders=(np.log(mean)[:, None] + np.log(days / 90.0)).astype(np.float32),
+        horizons_days=np.array([90.0]),
+        order_horizons_days=days,
+        log_orders=log_orders,
         log_dispersion=np.full(ahead, np.log(size), np.float32),
         spend_log_weight=np.log(np.broadcast_to(weight[:, None], (*ahead, 2))),
         spend_location=np.broadcast_to(location[:, None], (*ahead, 2)),
         spend_scale=np.broadcast_to(scale[:, None], (*ahead, 2)),
-        state=np.zeros((customers, 4), np.float32),
     )
     orders = nbinom.rvs(size, size / (size + mean), random_state=rng).astype(float)
     part = (rng.random(customers) > SPEND[0][0]).astype(int)
@@ -83,6 +83,7 @@ def true_scores(customers: int = 4_000) -> tuple[Scores, np.ndarray, np.ndarray]
         silent_days=none,
         log_rate=readings.log_rate,
         readings=readings,
+        expected_orders=np.exp(log_orders).sum(axis=0),
         calibration=Calibration(drift=0.0, window_days=90.0),
         level=flat_level(),
         horizons_days=(90.0,),

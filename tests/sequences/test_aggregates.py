@@ -11,8 +11,8 @@ from habitue.sequences.aggregates import (
     AGGREGATE_NAMES,
     LONG_AGO_DAYS,
     WINDOW_DAYS,
-    Locator,
     aggregates,
+    past_end,
     purchase_summaries,
 )
 from habitue.sequences.build import DAY, Sequences, upto
@@ -125,10 +125,10 @@ def test_purchase_summaries_are_what_a_loop_over_the_customer_finds(seed: int) -
 
 
 @given(seed=integers(0, 10_000))
-def test_the_locator_finds_where_a_loop_would_stop(seed: int) -> None:
+def test_a_past_ends_where_a_loop_would_stop(seed: int) -> None:
     sequences = tangled(seed)
     asked = questions(sequences, seed)
-    ends = Locator(sequences).end(asked.customer, asked.time)
+    ends = past_end(sequences, asked.customer, asked.time)
     for end, customer, time in zip(ends, asked.customer, asked.time, strict=True):
         assert end - sequences.offsets[customer] == len(rows_by(sequences, customer, time))
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers
 
+from habitue.sequences import batch as batch_module
 from habitue.sequences.batch import (
     ITEMS_AHEAD_DAYS,
     MAX_LINES,
@@ -143,6 +144,40 @@ def test_the_plan_counts_the_batches_and_each_keeps_to_its_size(
         assert batch.tokens == (batch.kind > 0).sum() + batch.asked.sum()
 
 
+def test_a_shop_of_many_blocks_asks_everyone_once_and_says_the_same_of_each(
+    shop: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = corpus_of(shop)
+    customer, time = sample_queries(shop, 3, np.random.default_rng(0))
+    asked, _ = whole.ask(customer, time)
+    monkeypatch.setattr(batch_module, "BLOCK_ROWS", 60)
+    corpus = corpus_of(shop)
+    blocks = corpus.blocks(customer)
+    assert len(blocks) > 5
+    assert np.array_equal(np.concatenate(blocks), np.arange(len(customer)))
+    for rows in blocks:
+        part, _ = corpus.ask(customer[rows], time[rows])
+        for field in fields(part):
+            mine, theirs = getattr(asked, field.name)[rows], getattr(part, field.name)
+            assert np.array_equal(mine, theirs), field.name
+
+
+def test_an_epoch_of_many_blocks_repeats_and_reads_every_customer(
+    shop: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "BLOCK_ROWS", 60)
+    corpus = corpus_of(shop)
+    one, again = (list(corpus.epoch(queries=3, batch_tokens=512, seed=4)) for _ in "ab")
+    assert corpus.plan(queries=3, batch_tokens=512, seed=4) == len(one) > 5
+    for mine, theirs in zip(one, again, strict=True):
+        assert_equal(mine, theirs)
+    # events of an instant of one's own are read once, or in none of the chunks that were asked
+    times, count = np.unique(shop.time / DAY, return_counts=True)
+    firsts = set((shop.time[shop.offsets[:-1]] / DAY).tolist()) & set(times[count == 1].tolist())
+    read = np.concatenate([batch.event_days[batch.kind > 0] for batch in one])
+    assert firsts <= set(read.tolist())
+
+
 def test_no_event_is_learnt_from_twice_in_an_epoch(shop: Sequences) -> None:
     times, count = np.unique(shop.time, return_counts=True)
     once = set(np.rint(times[count == 1] / 1e6).astype(int).tolist())
@@ -163,8 +198,9 @@ def test_what_follows_an_event_is_what_a_loop_finds(seed: int) -> None:
     corpus = corpus_of(sequences)
     at = np.full(len(sequences.customers), sequences.cutoff)
     asked = make_queries(sequences, corpus.snapshots, np.arange(len(at)), at)
-    answers = corpus._orders.answers(asked, np.random.default_rng(0))
-    batch = next(corpus._batches(asked, answers, 10**9, None))
+    block = corpus.block(np.arange(len(at)))
+    answers = block.orders.answers(asked, np.random.default_rng(0))
+    batch = next(block.batches(asked, answers, 10**9, None))
     assert batch.next_item_of is not None
     assert batch.next_item is not None
     for b, customer in enumerate(asked.customer[batch.query_row[:, 0]]):
@@ -175,7 +211,7 @@ def test_what_follows_an_event_is_what_a_loop_finds(seed: int) -> None:
             t = row - begin
             assert batch.next_kind is not None
             assert batch.next_gap_days is not None
-            assert batch.next_kind[b, t] == (corpus.kind[later[0]] if later else 0)
+            assert batch.next_kind[b, t] == (block.kind[later[0]] if later else 0)
             until = sequences.time[later[0]] if later else sequences.cutoff
             assert batch.next_gap_days[b, t] == (until - sequences.time[row]) / DAY
             items = batch.next_item[batch.next_item_of == b * batch.kind.shape[1] + t]
@@ -195,7 +231,7 @@ def test_the_answer_of_a_query_is_what_a_loop_finds_after_it(seed: int) -> None:
     asked = questions(sequences, seed, count=20)
     queries = make_queries(sequences, take_snapshots(sequences), asked.customer, asked.time)
     rng = np.random.default_rng(seed)
-    answers = corpus_of(sequences)._orders.answers(queries, rng)
+    answers = corpus_of(sequences).block(np.arange(6)).orders.answers(queries, rng)
     for q in range(20):
         begin, end = sequences.offsets[asked.customer[q] : asked.customer[q] + 2]
         later = [
@@ -276,10 +312,11 @@ def test_kinds_the_model_does_not_know_share_the_last_row() -> None:
     sequences = tangled(9)
     known = ("order_placed", "item_viewed")
     corpus = Corpus(sequences, take_snapshots(sequences), max_events=64, kinds=known)
+    kind = corpus.block(np.arange(len(sequences.customers))).kind
     names = np.array(sequences.kinds)[sequences.kind]
-    assert set(corpus.kind[names == "order_placed"]) == {1}
-    assert set(corpus.kind[names == "item_viewed"]) == {2}
-    assert set(corpus.kind[~np.isin(names, known)]) == {3}
+    assert set(kind[names == "order_placed"]) == {1}
+    assert set(kind[names == "item_viewed"]) == {2}
+    assert set(kind[~np.isin(names, known)]) == {3}
 
 
 @given(seed=integers(0, 1000))
