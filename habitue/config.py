@@ -63,6 +63,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def clock() -> float:
+    """The clock in seconds since 1970, for what ages (segments of the log); a default, no more."""
+    return utc_now().timestamp()
+
+
 Told = dict[str, tuple[object, str]]       # a setting's name -> its value and who said so
 
 

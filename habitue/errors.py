@@ -11,6 +11,7 @@
     ├── NotEnoughHistory    too little happened before the cutoff to answer the question
     ├── SawTheFuture        the weights were trained on this shop after the cutoff
     ├── Busy                another process holds the lease of a table or a run
+    ├── LogUnavailable      the event log cannot be written or read; nothing was appended
     └── BadWorkspace        the folder is no workspace, or of a newer format
 
 A message says what was wanted, what was found, and what to do.
@@ -79,6 +80,10 @@ class SawTheFuture(HabitueError, ValueError):
 
 class Busy(HabitueError, RuntimeError):
     """Another process holds the lease of a table or a run."""
+
+
+class LogUnavailable(HabitueError, RuntimeError):
+    """The event log's storage is full, read-only, broken, or another process writes to it."""
 
 
 class BadWorkspace(HabitueError, ValueError):

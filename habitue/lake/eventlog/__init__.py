@@ -1,6 +1,6 @@
 """The event log: what came in, durable before it is acknowledged, until the lake holds it.
 
 Translated requests enter as `Part`s, one per shard; two readers follow each with a cursor of its
-own. Read `records` (the interface and its nouns), then `segments` (SQLite files, the default),
-then `kafka` (the same on a broker).
+own. Read `records` (the interface and its nouns), then `segments` and `segmentfile` (SQLite files,
+the default), `cursors` (where readers stand), then `kafka` (the same on a broker).
 """
