@@ -17,7 +17,7 @@ from habitue.lake.eventlog.records import Record
 SUFFIX = ".sqlite"
 UNFINISHED = ".new"
 BESIDE = ("", "-wal", "-shm", "-journal")  # the files of one segment, in the order of removal
-LEAST_BYTES = 2 * 4096                     # a finished segment holds at least its tables' pages
+EMPTY_BYTES = 3 * 4096                     # the pages of a segment without rows
 WAL_PAGES = 1_000                          # then they move to the main file: 4 MB, a few ms
 WAL_BYTES = 16_000_000                     # what is kept of a WAL that had to grow larger
 WAIT_SECONDS = 10.0                        # for another process to finish recovery
@@ -68,6 +68,7 @@ def make(folder: Path, first: int, made: Made) -> Path:
     draft = path.with_name(path.name + UNFINISHED)
     remove(draft)
     with closing(_connect(draft, "rwc")) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN; {TABLES} COMMIT")
         connection.execute("INSERT INTO made VALUES (?, ?)", (made.at, made.follows))
@@ -83,6 +84,17 @@ def remove(path: Path) -> None:
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what an interrupted trim or a late reader left of segments that are gone; flush."""
+    paths = segments(folder)
+    for path in folder.iterdir() if paths else ():
+        name, found, _ = path.name.partition(SUFFIX)
+        if found and path < paths[0] and name != paths[0].stem:
+            path.unlink(missing_ok=True)
+    if paths:
+        flush(folder)
+
+
 def flush(path: Path) -> None:
     """Have a file, or a folder's entries, on disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -95,7 +107,7 @@ def flush(path: Path) -> None:
 def is_unfinished(path: Path) -> bool:
     """Whether a file of a segment's name holds less than an empty segment, and no WAL."""
     wal = path.with_name(path.name + "-wal")
-    return path.stat().st_size < LEAST_BYTES and not (wal.exists() and wal.stat().st_size)
+    return path.stat().st_size < EMPTY_BYTES and not (wal.exists() and wal.stat().st_size)
 
 
 def open_to_append(path: Path) -> sqlite3.Connection:

@@ -142,8 +142,7 @@ class SqliteLog:
                 reach("log.trim")
                 segmentfile.remove(path)
                 rows += segmentfile.first_of(following) - segmentfile.first_of(path)
-            if rows:
-                segmentfile.flush(self._folder(shard))
+            segmentfile.sweep(self._folder(shard))
             return rows
 
     def rotate(self, shard: int, *, at: int = 0) -> None:
@@ -278,7 +277,8 @@ def _open(path: Path) -> _Writer:
     connection = segmentfile.open_to_append(path)
     try:
         end, made = segmentfile.end_of(connection, path), segmentfile.made(connection)
-        return _Writer(path, connection, _inodes(path), end, made.at, path.stat().st_size)
+        held = path.stat().st_size - segmentfile.EMPTY_BYTES
+        return _Writer(path, connection, _inodes(path), end, made.at, held)
     except BaseException:
         connection.close()
         raise
