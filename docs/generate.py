@@ -21,6 +21,7 @@ from habitue.cli import app
 from habitue.demo import words
 from habitue.lake import query, schema
 from habitue.lake.tables import Lake
+from habitue.lake.views.catalogue import VIEWS, View
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by `make docs`; change the code instead. -->\n"
@@ -166,14 +167,14 @@ def tables_page() -> str:
     return "\n\n".join(parts)
 
 
-def _views() -> Iterator[tuple[query.View, pa.Schema]]:
+def _views() -> Iterator[tuple[View, pa.Schema]]:
     """The views that may be named and their columns, asked of an empty shop."""
     now = datetime(2020, 1, 1, tzinfo=UTC)
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(folder)
         row = {"shop": "empty", "received": now, "timezone": "UTC", "bucket": 0}
         lake.append({"shops": pa.Table.from_pylist([row], schema=schema.SHOPS)})
-        for view in query.VIEWS:
+        for view in VIEWS:
             if view.is_public:
                 sql = f"SELECT * FROM {view.name} LIMIT 0"
                 yield view, query.read(lake, sql, shop="empty").schema

@@ -53,6 +53,7 @@ class Settings:
     currency: str | None = None
     not_item_codes: tuple[str, ...] | None = None
     not_item_patterns: tuple[str, ...] | None = None
+    order_sources: tuple[str, ...] | None = None       # of an order told twice, whom to believe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +207,9 @@ class _Settling:
             "not_item_patterns": _declared(
                 wanted.not_item_patterns, former.get("not_item_patterns")
             ),
+            "order_sources": _declared(wanted.order_sources, former.get("order_sources")),
         }
-        if all(former.get(name, ...) == value for name, value in row.items()):
+        if former and all((former[name] or None) == (told or None) for name, told in row.items()):
             return
         received = batch.received
         if former:                         # the latest is in force, so it must be the latest

@@ -1,14 +1,13 @@
 """The one door for reading: SQL in, Arrow out, one shop at a time, as of an instant.
 
-`read` registers the views below, restricted to the shop, and runs one SELECT over them. Nothing
-else can be named: the statement's parse tree may hold only these views, its own CTEs, and a few
-pure table functions, so no SQL that passes the door sees another shop's rows.
+`read` registers the views of `habitue.lake.views`, restricted to the shop, and runs one SELECT over
+them. Nothing else can be named: the statement's parse tree may hold only these views, its own CTEs,
+and a few pure table functions, so no SQL that passes the door sees another shop's rows.
 """
 
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
@@ -17,175 +16,40 @@ import pyarrow as pa
 from habitue.errors import BadQuery, NoSuchShop
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
+from habitue.lake.views import orders, people
+from habitue.lake.views.catalogue import VIEWS, View
+
+HELD_COLUMNS = """
+-- no rows: the columns of some Parquet files, of which the older may lack some
+SELECT * FROM read_parquet(
+    getvariable('{table}_files'), union_by_name = true,
+    hive_partitioning = true, hive_types = {{'bucket': INTEGER}}) LIMIT 0
+"""
 
 STORED = """
 -- one row per row of the Delta snapshot, of every shop; not reachable from outside
 CREATE VIEW stored.{table} AS
 SELECT * FROM read_parquet(
-    getvariable('{table}_files'), hive_partitioning = true, hive_types = {{'bucket': INTEGER}})
+    getvariable('{table}_files'), union_by_name = true,
+    hive_partitioning = true, hive_types = {{'bucket': INTEGER}})
 """
 
-IS_ITEM = """
--- one boolean per item code: false for what the shop declared to be no item
-CREATE MACRO is_item(code) AS
-    NOT list_contains(getvariable('not_item_codes'), code)
-    AND NOT coalesce(regexp_matches(code, getvariable('not_item_pattern')), false)
+STORED_BEFORE = """
+-- the same of a table none of whose files has the columns that were added since: they are null
+CREATE VIEW stored.{table} AS
+SELECT * FROM stored.{table}_shape
+UNION ALL BY NAME
+SELECT * FROM read_parquet(
+    getvariable('{table}_files'), union_by_name = true,
+    hive_partitioning = true, hive_types = {{'bucket': INTEGER}})
 """
 
-EVENTS = """
--- one row per event of the shop that happened by the cutoff and was known by then
-CREATE VIEW events AS
-SELECT * FROM stored.events
-WHERE shop = getvariable('shop')
-  AND "time" <= getvariable('cutoff')
-  AND CASE WHEN backfilled THEN "time" ELSE received END <= getvariable('known_at')
-"""
-
-CATALOGUE = """
--- one row per change of what is known of an item, by the cutoff
-CREATE VIEW catalogue AS
-SELECT * FROM stored.items
-WHERE shop = getvariable('shop')
-  AND "time" <= getvariable('cutoff')
-  AND CASE WHEN backfilled THEN "time" ELSE received END <= getvariable('known_at')
-"""
-
-TELLINGS = """
--- one row per order, source that told of it and currency; `first` says which was told first
-CREATE VIEW tellings AS
-SELECT
-    coalesce("order", id) AS "order",
-    customer,
-    source,
-    currency,
-    min(("time", name, received, digest)) AS first,
-    min("time") AS "time",
-    sum(value_minor)::BIGINT AS value_minor,
-    -- sorted by content: the same whichever of several events told of which lines
-    CASE WHEN count(*) = 1 THEN any_value(lines) ELSE list_sort(flatten(list(lines))) END AS lines
-FROM events
-WHERE name IN ('order_placed', 'order_updated')
-GROUP BY ALL
-"""
-
-ORDERS = """
--- one row per order and customer; of several sources or currencies the one told first counts
-CREATE VIEW orders AS
-WITH
--- one row per order and customer
-told AS (
-    SELECT "order", customer, arg_min(source, first) AS source, arg_min("time", first) AS "time",
-        arg_min(value_minor, first) AS value_minor, arg_min(currency, first) AS currency,
-        arg_min(lines, first) AS lines
-    FROM tellings GROUP BY "order", customer
-),
--- one row per order and customer (or none) that a cancellation named
-cancelled AS (
-    SELECT "order", customer, min("time") AS cancelled_at
-    FROM events WHERE name = 'order_cancelled' AND "order" IS NOT NULL
-    GROUP BY "order", customer
-)
-SELECT told."order", told.source, told.customer, told."time", told.value_minor, told.currency,
-    least(named.cancelled_at, unnamed.cancelled_at) AS cancelled_at, told.lines
-FROM told
-LEFT JOIN cancelled AS named
-    ON named."order" = told."order" AND named.customer = told.customer
-LEFT JOIN cancelled AS unnamed
-    ON unnamed."order" = told."order" AND unnamed.customer IS NULL
-"""
-
-LINES = """
--- one row per order line, at the time it was told
-CREATE VIEW lines AS
-SELECT o."order", o.customer, told."time", told.line.item AS item,
-    told.line.quantity AS quantity, told.line.unit_price AS unit_price,
-    told.line.amount_minor AS amount_minor, is_item(told.line.item) AS is_item, o.cancelled_at
-FROM (
-    SELECT coalesce("order", id) AS "order", customer, source, currency, "time",
-        unnest(lines) AS line
-    FROM events WHERE name IN ('order_placed', 'order_updated')
-) AS told
-JOIN (SELECT "order", customer, source, currency, cancelled_at FROM orders) AS o
-    ON o."order" = told."order" AND o.source = told.source
-    AND o.customer IS NOT DISTINCT FROM told.customer
-    AND o.currency IS NOT DISTINCT FROM told.currency
-"""
-
-ITEMS = """
--- one row per item of the catalogue: the latest that is known of each column
-CREATE VIEW items AS
-SELECT item,
-    max("time") AS "time",
-    arg_max(title, ("time", received, digest)) AS title,
-    arg_max(category, ("time", received, digest)) AS category,
-    arg_max(brand, ("time", received, digest)) AS brand,
-    arg_max(price_minor, ("time", received, digest)) AS price_minor,
-    arg_max(currency, ("time", received, digest)) AS currency,
-    is_item(item) AS is_item
-FROM catalogue GROUP BY item
-"""
-
-REJECTED = """
--- one row per input that was not taken
-CREATE VIEW rejected AS
-SELECT * FROM stored.rejected
-WHERE shop = getvariable('shop') AND received <= getvariable('known_at')
-"""
-
-RECEIPTS = """
--- one row per batch that was settled
-CREATE VIEW receipts AS
-SELECT * FROM stored.receipts
-WHERE shop = getvariable('shop') AND received <= getvariable('known_at')
-"""
-
-SHOP_SETTINGS = """
--- one row: the settings in force now
-CREATE VIEW shop_settings AS
-SELECT * FROM stored.shops
+DECLARED = """
+-- one row: what the shop declares to be no item, and whose telling of an order it believes
+SELECT not_item_codes, not_item_patterns, order_sources FROM stored.shops
 WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
 """
 
-NON_ITEMS = """
--- one row: what the shop declares to be no item
-SELECT not_item_codes, not_item_patterns FROM stored.shops
-WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
-"""
-
-PREDICTIONS = """
--- one row per customer, version, anchor, question and horizon, published for the cutoff or before
-CREATE VIEW predictions AS
-SELECT * FROM stored.predictions
-WHERE shop = getvariable('shop')
-  AND cutoff <= getvariable('cutoff')
-  AND received <= getvariable('known_at')
-"""
-
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A view: what it rests on, and whether SQL from outside may name it."""
-
-    name: str
-    sql: str
-    tables: tuple[str, ...] = ()           # that it reads itself
-    views: tuple[str, ...] = ()            # that it names, and that stand before it
-    is_public: bool = True
-
-
-VIEWS = (
-    View("events", EVENTS, tables=("events",)),
-    View("tellings", TELLINGS, views=("events",), is_public=False),
-    View("orders", ORDERS, views=("events", "tellings")),
-    View("lines", LINES, tables=("shops",), views=("events", "orders")),
-    View("catalogue", CATALOGUE, tables=("items",)),
-    View("items", ITEMS, tables=("shops",), views=("catalogue",)),
-    View("rejected", REJECTED, tables=("rejected",)),
-    View("receipts", RECEIPTS, tables=("receipts",)),
-    View("shop_settings", SHOP_SETTINGS, tables=("shops",)),
-    View("predictions", PREDICTIONS, tables=("predictions",)),
-)
 NAMES = frozenset(view.name for view in VIEWS if view.is_public)
 _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _TABLE_KINDS = frozenset(
@@ -206,8 +70,9 @@ def read(
 ) -> pa.Table:
     """The answer to one SELECT over the views, as of `cutoff` and what was known by `known_at`.
 
-    Views: events, orders, lines, items, catalogue, rejected, receipts, shop_settings, predictions;
-    `order` and `time` are words of SQL and stand in double quotes. Values are bound with `?`.
+    The views are those of `NAMES`, described in docs/reference/tables.md; `order` and `time` are
+    words of SQL and stand in double quotes. Values are bound with `?`. Customers are resolved as
+    of the read: `customer` is whom a key belonged to by then, and `key` the key as it was sent.
     Raises `NoSuchShop`, or `BadQuery` for anything but a SELECT over these views.
     """
     shops = lake.shops()
@@ -216,7 +81,7 @@ def read(
     with duckdb.connect(config={"python_enable_replacements": False}) as connection:
         named = _names_in(connection, sql)
         _set_variables(connection, shop, cutoff, known_at)
-        _open_views(connection, lake, named)
+        _open_views(connection, lake, shop, named)
         try:
             answer = connection.sql(sql, params=list(parameters)).to_arrow_table()
         except duckdb.Error as error:
@@ -238,38 +103,91 @@ def _set_variables(
         connection.execute(f"SET VARIABLE {name} = CAST(? AS TIMESTAMPTZ)", [bound])
 
 
-def _open_views(connection: duckdb.DuckDBPyConnection, lake: Lake, named: set[str]) -> None:
+def _open_views(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, shop: str, named: set[str]
+) -> None:
     """Make the named views and what they rest on."""
+    views = _needed(named)
+    tables = {table for view in views for table in view.tables}
+    connection.execute("CREATE SCHEMA stored")
+    opened = _Tables(connection, lake)
+    for name in sorted(tables - {"customers"}):
+        opened.open(name)
+    if "shops" in tables:
+        _set_declared(connection)
+        connection.execute(orders.IS_ITEM)
+        connection.execute(orders.SOURCE_RANK)
+    if "customers" in tables:
+        _resolve(connection, shop, opened)
+    for view in views:
+        if view.name == "profiles":
+            _keep(connection, "folded", people.folded(connection))
+        connection.execute(view.sql)
+
+
+def _needed(named: set[str]) -> list[View]:
+    """The named views and those that they rest on, in their order."""
     needed = set(named)
     for view in reversed(VIEWS):
         if view.name in needed:
             needed.update(view.views)
-    views = [view for view in VIEWS if view.name in needed]
-    tables = {table for view in views for table in view.tables}
-    connection.execute("CREATE SCHEMA stored")
-    for name in sorted(tables):
-        files = lake.files(name)
-        if files:
-            connection.execute(f"SET VARIABLE {name}_files = ?", [files])
-            connection.execute(STORED.format(table=name))
+    return [view for view in VIEWS if view.name in needed]
+
+
+class _Tables:
+    """The lake's tables as a connection sees them, each opened once."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+        self._connection = connection
+        self._lake = lake
+        self.names: set[str] = set()
+
+    def open(self, name: str) -> None:
+        """Make a table readable as stored.NAME, with every column of its schema."""
+        if name in self.names:
+            return
+        self.names.add(name)
+        empty = TABLES[name].schema.empty_table()
+        files = self._lake.files(name)
+        if not files:
+            _keep(self._connection, name, empty)
+            return
+        self._connection.execute(f"SET VARIABLE {name}_files = ?", [files])
+        held = self._connection.sql(HELD_COLUMNS.format(table=name)).columns
+        if set(empty.column_names) <= set(held):
+            self._connection.execute(STORED.format(table=name))
         else:
-            connection.register("nothing", TABLES[name].schema.empty_table())
-            connection.execute(f"CREATE TABLE stored.{name} AS SELECT * FROM nothing")
-            connection.unregister("nothing")
-    if "shops" in tables:
-        _set_non_items(connection)
-        connection.execute(IS_ITEM)
-    for view in views:
-        connection.execute(view.sql)
+            _keep(self._connection, f"{name}_shape", empty)
+            self._connection.execute(STORED_BEFORE.format(table=name))
 
 
-def _set_non_items(connection: duckdb.DuckDBPyConnection) -> None:
-    """Put the shop's codes and patterns that are no items where `is_item` finds them."""
-    settings = connection.execute(NON_ITEMS).fetchall()
-    codes, patterns = settings[0] if settings else (None, None)
+def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """Make an Arrow table readable as stored.NAME."""
+    connection.register("passing", rows)
+    connection.execute(f"CREATE TABLE stored.{name} AS SELECT * FROM passing")
+    connection.unregister("passing")
+
+
+def _resolve(connection: duckdb.DuckDBPyConnection, shop: str, tables: _Tables) -> None:
+    """Make `customer_of` and the conflicts; where nothing links two keys this costs nothing."""
+    tables.open("links")
+    connection.execute(people.LINKS)
+    found = people.identities(connection, shop, set(tables.names), tables.open)
+    _keep(connection, "conflicts", found.conflicts())
+    known = found.identities()
+    if known.num_rows:
+        _keep(connection, "identities", known)
+    connection.execute(people.CUSTOMER_OF if known.num_rows else people.SAME_CUSTOMER)
+
+
+def _set_declared(connection: duckdb.DuckDBPyConnection) -> None:
+    """Put what the shop declares where `is_item` and `source_rank` find it."""
+    settings = connection.execute(DECLARED).fetchall()
+    codes, patterns, sources = settings[0] if settings else (None, None, None)
     pattern = "|".join(f"(?:{one})" for one in patterns or ()) or None
     connection.execute("SET VARIABLE not_item_codes = CAST(? AS VARCHAR[])", [codes or []])
     connection.execute("SET VARIABLE not_item_pattern = CAST(? AS VARCHAR)", [pattern])
+    connection.execute("SET VARIABLE order_sources = CAST(? AS VARCHAR[])", [sources or []])
 
 
 def _aware(name: str, instant: datetime) -> datetime:

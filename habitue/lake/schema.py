@@ -181,6 +181,7 @@ SHOPS = pa.schema(
         pa.field("currency", pa.string()),
         pa.field("not_item_codes", pa.list_(pa.string())),
         pa.field("not_item_patterns", pa.list_(pa.string())),     # RE2 regular expressions
+        pa.field("order_sources", pa.list_(pa.string())),         # the first of them is believed
     ]
 )
 

@@ -1,0 +1,69 @@
+"""`VIEWS`: every view of a shop, in the order in which they stand on each other."""
+
+from dataclasses import dataclass
+
+from habitue.lake.views import orders, people
+
+REJECTED = """
+-- one row per input that was not taken
+CREATE VIEW rejected AS
+SELECT * FROM stored.rejected
+WHERE shop = getvariable('shop') AND received <= getvariable('known_at')
+"""
+
+RECEIPTS = """
+-- one row per batch that was settled
+CREATE VIEW receipts AS
+SELECT * FROM stored.receipts
+WHERE shop = getvariable('shop') AND received <= getvariable('known_at')
+"""
+
+SHOP_SETTINGS = """
+-- one row: the settings in force now
+CREATE VIEW shop_settings AS
+SELECT * FROM stored.shops
+WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
+"""
+
+PREDICTIONS = """
+-- one row per customer, version, anchor, question and horizon, published for the cutoff or before
+CREATE VIEW predictions AS
+SELECT * FROM stored.predictions
+WHERE shop = getvariable('shop')
+  AND cutoff <= getvariable('cutoff')
+  AND received <= getvariable('known_at')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: what it rests on, and whether SQL from outside may name it."""
+
+    name: str
+    sql: str
+    tables: tuple[str, ...] = ()           # that it reads itself
+    views: tuple[str, ...] = ()            # that it names, and that stand before it
+    is_public: bool = True
+
+
+# `customers` is no table: it stands for links, and for what they make of keys
+VIEWS = (
+    View("links", people.LINKS, tables=("links",)),
+    View("events", orders.EVENTS, tables=("events", "customers")),
+    View("tellings", orders.TELLINGS, views=("events",), is_public=False),
+    View("believed", orders.BELIEVED, ("shops",), ("events", "tellings"), is_public=False),
+    View("orders", orders.ORDERS, views=("believed",)),
+    View("lines", orders.LINES, views=("events", "believed")),
+    View("catalogue", orders.CATALOGUE, tables=("items",)),
+    View("items", orders.ITEMS, tables=("shops",), views=("catalogue",)),
+    View("profile_changes", people.PROFILE_CHANGES, tables=("profiles", "customers")),
+    View("profiles", people.PROFILES, views=("profile_changes",)),
+    View("consent_history", people.CONSENT_HISTORY, tables=("consents", "customers")),
+    View("consents", people.CONSENTS, views=("consent_history",)),
+    View("identifiers", people.IDENTIFIERS, tables=("identifiers", "customers")),
+    View("conflicts", people.CONFLICTS, tables=("customers",)),
+    View("rejected", REJECTED, tables=("rejected",)),
+    View("receipts", RECEIPTS, tables=("receipts",)),
+    View("shop_settings", SHOP_SETTINGS, tables=("shops",)),
+    View("predictions", PREDICTIONS, tables=("predictions",)),
+)
