@@ -11,6 +11,7 @@
     ├── NotEnoughHistory    too little happened before the cutoff to answer the question
     ├── SawTheFuture        the weights were trained on this shop after the cutoff
     ├── Busy                another process holds the lease of a table or a run
+    ├── Overtaken           another writer stored the same rows first
     ├── LogUnavailable      the event log cannot be written or read; nothing was appended
     └── BadWorkspace        the folder is no workspace, or of a newer format
 
@@ -84,6 +85,16 @@ class Busy(HabitueError, RuntimeError):
 
 class LogUnavailable(HabitueError, RuntimeError):
     """The event log's storage is full, read-only, broken, or another process writes to it."""
+
+
+class Overtaken(HabitueError, RuntimeError):
+    """Another writer has moved a cursor as far, or further: its rows are in the lake already."""
+
+    def __init__(self, application: str, *, wanted: int, held: int) -> None:
+        super().__init__(
+            f"{application} was to move to {wanted} and is at {held}: another writer was first\n"
+            "hint: read the cursor again and go on from there"
+        )
 
 
 class BadWorkspace(HabitueError, ValueError):

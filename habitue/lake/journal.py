@@ -1,14 +1,17 @@
 """Commits that survive a crash: Parquet first, then the intention, then the Delta logs.
 
 delta-rs never flushes to disk, and a batch touches several tables. So a commit writes and flushes
-its Parquet files, then a journal that names them, then one Delta commit per table, and removes the
-journal last. Before the journal exists nothing has happened (orphan files are vacuumed); once it
-exists the commit is completed by whoever opens the lake next. Each Delta commit carries the
-journal's sequence number as an application transaction, so completing twice changes nothing.
+its Parquet files, then a journal that names them, then one Delta commit per table, and lays the
+journal aside last. Before the journal exists nothing has happened (orphan files are vacuumed); once
+it exists the commit is completed by whoever opens the lake next. Each Delta commit carries the
+journal's sequence number as an application transaction, so completing twice changes nothing; and
+with it the cursors that the commit moves, so that rows and cursors are stored together.
+
+The journal laid aside tells the newest sequence and every cursor, so that no table need be opened.
 """
 
 import json
-import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -16,49 +19,44 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.transaction import AddAction
+from deltalake import DeltaTable
 
+from habitue.faults import reach
+from habitue.lake import deltalog
+from habitue.lake.deltalog import WrittenFile
 from habitue.lake.schema import TABLES
 
 APPLICATION = "habitue"                    # whose transaction numbers are the journal's
 BUCKETS_KEY = "habitue.buckets"
 _STATISTICS = ("shop", "time")             # the log holds minima and maxima of nothing else
 _ROWS_PER_GROUP = 65_536
-
-
-class WrittenFile(msgspec.Struct, frozen=True):
-    """A Parquet file that is on disk and may be added to its table."""
-
-    path: str                              # relative to the table's folder
-    bucket: int
-    size: int                              # bytes
-    statistics: str                        # JSON, as Delta writes it
+_CHECKPOINT_EVERY = 50                     # commits of a table
 
 
 class Change(msgspec.Struct, frozen=True):
     """What one commit does to one table."""
 
     table: str
-    files: tuple[WrittenFile, ...]
+    files: tuple[WrittenFile, ...]         # added
     mode: Literal["append", "overwrite"] = "append"    # overwrite replaces the files' buckets
+    removed: tuple[WrittenFile, ...] = ()
 
 
-class Journal(msgspec.Struct, frozen=True):
+class Journal(msgspec.Struct, frozen=True, omit_defaults=True):
     """The intention to make several changes, all or none."""
 
     sequence: int
     changes: tuple[Change, ...]
+    cursors: dict[str, int] = {}           # that this commit moves
+    known: dict[str, int] = {}             # every cursor after it
 
 
 def write_file(folder: Path, name: str, bucket: int, rows: pa.Table) -> WrittenFile:
-    """Write rows of one bucket as a Parquet file and flush it; not visible until committed."""
+    """Write rows of one bucket as a Parquet file; neither flushed nor visible."""
     place = folder / f"bucket={bucket}"
     place.mkdir(parents=True, exist_ok=True)
     path = place / name
     pq.write_table(rows, path, compression="zstd", row_group_size=_ROWS_PER_GROUP)
-    _flush(path)
-    _flush(place)
     return WrittenFile(
         path=f"bucket={bucket}/{name}",
         bucket=bucket,
@@ -67,39 +65,75 @@ def write_file(folder: Path, name: str, bucket: int, rows: pa.Table) -> WrittenF
     )
 
 
+def flush_files(folder: Path, files: Iterable[WrittenFile]) -> None:
+    """Force written files to the disk, and the folders that they are in."""
+    places = set()
+    for file in files:
+        path = folder / file.path
+        deltalog.flush(path)
+        places.add(path.parent)
+    for place in sorted(places):
+        deltalog.flush(place)
+    deltalog.flush(folder)
+
+
+def newest(root: Path) -> Journal:
+    """The last commit: its sequence (-1 before the first) and every cursor.
+
+    A lake of the first release kept no journal; there the tables tell the sequence.
+    """
+    done = _done(root)
+    if done.exists():
+        return msgspec.json.decode(done.read_bytes(), type=Journal)
+    return Journal(max((sequence_of(table) for table in _tables(root)), default=-1), ())
+
+
+def cursor(root: Path, application: str) -> int:
+    """How far the rows of a source are in the lake; -1: none of them is."""
+    held = newest(root).known.get(application)
+    if held is not None:
+        return held
+    versions = [table.transaction_version(application) for table in _tables(root)]
+    return max((version for version in versions if version is not None), default=-1)
+
+
 def commit(root: Path, journal: Journal, *, buckets: int) -> None:
     """Make the journal's changes durable and visible: all of them, even across a crash."""
-    place = root / "journal.json"
     draft = root / "journal.draft"
     draft.write_bytes(msgspec.json.encode(journal))
-    _flush(draft)
-    draft.rename(place)
-    _flush(root)
+    deltalog.flush(draft)
+    draft.rename(_begun(root))
+    deltalog.flush(root)
+    reach("commit.after_journal")
     _apply(root, journal, buckets=buckets)
-    place.unlink()
-    _flush(root)
+    _lay_aside(root)
+    for change in journal.changes:
+        _checkpoint(root / change.table)
 
 
 def complete(root: Path, *, buckets: int) -> None:
     """Finish what a crash interrupted; the caller holds the lease."""
-    for name in TABLES:
-        _drop_torn_tip(root / name / "_delta_log")
-    place = root / "journal.json"
-    if not place.exists():
+    if not _begun(root).exists():
         return
-    journal = msgspec.json.decode(place.read_bytes(), type=Journal)
-    _apply(root, journal, buckets=buckets)
-    place.unlink()
-    _flush(root)
+    mend(root)
+    journal = msgspec.json.decode(_begun(root).read_bytes(), type=Journal)
+    _apply(root, journal, buckets=buckets, is_again=True)
+    _lay_aside(root)
 
 
-def open_table(root: Path, name: str, *, buckets: int) -> DeltaTable:
-    """The Delta table of that name, made empty where there is none."""
+def mend(root: Path) -> None:
+    """Drop log entries that a power loss tore; the caller holds the lease."""
+    for name in TABLES:
+        deltalog.drop_torn_tip(root / name / "_delta_log")
+
+
+def open_table(root: Path, name: str, *, buckets: int) -> Path:
+    """The folder of the Delta table of that name, made empty where there is none."""
     place = root / name
-    if DeltaTable.is_deltatable(str(place)):
-        return DeltaTable(place)
+    if deltalog.newest(place / "_delta_log") >= 0:
+        return place
     schema = TABLES[name].schema
-    table = DeltaTable.create(
+    DeltaTable.create(
         place,
         schema=schema,
         partition_by=["bucket"],
@@ -109,9 +143,10 @@ def open_table(root: Path, name: str, *, buckets: int) -> DeltaTable:
         },
         raise_if_key_not_exists=False,
     )
-    flush_log(place / "_delta_log")
-    _flush(root)
-    return table
+    deltalog.flush_log(place / "_delta_log")
+    deltalog.flush(place)
+    deltalog.flush(root)
+    return place
 
 
 def sequence_of(table: DeltaTable) -> int:
@@ -120,33 +155,67 @@ def sequence_of(table: DeltaTable) -> int:
     return -1 if version is None else version
 
 
-def _apply(root: Path, journal: Journal, *, buckets: int) -> None:
-    """One Delta commit per table, skipping those that are already in."""
-    for change in journal.changes:
-        table = open_table(root, change.table, buckets=buckets)
-        if sequence_of(table) >= journal.sequence:
-            continue
-        replaced = sorted({str(file.bucket) for file in change.files})
-        table.create_write_transaction(
-            [_add_action(root / change.table, file) for file in change.files],
-            change.mode,
-            table.schema(),
-            ["bucket"],
-            partition_filters=(
-                [("bucket", "in", replaced)] if change.mode == "overwrite" else None
-            ),
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(APPLICATION, journal.sequence)]
-            ),
-        )
-        flush_log(root / change.table / "_delta_log")
-
-
-def _add_action(folder: Path, file: WrittenFile) -> AddAction:
-    modified = int((folder / file.path).stat().st_mtime * 1000)
-    return AddAction(
-        file.path, file.size, {"bucket": str(file.bucket)}, modified, True, file.statistics
+def active_files(table: DeltaTable) -> list[WrittenFile]:
+    """The files of a snapshot."""
+    held = pa.table(table.get_add_actions(flatten=True))
+    columns = (held["path"], held["partition.bucket"], held["size_bytes"])
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    return sorted(
+        (WrittenFile(path, int(bucket), size) for path, bucket, size in rows),
+        key=lambda file: file.path,
     )
+
+
+def _apply(root: Path, journal: Journal, *, buckets: int, is_again: bool = False) -> None:
+    """One Delta commit per table; where a crash came between, those that are in are skipped."""
+    transactions = {APPLICATION: journal.sequence, **journal.cursors}
+    for change in journal.changes:
+        place = open_table(root, change.table, buckets=buckets)
+        if is_again and sequence_of(DeltaTable(place)) >= journal.sequence:
+            continue
+        told = deltalog.actions(
+            place,
+            added=change.files,
+            removed=_removed(place, change),
+            transactions=transactions,
+        )
+        log = place / "_delta_log"
+        deltalog.write(log, deltalog.newest(log) + 1, told)
+        reach("commit.between_tables")
+
+
+def _removed(place: Path, change: Change) -> tuple[WrittenFile, ...]:
+    """Files that a change takes away."""
+    if change.mode == "append":
+        return change.removed
+    replaced = {file.bucket for file in change.files}     # told by the first release's compaction
+    return tuple(file for file in active_files(DeltaTable(place)) if file.bucket in replaced)
+
+
+def _checkpoint(place: Path) -> None:
+    """Sum the log up now and then, so that opening the table stays quick."""
+    log = place / "_delta_log"
+    if deltalog.newest(log) % _CHECKPOINT_EVERY == _CHECKPOINT_EVERY - 1:
+        DeltaTable(place).create_checkpoint()
+        deltalog.flush_log(log)
+
+
+def _lay_aside(root: Path) -> None:
+    _begun(root).rename(_done(root))
+    deltalog.flush(root)
+
+
+def _begun(root: Path) -> Path:
+    return root / "journal.json"
+
+
+def _done(root: Path) -> Path:
+    return root / "journal.done"
+
+
+def _tables(root: Path) -> list[DeltaTable]:
+    places = [root / name for name in TABLES]
+    return [DeltaTable(place) for place in places if DeltaTable.is_deltatable(str(place))]
 
 
 def _statistics(rows: pa.Table) -> str:
@@ -175,39 +244,3 @@ def _plain(value: pa.Scalar) -> str:
 
 def _held(schema: pa.Schema) -> list[str]:
     return [name for name in _STATISTICS if name in schema.names]
-
-
-def _drop_torn_tip(log: Path) -> None:
-    """Remove the newest log entry where a power loss left it empty or cut short."""
-    entries = sorted(log.glob("[0-9]*.json"))
-    if entries and not _is_whole(entries[-1]):
-        entries[-1].unlink()
-        _flush(log)
-
-
-def _is_whole(entry: Path) -> bool:
-    lines = entry.read_bytes().splitlines()
-    try:
-        for line in lines:
-            json.loads(line)
-    except ValueError:
-        return False
-    return bool(lines)
-
-
-def flush_log(log: Path, *, entries: int = 1) -> None:
-    """Force the newest log entries, and the checkpoint that may come with them, to the disk."""
-    for entry in sorted(log.glob("[0-9]*.json"))[-entries:]:
-        for path in (entry, entry.with_suffix(".checkpoint.parquet"), log / "_last_checkpoint"):
-            if path.exists():
-                _flush(path)
-    _flush(log)
-
-
-def _flush(path: Path) -> None:
-    """Force a file's or a folder's content to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,10 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from habitue.errors import BadWorkspace, Busy
+from habitue.errors import BadWorkspace, Busy, Overtaken
 from habitue.events import bucket_of
-from habitue.lake import journal
-from habitue.lake.journal import Change, Journal, WrittenFile
+from habitue.faults import reach
+from habitue.lake import deltalog, journal
+from habitue.lake.deltalog import WrittenFile
+from habitue.lake.journal import Change, Journal
 from habitue.lake.schema import DEFAULT_BUCKETS, TABLES, Table
 
 log = logging.getLogger(__name__)
@@ -44,30 +47,32 @@ class Lake:
         """Open the folder, completing a commit that a crash cut short; makes nothing yet."""
         self.path = Path(path)
         self._buckets = buckets
+        self._is_fixed = False             # whether that number was read from a table
+        self._is_mended = False            # whether what a power loss tore was looked for
         self._depth = 0                    # how often this object holds the lease
         self._thread = threading.RLock()
         if self.path.exists() and not self.path.is_dir():
             raise BadWorkspace(f"{self.path} is a file; a lake is a folder")
-        if (self.path / "journal.json").exists():
-            self._recover()
+        self._recover()
 
     @property
     def buckets(self) -> int:
         """How many buckets the tables are cut into."""
-        table = self.table("events")
-        if table is None:
-            return self._buckets
-        return int(table.metadata().configuration[journal.BUCKETS_KEY])
+        if not self._is_fixed and (table := self.table("events")) is not None:
+            self._buckets = int(table.metadata().configuration[journal.BUCKETS_KEY])
+            self._is_fixed = True
+        return self._buckets
 
     def table(self, name: str) -> DeltaTable | None:
         """The newest snapshot of a table; None before anything was appended to it."""
         place = str(self.path / name)
         return DeltaTable(place) if DeltaTable.is_deltatable(place) else None
 
-    def files(self, name: str) -> list[str]:
-        """Paths of the Parquet files of a table's newest snapshot."""
+    def files(self, name: str, *, bucket: int | None = None) -> list[str]:
+        """Paths of the Parquet files of a table's newest snapshot, or of one bucket of it."""
         table = self.table(name)
-        return [] if table is None else sorted(table.file_uris())
+        files = [] if table is None else sorted(table.file_uris())
+        return files if bucket is None else [one for one in files if f"/bucket={bucket}/" in one]
 
     def shops(self) -> list[str]:
         """Every shop that has settings, sorted."""
@@ -76,23 +81,61 @@ class Lake:
             names.update(pq.read_table(file, columns=["shop"])["shop"].to_pylist())
         return sorted(names)
 
-    def append(self, rows: Mapping[str, Rows]) -> None:
-        """Append to several tables, all or nothing, durable on return.
+    @property
+    def sequence(self) -> int:
+        """The number of the last commit, -1 before the first."""
+        return journal.newest(self.path).sequence
+
+    def cursor(self, application: str) -> int:
+        """How far the rows of a source, such as "log-3", are in the lake; -1: none of them is."""
+        return journal.cursor(self.path, application)
+
+    def append(
+        self, rows: Mapping[str, Rows], *, cursors: Mapping[str, int] | None = None
+    ) -> int:
+        """Append to several tables, all or nothing, durable on return; returns the commit's number.
 
         Tables are in the order of `rows`; each value is one Arrow table or an iterable of them,
-        read once and written as it comes. A missing `bucket` column is filled in.
+        read once and written as it comes. A missing `bucket` column is filled in. `cursors` are
+        moved in the same commit, and only forward: whoever comes too late changes nothing.
+
+        Raises:
+            Overtaken: one of the cursors is already there or beyond.
         """
+        moved = dict(cursors or {})
         with self.lease():
+            for application, version in moved.items():
+                if (held := self.cursor(application)) >= version:
+                    raise Overtaken(application, wanted=version, held=held)
+            reach("commit.before_files")
+            journal.open_table(self.path, "events", buckets=self._buckets)
             buckets = self.buckets
-            journal.open_table(self.path, "events", buckets=buckets)
-            sequence = self._next_sequence()
+            former = journal.newest(self.path)
+            sequence = former.sequence + 1
             changes = []
             for name, chunks in rows.items():
                 files = self._write(TABLES[name], chunks, sequence, buckets)
                 if files:
                     changes.append(Change(name, tuple(files)))
-            if changes:
-                journal.commit(self.path, Journal(sequence, tuple(changes)), buckets=buckets)
+            if moved and not changes:
+                changes.append(Change("receipts", ()))     # a commit of cursors alone
+            if not changes:
+                return former.sequence
+            reach("commit.before_journal")
+            known = former.known | moved
+            written = Journal(sequence, tuple(changes), cursors=moved, known=known)
+            journal.commit(self.path, written, buckets=buckets)
+            return sequence
+
+    def replace(
+        self, name: str, removed: Sequence[WrittenFile], added: Sequence[WrittenFile]
+    ) -> None:
+        """Put files that hold the same rows in the place of others; both are on disk."""
+        with self.lease():
+            former = journal.newest(self.path)
+            change = Change(name, tuple(added), removed=tuple(removed))
+            written = Journal(former.sequence + 1, (change,), known=former.known)
+            journal.commit(self.path, written, buckets=self.buckets)
 
     def compact(self, names: Sequence[str] = tuple(TABLES)) -> int:
         """Merge each bucket's files into one, sorted; the rows stay the same.
@@ -107,7 +150,7 @@ class Lake:
                 if table is not None:
                     table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False)
                     # a vacuum commits twice: what it is about to do, and that it did
-                    journal.flush_log(self.path / name / "_delta_log", entries=2)
+                    deltalog.flush_log(self.path / name / "_delta_log", entries=2)
         log.info("compacted files_merged_away=%d", merged)
         return merged
 
@@ -130,6 +173,9 @@ class Lake:
             try:
                 self._lock(handle, wait_seconds, pause)
                 self._depth += 1
+                if not self._is_mended:
+                    journal.mend(self.path)
+                    self._is_mended = True
                 journal.complete(self.path, buckets=self._buckets)
                 yield
             finally:
@@ -150,45 +196,62 @@ class Lake:
 
     def _recover(self) -> None:
         """Complete a commit that a crash cut short; where its writer lives, leave it to them."""
+        if not (self.path / "journal.json").exists():
+            return
         try:
             with self.lease(wait_seconds=0.0, pause=lambda _: None):
                 pass
         except Busy:
             log.info("commit in progress by another process path=%s", self.path)
 
-    def _next_sequence(self) -> int:
-        tables = [table for name in TABLES if (table := self.table(name)) is not None]
-        return 1 + max((journal.sequence_of(table) for table in tables), default=-1)
-
     def _write(
         self, table: Table, chunks: Rows, sequence: int, buckets: int
     ) -> list[WrittenFile]:
         """Parquet files of the rows, one per bucket and chunk, flushed but not yet visible."""
         files: list[WrittenFile] = []
+        place = self.path / table.name
         for chunk in [chunks] if isinstance(chunks, pa.Table) else chunks:
             for bucket, rows in _by_bucket(table, chunk, buckets):
                 name = f"part-{sequence:08d}-{len(files):05d}.parquet"
-                files.append(journal.write_file(self.path / table.name, name, bucket, rows))
+                files.append(journal.write_file(place, name, bucket, rows))
+        if files:
+            journal.flush_files(place, files)
         return files
 
-    def _crowded(self, name: str) -> list[list[str]]:
+    def _crowded(self, name: str) -> list[list[WrittenFile]]:
         """The files of every bucket that has more than one."""
-        held: dict[str, list[str]] = {}
-        for file in self.files(name):
-            held.setdefault(Path(file).parent.name, []).append(file)
+        table = self.table(name)
+        held: dict[int, list[WrittenFile]] = {}
+        for file in [] if table is None else journal.active_files(table):
+            held.setdefault(file.bucket, []).append(file)
         return [files for files in held.values() if len(files) > 1]
 
-    def _compact_bucket(self, name: str, files: list[str]) -> int:
-        bucket = int(Path(files[0]).parent.name.removeprefix("bucket="))
-        parts = [pq.read_table(file, partitioning=None) for file in files]
+    def _compact_bucket(self, name: str, files: list[WrittenFile]) -> int:
+        place = self.path / name
+        parts = [pq.read_table(place / file.path, partitioning=None) for file in files]
+        parts = [conformed_rows(TABLES[name], part) for part in parts]
         rows = _sorted_rows(TABLES[name], pa.concat_tables(parts))
-        sequence = self._next_sequence()
         merged = journal.write_file(
-            self.path / name, f"part-{sequence:08d}-00000.parquet", bucket, rows
+            place, merged_name(files, self.sequence + 1), files[0].bucket, rows
         )
-        change = Change(name, (merged,), mode="overwrite")
-        journal.commit(self.path, Journal(sequence, (change,)), buckets=self.buckets)
+        journal.flush_files(place, [merged])
+        self.replace(name, files, [merged])
         return len(files) - 1
+
+
+def merged_name(files: Sequence[WrittenFile], sequence: int, part: int = 0) -> str:
+    """The name of a file that holds the rows of several.
+
+    It begins with the newest commit that brought any of them: who knows that commit's rows
+    knows these.
+    """
+    newest = max(data_sequence(file.path) for file in files)
+    return f"part-{newest:08d}-{part:05d}-merged-{sequence:08d}.parquet"
+
+
+def data_sequence(path: str) -> int:
+    """The number of the newest commit that brought rows of this file."""
+    return int(Path(path).name.split("-")[1])
 
 
 def _by_bucket(table: Table, rows: pa.Table, buckets: int) -> Iterator[tuple[int, pa.Table]]:
@@ -199,33 +262,49 @@ def _by_bucket(table: Table, rows: pa.Table, buckets: int) -> Iterator[tuple[int
         bucket = rows["bucket"].to_numpy()
     else:
         bucket = buckets_of(rows, buckets)
-    columns = [field for field in table.schema if field.name != "bucket"]
-    stored = pa.schema(columns)
-    conformed = rows.select(stored.names).cast(stored)
-    for number in np.unique(bucket):
-        chosen = np.flatnonzero(bucket == number)
-        part = conformed if len(chosen) == len(bucket) else conformed.take(pa.array(chosen))
-        yield int(number), _sorted_rows(table, part)
+    conformed = conformed_rows(table, rows).combine_chunks()
+    by_bucket = conformed.append_column("bucket", pa.array(bucket, pa.int32()))
+    keys = [(name, "ascending") for name in ("bucket", *table.sort)]
+    order = pc.sort_indices(by_bucket, sort_keys=keys)
+    ordered, bucket = conformed.take(order), bucket[order.to_numpy()]
+    edges = [0, *(np.flatnonzero(np.diff(bucket)) + 1), len(bucket)]
+    for start, stop in pairwise(edges):
+        yield int(bucket[start]), ordered.slice(start, stop - start)
+
+
+def conformed_rows(table: Table, rows: pa.Table) -> pa.Table:
+    """The table's columns without the partition column; a column that is not told is null."""
+    stored = pa.schema([field for field in table.schema if field.name != "bucket"])
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.schema.names
+        else pa.nulls(len(rows), field.type)
+        for field in stored
+    ]
+    return pa.Table.from_arrays(columns, schema=stored)
 
 
 def buckets_of(rows: pa.Table, buckets: int) -> np.ndarray:
-    """Each row's bucket: by customer where the table has customers, else by shop alone."""
+    """Each row's bucket: by customer, else by key, else by shop alone; without any, by digest."""
     shops = rows["shop"].to_pylist()
-    if "customer" not in rows.schema.names:
+    key = next((name for name in ("customer", "key") if name in rows.schema.names), None)
+    if key is None:
         known = {shop: bucket_of(shop, "", b"", buckets) for shop in set(shops)}
         return np.array([known[shop] for shop in shops], dtype=np.int32)
-    customers = rows["customer"].to_pylist()
+    keys = rows[key].to_pylist()
     digests = rows["digest"].to_pylist() if "digest" in rows.schema.names else [b""] * len(shops)
-    cache: dict[tuple[str, str], int] = {}
-    found = np.empty(len(shops), dtype=np.int32)
-    for row, (shop, customer, digest) in enumerate(zip(shops, customers, digests, strict=True)):
-        if customer is None:
-            found[row] = bucket_of(shop, None, digest, buckets)
-            continue
-        if (shop, customer) not in cache:
-            cache[shop, customer] = bucket_of(shop, customer, digest, buckets)
-        found[row] = cache[shop, customer]
-    return found
+    pairs = list(zip(shops, keys, strict=True))
+    cache = {
+        (shop, one): bucket_of(shop, one, b"", buckets)
+        for shop, one in set(pairs) if one is not None
+    }
+    return np.array(
+        [
+            cache[pair] if pair[1] is not None else bucket_of(pair[0], None, digest, buckets)
+            for pair, digest in zip(pairs, digests, strict=True)
+        ],
+        dtype=np.int32,
+    )
 
 
 def _sorted_rows(table: Table, rows: pa.Table) -> pa.Table:

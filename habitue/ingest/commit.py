@@ -1,0 +1,312 @@
+"""`Committer`: one shard of the event log into the lake, every input exactly once.
+
+A step reads some rows of the log and makes one commit of them: what is new goes into its tables,
+what was not taken into `rejected`, what became of each request into `receipts`, and the cursor
+moves in the same commit. So a step is there as a whole or never happened, and two rivals on one
+shard cannot both store it: the cursor is looked at again under the lake's lease.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from habitue.events import Noun, Rejection, bucket_of
+from habitue.faults import reach
+from habitue.lake.eventlog.records import EventLog, Part, decode
+from habitue.lake.index import DedupeIndex
+from habitue.lake.rows import TABLE_OF, Refused, digests_of, rejected_rows, rows_of, unplaced
+from habitue.lake.tables import Lake
+
+log = logging.getLogger(__name__)
+
+Refuses: TypeAlias = Callable[[Noun], bool]
+_Place: TypeAlias = tuple[int, int, bool]  # the part's number, the input's position, is it first
+
+_MOST_BYTES = 64_000_000                   # of log rows in one step; bounds its memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What one step did. rows = appended + duplicate + rejected."""
+
+    cursor: int                            # the next offset to be read
+    parts: int
+    rows: int
+    appended: int
+    duplicate: int
+    rejected: int
+    reasons: dict[str, int]                # of the rejected, by reason
+    oldest: datetime                       # when the first of its requests was received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of one request. rows = appended + duplicate + rejected."""
+
+    rows: int
+    appended: int
+    duplicate: int
+    rejected: int
+
+
+class Committer:
+    """The reader of one shard that fills the lake. Close it to give the index back."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        log: EventLog,
+        shard: int,
+        *,
+        refuses: Refuses | None = None,
+        index: DedupeIndex | None = None,
+    ) -> None:
+        """`refuses` tells nouns of erased customers; the index lies beside the lake."""
+        self.lake = lake
+        self.index = index or DedupeIndex(lake.path.parent / "index")
+        self.application = f"log-{shard}"
+        self._log = log
+        self._shard = shard
+        self._refuses = refuses
+        self._shops: set[str] = set()      # that are known to have settings
+
+    def step(self, *, most_rows: int = 100_000) -> Settled | None:
+        """Commit what comes next, at most about so many rows; None where there is nothing new.
+
+        Raises:
+            LogUnavailable: the log cannot be read from the lake's cursor on.
+            Busy: another writer keeps the lake's lease.
+        """
+        while True:
+            cursor = self.lake.cursor(self.application)
+            parts, following = self._read(max(cursor, 0), most_rows)
+            if not parts:
+                return None
+            batch = _Batch.of(parts)       # the long part of the work needs no lease
+            with self.lake.lease():
+                if self.lake.cursor(self.application) != cursor:
+                    continue               # a rival was first
+                return self._settle(batch, following)
+
+    def close(self) -> None:
+        """Give the index back."""
+        self.index.close()
+
+    def _read(self, offset: int, most_rows: int) -> tuple[list[Part], int]:
+        """Requests from an offset on, and the offset that follows them."""
+        parts: list[Part] = []
+        rows = size = 0
+        while rows < most_rows and size < _MOST_BYTES:
+            records = self._log.read(self._shard, offset)
+            if not records:
+                break
+            for record in records:
+                part = decode(record.body)
+                rows += len(part.entries) + len(part.rejections)
+                size += len(record.body)
+                if parts and (rows > most_rows or size > _MOST_BYTES):
+                    break
+                parts.append(part)
+                offset = record.offset + 1
+        return parts, offset
+
+    def _settle(self, batch: "_Batch", following: int) -> Settled:
+        self.index.catch_up(self.lake)
+        batch.sort_out(self.index.known(batch.digests), self._refuses)
+        rows = batch.tables()
+        fresh = self._fresh_shops(batch.parts)
+        sequence = self.lake.append(
+            {"shops": _shop_rows(fresh), **rows}, cursors={self.application: following}
+        )
+        reach("commit.before_index")
+        self.index.add(batch.stored, sequence=sequence)
+        self._shops.update(fresh)
+        settled = batch.settled(following)
+        log.info(
+            "settled log=%s cursor=%d rows=%d appended=%d duplicate=%d rejected=%d",
+            self.application, settled.cursor, settled.rows, settled.appended, settled.duplicate,
+            settled.rejected,
+        )
+        return settled
+
+    def _fresh_shops(self, parts: Sequence[Part]) -> dict[str, datetime]:
+        """Shops without settings, and when they were first heard of."""
+        heard: dict[str, datetime] = {}
+        for part in parts:
+            if part.shop not in self._shops:
+                heard.setdefault(part.shop, part.received)
+        if heard:
+            self._shops.update(self.lake.shops())
+        return {shop: at for shop, at in heard.items() if shop not in self._shops}
+
+
+def settlement(lake: Lake, shop: str, receipt: str) -> Settlement | None:
+    """What became of a request: the sum over its parts that are in the lake; None before the first.
+
+    A request that was split over shards is settled when `rows` are as many as it had.
+    """
+    files = lake.files("receipts", bucket=bucket_of(shop, "", b"", lake.buckets))
+    names = ["rows", "appended", "duplicate", "rejected"]
+    wanted = [("shop", "=", shop), ("id", "=", receipt)]
+    found = [
+        row
+        for file in files
+        for row in pq.read_table(
+            file, columns=names, filters=wanted, partitioning=None
+        ).to_pylist()
+    ]
+    if not found:
+        return None
+    return Settlement(**{name: sum(row[name] for row in found) for name in names})
+
+
+@dataclass(slots=True)
+class _Kind:
+    """New nouns of one kind, on their way into their table."""
+
+    nouns: list[Noun] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    places: list[_Place] = field(default_factory=list)
+
+
+class _Batch:
+    """The requests of one step, and what becomes of them."""
+
+    def __init__(self, parts: Sequence[Part], digests: list[bytes]) -> None:
+        self.parts = parts
+        self.digests = digests             # of every noun, in the log's order
+        self._kinds = {name: _Kind() for name in TABLE_OF.values()}
+        self._refused = [
+            _refused(part, rejection) for part in parts for rejection in part.rejections
+        ]
+        self._appended = [0] * len(parts)
+        self._duplicate = [0] * len(parts)
+        self._rejected = [len(part.rejections) for part in parts]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> "_Batch":
+        nouns = (noun for part in parts for entry in part.entries for noun in entry.nouns)
+        return cls(parts, digests_of(nouns))
+
+    @property
+    def stored(self) -> list[bytes]:
+        """The digests of all that is new."""
+        return [digest for kind in self._kinds.values() for digest in kind.digests]
+
+    def sort_out(self, known: set[bytes], refuses: Refuses | None) -> None:
+        """Tell the new from the repeated and the refused; `known` learns the new.
+
+        An input is what its first noun is: appended, a duplicate or refused. Its other nouns are
+        each kept if they are new.
+        """
+        digests = iter(self.digests)
+        for number, part in enumerate(self.parts):
+            for entry in part.entries:
+                # the nouns come first, so that no digest of the next input is drawn
+                held = list(zip(entry.nouns, digests, strict=False))
+                if refuses is not None and any(refuses(noun) for noun in entry.nouns):
+                    self._refuse(number, entry.position, "erased", "")
+                else:
+                    is_new = self._take(held, (number, entry.position), known)
+                    (self._appended if is_new else self._duplicate)[number] += 1
+
+    def _take(
+        self, held: list[tuple[Noun, bytes]], place: tuple[int, int], known: set[bytes]
+    ) -> bool:
+        """Keep what is new of one input; whether its first noun is."""
+        is_new = False
+        for order, (noun, digest) in enumerate(held):
+            if digest not in known:
+                known.add(digest)
+                is_new |= order == 0
+                kind = self._kinds[TABLE_OF[type(noun)]]
+                kind.nouns.append(noun)
+                kind.digests.append(digest)
+                kind.places.append((*place, order == 0))
+        return is_new
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Rows of every table that gets some; what no column can hold is refused."""
+        rows = {name: self._rows(name, kind) for name, kind in self._kinds.items() if kind.nouns}
+        rows["rejected"] = rejected_rows(self._refused)
+        rows["receipts"] = self._receipts()
+        return rows
+
+    def settled(self, cursor: int) -> Settled:
+        """The counts."""
+        counts = [sum(one) for one in (self._appended, self._duplicate, self._rejected)]
+        return Settled(
+            cursor=cursor,
+            parts=len(self.parts),
+            rows=sum(counts),
+            appended=counts[0],
+            duplicate=counts[1],
+            rejected=counts[2],
+            reasons=dict(Counter(one.rejection.reason for one in self._refused)),
+            oldest=min(part.received for part in self.parts),
+        )
+
+    def _rows(self, name: str, kind: _Kind) -> pa.Table:
+        receipts = [self.parts[part].receipt for part, _, _ in kind.places]
+        try:
+            return rows_of(name, kind.nouns, kind.digests, receipts)
+        except (pa.ArrowInvalid, OverflowError):
+            self._kinds[name] = kept = self._without_the_unfit(name, kind)
+            receipts = [self.parts[part].receipt for part, _, _ in kept.places]
+            return rows_of(name, kept.nouns, kept.digests, receipts)
+
+    def _without_the_unfit(self, name: str, kind: _Kind) -> _Kind:
+        """The nouns that fit their columns; one number too large must not hold up a shop."""
+        kept = _Kind()
+        for noun, digest, place in zip(kind.nouns, kind.digests, kind.places, strict=True):
+            part, position, is_first = place
+            try:
+                rows_of(name, [noun], [digest], [""])
+            except (pa.ArrowInvalid, OverflowError):
+                if is_first:
+                    self._appended[part] -= 1
+                    payload = msgspec.json.encode(noun).decode()
+                    self._refuse(part, position, "out_of_range", payload)
+            else:
+                kept.nouns.append(noun)
+                kept.digests.append(digest)
+                kept.places.append(place)
+        return kept
+
+    def _refuse(self, number: int, position: int, reason: str, payload: str) -> None:
+        rejection = Rejection(position=position, pointer="", reason=reason, payload=payload)
+        self._rejected[number] += 1
+        self._refused.append(_refused(self.parts[number], rejection))
+
+    def _receipts(self) -> pa.Table:
+        """One row per request's part."""
+        parts = self.parts
+        columns: dict[str, Sequence[object]] = {
+            "shop": [part.shop for part in parts],
+            "source": [part.source for part in parts],
+            "id": [part.receipt for part in parts],
+            "origin": [part.origin for part in parts],
+            "received": [part.received for part in parts],
+            "rows": [len(part.entries) + len(part.rejections) for part in parts],
+            "appended": self._appended,
+            "duplicate": self._duplicate,
+            "rejected": self._rejected,
+        }
+        return pa.Table.from_pydict(columns, schema=unplaced("receipts"))
+
+
+def _refused(part: Part, rejection: Rejection) -> Refused:
+    return Refused(rejection, part.shop, part.source, part.receipt, part.received, part.origin)
+
+
+def _shop_rows(heard: dict[str, datetime]) -> pa.Table:
+    """Settings of shops that have declared none."""
+    zones = pa.array(["UTC"] * len(heard), pa.string())
+    return pa.table({"shop": list(heard), "received": list(heard.values()), "timezone": zones})
