@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from habitue.faults import reach
 from habitue.lake.eventlog.records import Record
 
 SUFFIX = ".sqlite"
@@ -73,6 +74,7 @@ def make(folder: Path, first: int, made: Made) -> Path:
         connection.executescript(f"BEGIN; {TABLES} COMMIT")
         connection.execute("INSERT INTO made VALUES (?, ?)", (made.at, made.follows))
     flush(draft)
+    reach("log.made")
     draft.rename(path)
     flush(folder)
     return path
@@ -120,8 +122,10 @@ def open_to_append(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing."""
-    return _connect(path, "ro")
+    """A connection that changes nothing; also where nothing can be written."""
+    wal = path.with_name(path.name + "-wal")
+    plain = not os.access(path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size)
+    return _connect(path, "ro&immutable=1" if plain else "ro")
 
 
 def insert(connection: sqlite3.Connection, first: int, bodies: Sequence[bytes]) -> None:

@@ -192,7 +192,9 @@ class SqliteLog:
     def _writer(self, shard: int) -> _Writer:
         writer = self._writers.get(shard)
         if writer is not None and _inodes(writer.path) != writer.files:
-            self._release(shard)                   # someone removed a file under us
+            # someone removed a file under us: save what it held
+            writer.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._release(shard)
             writer = None
         if writer is None:
             self._acquire(shard)
