@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from habitue.errors import LogUnavailable
 from habitue.lake.eventlog import segmentfile
 from habitue.lake.eventlog.segments import UNKNOWN_ROWS, SqliteLog
 
+log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm")                  # where a thousand copies cost little
 
@@ -128,8 +130,77 @@ def test_a_tiny_disk_that_fills_up_gives_back_what_it_acknowledged(tiny_disk):
         assert [record.offset for record in log.read(0, 0)] == told == list(range(len(told)))
 
 
+SHIM = """
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+static int flushed(void) {
+    if (access(getenv("BROKEN_DISK"), F_OK)) return 0;
+    errno = EIO;
+    return -1;
+}
+int fsync(int file) { return flushed(); }
+int fdatasync(int file) { return flushed(); }
+"""
+FAIL_TO_FLUSH = """
+import os, shutil, sys
+from pathlib import Path
+from habitue.errors import LogUnavailable
+from habitue.lake.eventlog import segmentfile
+from habitue.lake.eventlog.segments import SqliteLog
+
+def bodies(path):
+    return b"".join(record.body[:1] for record in SqliteLog(path).read(0, 0)).decode()
+
+segmentfile.WAL_PAGES = 20
+folder, broken, before = Path(sys.argv[1]), Path(os.environ["BROKEN_DISK"]), int(sys.argv[2])
+log = SqliteLog(folder / "log")
+for _ in range(before):
+    log.append(0, [b"a"])
+for turn in range(2):
+    broken.touch()
+    try:
+        log.append(0, [b"never", b"x" * 9_000])
+    except LogUnavailable as error:
+        assert "disk I/O error" in str(error), error
+    copy = folder / f"copy{turn}"
+    shutil.copytree(log.path, copy, ignore=shutil.ignore_patterns("*-shm"))
+    print(bodies(copy), bodies(log.path))
+    broken.unlink()
+    log.append(0, [b"b"])
+print(bodies(log.path))
+"""
+
+
+@pytest.fixture
+def environment_of_a_broken_disk(tmp_path):
+    """Where each flush fails while a file exists; the rows are written all the same."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    (tmp_path / "shim.c").write_text(SHIM)
+    library = tmp_path / "shim.so"
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "shim.c")]
+    subprocess.run(command, check=True)
+    told = {"LD_PRELOAD": str(library), "BROKEN_DISK": str(tmp_path / "broken")}
+    return {**os.environ, **told}
+
+
+@pytest.mark.parametrize("before", [1, 9, 10, 11, 12, 30, 200])
+def test_an_append_that_was_written_but_not_flushed_never_becomes_visible(
+    tmp_path, environment_of_a_broken_disk, before
+):
+    done = subprocess.run(
+        [sys.executable, "-c", FAIL_TO_FLUSH, str(tmp_path), str(before)],
+        capture_output=True, text=True, cwd=ROOT, env=environment_of_a_broken_disk,
+    )
+    assert not done.stderr
+    kept = "a" * before
+    assert done.stdout.splitlines() == [f"{kept} {kept}", f"{kept}b {kept}b", f"{kept}bb"]
+
+
 class Unlucky:
-    """A connection whose commit fails after SQLite did everything but tell."""
+    """A connection that fails when it is told to commit."""
 
     def __init__(self, connection, statement, error):
         self._connection, self._statement, self._error = connection, statement, error
@@ -232,32 +303,30 @@ def torn_at(before: bytes, after: bytes, cut: int) -> set[bytes]:
     "every", [41, pytest.param(1, marks=pytest.mark.slow)], ids=["some bytes", "every byte"]
 )
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh WAL", "reused WAL"])
-def test_a_wal_torn_in_its_last_append_keeps_all_earlier_ones(
-    reused, every, monkeypatch, record_property
-):
+def test_a_wal_torn_in_its_last_append_keeps_all_earlier_ones(reused, every, monkeypatch):
     monkeypatch.setattr(segmentfile, "WAL_PAGES", 20)
     last = [b"last", b"x" * 5_000]
-    with scratch() as folder, closing(SqliteLog(folder / "log")) as log:
+    with scratch() as folder, closing(SqliteLog(folder / "log")) as writer:
         for number in range(31 if reused else 3):
-            log.append(0, numbered(number))
-        kept = bodies(log.path)
-        wal = beside(newest(log.path), "-wal")
+            writer.append(0, numbered(number))
+        kept = bodies(writer.path)
+        wal = beside(newest(writer.path), "-wal")
         before = wal.read_bytes()
-        log.append(0, last)
+        writer.append(0, last)
         after = wal.read_bytes()
         assert (len(before) == len(after)) is reused
         copy = folder / "copy"
-        shutil.copytree(log.path, copy)
-        begin = len(os.path.commonprefix([before, after]))
+        shutil.copytree(writer.path, copy)
+        written = [n for n in range(len(after)) if before[n : n + 1] != after[n : n + 1]]
         ends = [0, 0]                                  # appends that were lost, and that were whole
-        for cut in [*range(begin, len(after), every), len(after)]:
+        for cut in [*range(written[0], written[-1], every), written[-1] + 1]:
             for torn in torn_at(before, after, cut):
                 beside(newest(copy), "-shm").unlink(missing_ok=True)
                 beside(newest(copy), "-wal").write_bytes(torn)
                 found = bodies(copy)
                 assert found in (kept, kept + last), cut
                 ends[len(found) > len(kept)] += 1
-    record_property("torn", ends)
+    log.info("torn=%d lost_the_append=%d kept_it=%d", sum(ends), *ends)
     assert min(ends) > 0
 
 

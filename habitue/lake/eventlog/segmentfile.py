@@ -6,6 +6,7 @@ always holds its tables. Rows carry a checksum, because SQLite checks its WAL bu
 
 import os
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -22,6 +23,9 @@ EMPTY_BYTES = 3 * 4096                     # the pages of a segment without rows
 WAL_PAGES = 1_000                          # then they move to the main file: 4 MB, a few ms
 WAL_BYTES = 16_000_000                     # what is kept of a WAL that had to grow larger
 WAIT_SECONDS = 10.0                        # for another process to finish recovery
+WAL_HEADER_BYTES = 32                      # then frames: 24 bytes and a page each
+INDEX_HEADER = struct.Struct("=I10xHI12x8s8x")  # of -shm: format, bytes of a page, frames, salt
+INDEX_FORMAT = 3_007_000
 
 TABLES = """
 CREATE TABLE made (at REAL NOT NULL, follows INTEGER NOT NULL);
@@ -126,6 +130,21 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     wal = path.with_name(path.name + "-wal")
     plain = not os.access(path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size)
     return _connect(path, "ro&immutable=1" if plain else "ro")
+
+
+def cut(path: Path) -> None:
+    """Cut off the WAL after its last commit, which the index knows.
+
+    A commit whose flush failed is whole in the file, and SQLite would believe it when it recovers.
+    """
+    wal, index = (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
+    with index.open("rb") as file:
+        header, copy = file.read(INDEX_HEADER.size), file.read(INDEX_HEADER.size)
+    layout, page_bytes, frames, salt = INDEX_HEADER.unpack(header)
+    with wal.open("r+b") as file:
+        ours = frames == 0 or file.read(WAL_HEADER_BYTES)[16:24] == salt
+        if header == copy and layout == INDEX_FORMAT and ours:
+            file.truncate(min(WAL_HEADER_BYTES + frames * (24 + page_bytes), wal.stat().st_size))
 
 
 def insert(connection: sqlite3.Connection, first: int, bodies: Sequence[bytes]) -> None:

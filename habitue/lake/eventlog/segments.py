@@ -253,12 +253,15 @@ class SqliteLog:
         self._locks[shard] = lock
 
     def _abandon(self, shard: int) -> None:
-        """Make sure that what failed is not seen later: what is committed leaves the WAL."""
-        connection = self._writers[shard].connection
+        """Make sure that what failed is not seen later, even if its flush alone failed."""
+        writer = self._writers[shard]
         with contextlib.suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if writer.connection.in_transaction:
+                writer.connection.execute("ROLLBACK")
+        try:
+            segmentfile.cut(writer.path)
+        except OSError:
+            log.exception("failed append may reappear segment=%s", writer.path)
         self._release(shard)
 
     def _release(self, shard: int) -> None:

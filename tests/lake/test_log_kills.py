@@ -1,0 +1,79 @@
+"""A process that appends is killed again and again; the log holds what it acknowledged, once.
+
+The counts are logged: `pytest --log-cli-level=INFO -m slow tests/lake/test_log_kills.py`.
+"""
+
+import logging
+import random
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from habitue.lake.eventlog.segments import SqliteLog
+
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).parents[2]
+BATCH = 5                                  # bodies at most in one append
+
+APPEND = """
+import random, sys
+from pathlib import Path
+from habitue.lake.eventlog.segments import SqliteLog
+path, number, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+log, rng = SqliteLog(path, segment_bytes=40_000), random.Random(seed)
+while True:
+    batch = range(number, number + rng.randint(1, 5))
+    told = log.append(0, [b"%d " % one + b"x" * rng.choice((10, 300, 9_000)) for one in batch])
+    print(*(f"{offset}:{one}" for offset, one in zip(told, batch)), flush=True)
+    number = batch.stop
+"""
+
+
+def killed_at_random(path: Path, number: int, rng: random.Random) -> list[tuple[int, int]]:
+    """What a process acknowledged, as offset and number, until it was killed."""
+    command = [sys.executable, "-c", APPEND, str(path), str(number), str(rng.getrandbits(32))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        first = process.stdout.readline()              # it has begun
+        time.sleep(rng.random() ** 2 * 0.15)
+        process.kill()
+        lines = (first + process.stdout.read()).splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    pairs = [pair.split(":") for line in whole for pair in line.split()]
+    return [(int(offset), int(one)) for offset, one in pairs]
+
+
+def everything(path: Path) -> list[tuple[int, int]]:
+    """Offset and number of every row, read in steps."""
+    found: list[tuple[int, int]] = []
+    with closing(SqliteLog(path)) as opened:
+        while rows := opened.read(0, len(found), most_bytes=200_000):
+            found += [(row.offset, int(row.body.split()[0])) for row in rows]
+    return found
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(250, marks=pytest.mark.slow)])
+def test_every_acknowledged_row_survives_every_kill_once(tmp_path, kills):
+    rng = random.Random(7)
+    acknowledged: list[tuple[int, int]] = []
+    unacknowledged = 0
+    for _ in range(kills):
+        held = everything(tmp_path)
+        told = killed_at_random(tmp_path, len(held), rng)
+        now = everything(tmp_path)
+        assert now[: len(held)] == held
+        assert now[len(held) : len(held) + len(told)] == told
+        assert len(now) - len(held) - len(told) <= BATCH       # at most the append it died in
+        acknowledged += told
+        unacknowledged += len(now) - len(held) - len(told)
+    found = everything(tmp_path)
+    assert found == [(row, row) for row in range(len(found))]  # in order, none twice
+    assert set(acknowledged) <= set(found)
+    assert len(acknowledged) + unacknowledged == len(found)
+    log.info(
+        "kills=%d acknowledged=%d in_the_log_unacknowledged=%d segments=%d",
+        kills, len(acknowledged), unacknowledged, len(list(tmp_path.glob("shard-000/*.sqlite"))),
+    )
