@@ -20,8 +20,15 @@ import pyarrow.parquet as pq
 from habitue.events import Noun, Rejection, bucket_of
 from habitue.faults import reach
 from habitue.lake.eventlog.records import EventLog, Part, decode
+from habitue.lake.eventlog.rows import (
+    TABLE_OF,
+    Refused,
+    digests_of,
+    rejected_rows,
+    rows_of,
+    unplaced,
+)
 from habitue.lake.index import DedupeIndex
-from habitue.lake.rows import TABLE_OF, Refused, digests_of, rejected_rows, rows_of, unplaced
 from habitue.lake.tables import Lake
 
 log = logging.getLogger(__name__)

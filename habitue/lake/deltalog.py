@@ -22,6 +22,7 @@ class WrittenFile(msgspec.Struct, frozen=True):
     bucket: int
     size: int                              # bytes
     statistics: str = ""                   # JSON, as Delta writes it
+    rows: int = 0
 
 
 def newest(log: Path) -> int:
@@ -32,6 +33,15 @@ def newest(log: Path) -> int:
     while _entry(log, version + 1).exists():
         version += 1
     return version
+
+
+def entries(log: Path) -> list[tuple[int, float]]:
+    """(number, seconds since 1970) of each entry that can still be read back to."""
+    held = [(int(entry.stem), entry.stat().st_mtime) for entry in sorted(log.glob("[0-9]*.json"))]
+    if held and held[0][0] == 0:
+        return held
+    checkpoints = [int(one.name.split(".")[0]) for one in log.glob("*.checkpoint.parquet")]
+    return [(version, at) for version, at in held if version >= min(checkpoints, default=0)]
 
 
 def actions(

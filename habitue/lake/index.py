@@ -18,7 +18,6 @@ from typing import ClassVar
 import lmdb
 import pyarrow.parquet as pq
 
-from habitue.lake import journal
 from habitue.lake.tables import Lake, data_sequence
 
 log = logging.getLogger(__name__)
@@ -85,8 +84,7 @@ class DedupeIndex:
             held = -1
         read = 0
         for name in TABLES_WITH_DIGESTS:
-            table = lake.table(name)
-            for file in [] if table is None else journal.active_files(table):
+            for file in lake.written(name):
                 if data_sequence(file.path) > held:
                     self._learn(lake.path / name / file.path)
                     read += 1

@@ -12,6 +12,8 @@ The journal laid aside tells the newest sequence and every cursor, so that no ta
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 
 from habitue.faults import reach
 from habitue.lake import deltalog
@@ -29,8 +31,12 @@ from habitue.lake.schema import TABLES
 APPLICATION = "habitue"                    # whose transaction numbers are the journal's
 BUCKETS_KEY = "habitue.buckets"
 _STATISTICS = ("shop", "time")             # the log holds minima and maxima of nothing else
-_ROWS_PER_GROUP = 65_536
+ROWS_PER_GROUP = 65_536
 _CHECKPOINT_EVERY = 50                     # commits of a table
+_RETENTION = {                             # how long the log tells of former versions
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 days",
+}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -51,17 +57,29 @@ class Journal(msgspec.Struct, frozen=True, omit_defaults=True):
     known: dict[str, int] = {}             # every cursor after it
 
 
-def write_file(folder: Path, name: str, bucket: int, rows: pa.Table) -> WrittenFile:
-    """Write rows of one bucket as a Parquet file; neither flushed nor visible."""
+def write_file(
+    folder: Path, name: str, bucket: int, rows: pa.Table | Iterable[pa.Table]
+) -> WrittenFile:
+    """Write rows of one bucket as a Parquet file; neither flushed nor visible.
+
+    Rows that come as an iterable become a group of rows each.
+    """
     place = folder / f"bucket={bucket}"
     place.mkdir(parents=True, exist_ok=True)
     path = place / name
-    pq.write_table(rows, path, compression="zstd", row_group_size=_ROWS_PER_GROUP)
+    chunks = iter([rows] if isinstance(rows, pa.Table) else rows)
+    first = next(chunks)
+    ends = _Ends(first.schema)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for chunk in chain([first], chunks):
+            writer.write_table(chunk, row_group_size=ROWS_PER_GROUP)
+            ends.widen(chunk)
     return WrittenFile(
         path=f"bucket={bucket}/{name}",
         bucket=bucket,
         size=path.stat().st_size,
-        statistics=_statistics(rows),
+        statistics=ends.as_json(),
+        rows=ends.rows,
     )
 
 
@@ -140,6 +158,7 @@ def open_table(root: Path, name: str, *, buckets: int) -> Path:
         configuration={
             "delta.dataSkippingStatsColumns": ",".join(_held(schema)),
             BUCKETS_KEY: str(buckets),
+            **_RETENTION,
         },
         raise_if_key_not_exists=False,
     )
@@ -149,6 +168,25 @@ def open_table(root: Path, name: str, *, buckets: int) -> Path:
     return place
 
 
+def evolve(place: Path) -> list[str]:
+    """Tell a table of an earlier release the columns that it lacks; returns their names.
+
+    Its files stay as they are; readers see nulls there. The caller holds the lease.
+    """
+    table, wanted = DeltaTable(place), TABLES[place.name].schema
+    held = {field.name for field in table.schema().fields}
+    missing = [field for field in wanted if field.name not in held]
+    settings = table.metadata().configuration
+    if missing:
+        added = Schema.from_arrow(pa.schema([field.with_nullable(True) for field in missing]))
+        table.alter.add_columns(added.fields)
+        deltalog.flush_log(place / "_delta_log")
+    if not _RETENTION.items() <= settings.items():
+        table.alter.set_table_properties(_RETENTION)
+        deltalog.flush_log(place / "_delta_log")
+    return [field.name for field in missing]
+
+
 def sequence_of(table: DeltaTable) -> int:
     """The last journal that changed this table, or -1."""
     version = table.transaction_version(APPLICATION)
@@ -156,12 +194,12 @@ def sequence_of(table: DeltaTable) -> int:
 
 
 def active_files(table: DeltaTable) -> list[WrittenFile]:
-    """The files of a snapshot."""
+    """The files of a snapshot, sorted by path; without their statistics."""
     held = pa.table(table.get_add_actions(flatten=True))
-    columns = (held["path"], held["partition.bucket"], held["size_bytes"])
-    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    names = ("path", "partition.bucket", "size_bytes", "num_records")
+    rows = zip(*(held[name].to_pylist() for name in names), strict=True)
     return sorted(
-        (WrittenFile(path, int(bucket), size) for path, bucket, size in rows),
+        (WrittenFile(path, int(bucket), size, rows=count) for path, bucket, size, count in rows),
         key=lambda file: file.path,
     )
 
@@ -218,28 +256,37 @@ def _tables(root: Path) -> list[DeltaTable]:
     return [DeltaTable(place) for place in places if DeltaTable.is_deltatable(str(place))]
 
 
-def _statistics(rows: pa.Table) -> str:
-    """Minima and maxima of shop and time, in Delta's JSON."""
-    lowest: dict[str, str] = {}
-    highest: dict[str, str] = {}
-    for name in _held(rows.schema):
-        ends = pc.min_max(rows[name])
-        lowest[name], highest[name] = _plain(ends["min"]), _plain(ends["max"])
-    nulls = dict.fromkeys(lowest, 0)       # neither column may be null
-    return json.dumps(
-        {
-            "numRecords": rows.num_rows,
-            "minValues": lowest,
-            "maxValues": highest,
-            "nullCount": nulls,
-        }
-    )
+class _Ends:
+    """Rows of a file counted, with minima and maxima of shop and time."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._ends: dict[str, list[pa.Scalar]] = {name: [] for name in _held(schema)}
+
+    def widen(self, rows: pa.Table) -> None:
+        """Take more rows in."""
+        self.rows += rows.num_rows
+        for name, seen in self._ends.items():
+            ends = pc.min_max(rows[name])
+            seen += [ends["min"], ends["max"]]
+
+    def as_json(self) -> str:
+        """As Delta writes it; neither column may be null."""
+        values = {name: [one.as_py() for one in seen] for name, seen in self._ends.items()}
+        return json.dumps(
+            {
+                "numRecords": self.rows,
+                "minValues": {name: _plain(min(seen)) for name, seen in values.items()},
+                "maxValues": {name: _plain(max(seen)) for name, seen in values.items()},
+                "nullCount": dict.fromkeys(values, 0),
+            }
+        )
 
 
-def _plain(value: pa.Scalar) -> str:
-    if pa.types.is_timestamp(value.type):
-        return value.as_py().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return str(value.as_py())
+def _plain(value: datetime | str) -> str:
+    if isinstance(value, str):
+        return value
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _held(schema: pa.Schema) -> list[str]:

@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 from habitue.errors import BadWorkspace, Busy, Overtaken
 from habitue.events import bucket_of
 from habitue.faults import reach
-from habitue.lake import deltalog, journal
+from habitue.lake import journal
 from habitue.lake.deltalog import WrittenFile
 from habitue.lake.journal import Change, Journal
 from habitue.lake.schema import DEFAULT_BUCKETS, TABLES, Table
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 Rows: TypeAlias = pa.Table | Iterable[pa.Table]
 
 _LEASE_PAUSE_SECONDS = 0.05
-_KEEP_REPLACED_HOURS = 7 * 24              # a reader may still hold the files that were replaced
 
 
 class Lake:
@@ -49,6 +48,7 @@ class Lake:
         self._buckets = buckets
         self._is_fixed = False             # whether that number was read from a table
         self._is_mended = False            # whether what a power loss tore was looked for
+        self._current: set[str] = set()    # tables that were seen to have every column
         self._depth = 0                    # how often this object holds the lease
         self._thread = threading.RLock()
         if self.path.exists() and not self.path.is_dir():
@@ -73,6 +73,11 @@ class Lake:
         table = self.table(name)
         files = [] if table is None else sorted(table.file_uris())
         return files if bucket is None else [one for one in files if f"/bucket={bucket}/" in one]
+
+    def written(self, name: str) -> list[WrittenFile]:
+        """The files of a table's newest snapshot with their sizes, sorted by path."""
+        table = self.table(name)
+        return [] if table is None else journal.active_files(table)
 
     def shops(self) -> list[str]:
         """Every shop that has settings, sorted."""
@@ -114,6 +119,7 @@ class Lake:
             sequence = former.sequence + 1
             changes = []
             for name, chunks in rows.items():
+                self._bring_up(name)
                 files = self._write(TABLES[name], chunks, sequence, buckets)
                 if files:
                     changes.append(Change(name, tuple(files)))
@@ -129,30 +135,26 @@ class Lake:
 
     def replace(
         self, name: str, removed: Sequence[WrittenFile], added: Sequence[WrittenFile]
-    ) -> None:
-        """Put files that hold the same rows in the place of others; both are on disk."""
+    ) -> bool:
+        """Put files that hold the same rows in the place of others; both are on disk.
+
+        False, and nothing has changed, where one of the others is gone already.
+        """
         with self.lease():
+            held = {file.path for file in self.written(name)}
+            if not held.issuperset(file.path for file in removed):
+                return False
             former = journal.newest(self.path)
             change = Change(name, tuple(added), removed=tuple(removed))
             written = Journal(former.sequence + 1, (change,), known=former.known)
             journal.commit(self.path, written, buckets=self.buckets)
+            return True
 
     def compact(self, names: Sequence[str] = tuple(TABLES)) -> int:
-        """Merge each bucket's files into one, sorted; the rows stay the same.
+        """Merge each bucket's files, sorted; returns how many were merged away."""
+        from habitue.lake.maintenance import compact  # it rests on this module
 
-        Returns how many files were merged away. Replaced files are deleted a week later.
-        """
-        merged = 0
-        with self.lease():
-            for name in names:
-                merged += sum(self._compact_bucket(name, files) for files in self._crowded(name))
-                table = self.table(name)
-                if table is not None:
-                    table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False)
-                    # a vacuum commits twice: what it is about to do, and that it did
-                    deltalog.flush_log(self.path / name / "_delta_log", entries=2)
-        log.info("compacted files_merged_away=%d", merged)
-        return merged
+        return compact(self, names)
 
     @contextmanager
     def lease(
@@ -204,6 +206,13 @@ class Lake:
         except Busy:
             log.info("commit in progress by another process path=%s", self.path)
 
+    def _bring_up(self, name: str) -> None:
+        """Give a table that an earlier release made its missing columns, once."""
+        if name not in self._current:
+            if self.table(name) is not None:
+                journal.evolve(self.path / name)
+            self._current.add(name)
+
     def _write(
         self, table: Table, chunks: Rows, sequence: int, buckets: int
     ) -> list[WrittenFile]:
@@ -217,26 +226,6 @@ class Lake:
         if files:
             journal.flush_files(place, files)
         return files
-
-    def _crowded(self, name: str) -> list[list[WrittenFile]]:
-        """The files of every bucket that has more than one."""
-        table = self.table(name)
-        held: dict[int, list[WrittenFile]] = {}
-        for file in [] if table is None else journal.active_files(table):
-            held.setdefault(file.bucket, []).append(file)
-        return [files for files in held.values() if len(files) > 1]
-
-    def _compact_bucket(self, name: str, files: list[WrittenFile]) -> int:
-        place = self.path / name
-        parts = [pq.read_table(place / file.path, partitioning=None) for file in files]
-        parts = [conformed_rows(TABLES[name], part) for part in parts]
-        rows = _sorted_rows(TABLES[name], pa.concat_tables(parts))
-        merged = journal.write_file(
-            place, merged_name(files, self.sequence + 1), files[0].bucket, rows
-        )
-        journal.flush_files(place, [merged])
-        self.replace(name, files, [merged])
-        return len(files) - 1
 
 
 def merged_name(files: Sequence[WrittenFile], sequence: int, part: int = 0) -> str:
@@ -307,9 +296,9 @@ def buckets_of(rows: pa.Table, buckets: int) -> np.ndarray:
     )
 
 
-def _sorted_rows(table: Table, rows: pa.Table) -> pa.Table:
-    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in table.sort])
-    return rows.take(order)
+def sorted_rows(table: Table, rows: pa.Table) -> pa.Table:
+    """Rows in the order of the table's files, nulls last."""
+    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in table.sort]))
 
 
 def _busy(path: Path, wait_seconds: float) -> str:

@@ -1,0 +1,322 @@
+"""Keeping the lake quick while it is written to: merge small files, delete what was replaced.
+
+`tidy` is one bounded step for whoever works in the background. Merging reads and writes beside the
+commits and holds the lease only to put the merged file in place, so a commit never waits for it.
+"""
+
+import fcntl
+import logging
+import os
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from habitue.errors import Busy
+from habitue.faults import reach
+from habitue.lake import deltalog, journal
+from habitue.lake.deltalog import WrittenFile
+from habitue.lake.schema import TABLES, Table
+from habitue.lake.tables import Lake, conformed_rows, merged_name, sorted_rows
+
+log = logging.getLogger(__name__)
+
+KEEP_HOURS = 24                            # former versions stay readable for so long
+LARGE_BYTES = 32 << 20                     # a file of this size is merged no more
+SMALL_BYTES = 1 << 20
+_FAN = 8                                   # so many files of one size class are merged
+_LEAST_BYTES = 16 << 10                    # of the lowest size class but one
+_VACUUM_EVERY = timedelta(hours=1)
+_BATCH_ROWS = 16_384                       # of each file that are in memory while merging
+_ROWS_PER_FILE = 4_000_000                 # of a merged file; then another begins
+_VACUUMED = "vacuumed.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStatus:
+    """How one table lies on the disk."""
+
+    name: str
+    files: int
+    rows: int
+    bytes: int
+    small_files: int                       # below 1 MiB
+    most_files: tuple[tuple[int, int], ...]    # (bucket, files): the three with the most
+    version: int                           # of the newest snapshot
+    oldest_version: int                    # that can still be read
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What one step of tidying did."""
+
+    merged: int = 0                        # files merged away
+    deleted: int = 0                       # files that were replaced long enough ago
+
+
+def tidy(lake: Lake, *, now: datetime, keep_hours: int = KEEP_HOURS) -> Tidied | None:
+    """One step: merge the fullest size class of any bucket, else delete what is old; None: done.
+
+    At most 32 files of at most 32 MiB are merged in a step. Raises `Busy` where another
+    process keeps house.
+    """
+    with housekeeping(lake):
+        crowded = [
+            (len(files), name, files) for name in TABLES for files in _classes(lake, name)
+        ]
+        if crowded:
+            _, name, files = max(crowded, key=lambda one: one[0])
+            return Tidied(merged=_merge(lake, name, files))
+        vacuumed = _last_vacuum(lake)
+        if vacuumed is not None and now - vacuumed.at < _VACUUM_EVERY:
+            return None
+        return Tidied(deleted=_vacuum(lake, now=now, keep_hours=keep_hours))
+
+
+def compact(lake: Lake, names: Sequence[str] = tuple(TABLES)) -> int:
+    """Merge each bucket's files, except large ones, into one; returns how many were merged away.
+
+    The rows stay the same. What was replaced is deleted by a later `vacuum`.
+    """
+    with housekeeping(lake):
+        crowds = (
+            (name, [file for file in files if file.size < LARGE_BYTES])
+            for name in names
+            for files in _by_bucket(lake, name).values()
+        )
+        merged = sum(_merge(lake, name, crowd) for name, crowd in crowds if len(crowd) > 1)
+    log.info("compacted files_merged_away=%d", merged)
+    return merged
+
+
+def vacuum(lake: Lake, *, now: datetime, keep_hours: int = KEEP_HOURS) -> int:
+    """Delete files that no version of the last `keep_hours` names; returns how many.
+
+    So every snapshot of that time can be read, and a reader who began then is not disturbed. What
+    a crash left unfinished goes, too, at the same age.
+    """
+    with housekeeping(lake):
+        return _vacuum(lake, now=now, keep_hours=keep_hours)
+
+
+def evolve(lake: Lake) -> dict[str, list[str]]:
+    """Give tables of an earlier release the columns that were added since; which, by table."""
+    with lake.lease():
+        places = [lake.path / name for name in TABLES if lake.table(name) is not None]
+        return {place.name: added for place in places if (added := journal.evolve(place))}
+
+
+def lake_status(lake: Lake) -> list[TableStatus]:
+    """How every table that has been written to lies on the disk."""
+    found = []
+    for name in TABLES:
+        table = lake.table(name)
+        if table is None:
+            continue
+        files = journal.active_files(table)
+        buckets = sorted(
+            ((bucket, len(held)) for bucket, held in _by_bucket(lake, name).items()),
+            key=lambda one: (-one[1], one[0]),
+        )
+        found.append(
+            TableStatus(
+                name=name,
+                files=len(files),
+                rows=sum(file.rows for file in files),
+                bytes=sum(file.size for file in files),
+                small_files=sum(file.size < SMALL_BYTES for file in files),
+                most_files=tuple(buckets[:3]),
+                version=table.version(),
+                oldest_version=_oldest_version(lake, name),
+            )
+        )
+    return found
+
+
+@contextmanager
+def housekeeping(lake: Lake) -> Iterator[None]:
+    """Be the only one who merges and deletes files; raises `Busy` where another does.
+
+    Who erases takes it, too: no merge then writes again what is being erased.
+    """
+    lake.path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lake.path / "housekeeping", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise Busy(f"another process keeps house in {lake.path}; try again later") from error
+    finally:
+        os.close(handle)
+
+
+def _by_bucket(lake: Lake, name: str) -> dict[int, list[WrittenFile]]:
+    """A table's files by bucket."""
+    held: dict[int, list[WrittenFile]] = defaultdict(list)
+    for file in lake.written(name):
+        held[file.bucket].append(file)
+    return held
+
+
+def _classes(lake: Lake, name: str) -> Iterator[list[WrittenFile]]:
+    """Files of a bucket and a size class that are due to be merged.
+
+    A class is eight times the one below, so a row is written again once per class, and a bucket
+    has at most seven files of each.
+    """
+    for files in _by_bucket(lake, name).values():
+        classes: dict[int, list[WrittenFile]] = defaultdict(list)
+        for file in files:
+            if file.size < LARGE_BYTES:
+                classes[_class_of(file.size)].append(file)
+        yield from (held[: 4 * _FAN] for held in classes.values() if len(held) >= _FAN)
+
+
+def _class_of(size: int) -> int:
+    """The size class of so many bytes: 0 below 16 KiB, 1 below 128 KiB, and so on."""
+    number = 0
+    while size >= _LEAST_BYTES:
+        size //= _FAN
+        number += 1
+    return number
+
+
+def _merge(lake: Lake, name: str, files: Sequence[WrittenFile]) -> int:
+    """Put one file, or a few where it would be huge, in the place of several of a bucket."""
+    place, bucket = lake.path / name, files[0].bucket
+    rows = _merged(TABLES[name], [place / file.path for file in files])
+    added = []
+    for part, chunks in enumerate(_cut(rows)):
+        path = merged_name(files, lake.sequence + 1, part)
+        added.append(journal.write_file(place, path, bucket, chunks))
+    journal.flush_files(place, added)
+    reach("compact.before_journal")
+    if not lake.replace(name, files, added):
+        for file in added:                 # what was merged is no longer what is there
+            (place / file.path).unlink()
+        return 0
+    reach("compact.after_commit")
+    log.info(
+        "merged table=%s bucket=%d files=%d rows=%d",
+        name, bucket, len(files), sum(file.rows for file in added),
+    )
+    return len(files) - len(added)
+
+
+def _merged(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
+    """The rows of sorted files in one order, in chunks; memory holds one batch of each.
+
+    In each round all rows up to the least of the batches' last rows are final.
+    """
+    with ExitStack() as stack:
+        sources = [stack.enter_context(pq.ParquetFile(path)) for path in paths]
+        batches = [_batches(table, source) for source in sources]
+        heads = dict(enumerate(next(one) for one in batches))
+        while heads:
+            bound = min(_key(table, head, len(head) - 1) for head in heads.values())
+            ready = [_take(table, heads, batches, one, bound) for one in list(heads)]
+            yield sorted_rows(table, pa.concat_tables(ready))
+
+
+def _take(
+    table: Table,
+    heads: dict[int, pa.Table],
+    batches: Sequence[Iterator[pa.Table]],
+    number: int,
+    bound: tuple[tuple[object, ...], ...],
+) -> pa.Table:
+    """The rows of one file's batch up to a bound; what is left, or the next batch, stays."""
+    head = heads.pop(number)
+    stop = bisect_right(range(len(head)), bound, key=partial(_key, table, head))
+    rest = head.slice(stop) if stop < len(head) else next(batches[number], None)
+    if rest is not None:
+        heads[number] = rest
+    return head.slice(0, stop)
+
+
+def _batches(table: Table, source: pq.ParquetFile) -> Iterator[pa.Table]:
+    for batch in source.iter_batches(batch_size=_BATCH_ROWS):
+        if batch.num_rows:
+            yield conformed_rows(table, pa.Table.from_batches([batch]))
+
+
+def _key(table: Table, rows: pa.Table, row: int) -> tuple[tuple[object, ...], ...]:
+    """What a row is sorted by, nulls last."""
+    values = (rows[name][row].as_py() for name in table.sort)
+    return tuple((1,) if value is None else (0, value) for value in values)
+
+
+def _cut(chunks: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
+    """Chunks apart by file, each a group of rows; what is given is read before the next."""
+    groups = _groups(chunks)
+    for first in groups:
+        yield chain([first], islice(groups, _ROWS_PER_FILE // journal.ROWS_PER_GROUP - 1))
+
+
+def _groups(chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in groups of one size, the last one smaller."""
+    held: list[pa.Table] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(map(len, held)) >= journal.ROWS_PER_GROUP:
+            whole = pa.concat_tables(held)
+            full = len(whole) - len(whole) % journal.ROWS_PER_GROUP
+            for start in range(0, full, journal.ROWS_PER_GROUP):
+                yield whole.slice(start, journal.ROWS_PER_GROUP)
+            held = [whole.slice(full)]
+    if sum(map(len, held)):
+        yield pa.concat_tables(held)
+
+
+class _Vacuumed(msgspec.Struct, frozen=True):
+    """When files were last deleted, and of what age: versions from `before` on are whole."""
+
+    at: datetime
+    before: datetime
+
+
+def _vacuum(lake: Lake, *, now: datetime, keep_hours: int) -> int:
+    deleted = 0
+    told = _Vacuumed(at=now, before=now - timedelta(hours=keep_hours))
+    (lake.path / _VACUUMED).write_bytes(msgspec.json.encode(told))
+    for name in TABLES:
+        table = lake.table(name)
+        if table is None:
+            continue
+        old = table.vacuum(
+            retention_hours=keep_hours, dry_run=True, enforce_retention_duration=False, full=True
+        )
+        for path in old:
+            reach("vacuum.before_delete")
+            (lake.path / name / path).unlink(missing_ok=True)
+        deleted += len(old)
+        table.cleanup_metadata()
+    log.info("vacuumed files_deleted=%d", deleted)
+    return deleted
+
+
+def _last_vacuum(lake: Lake) -> _Vacuumed | None:
+    place = lake.path / _VACUUMED
+    try:
+        return msgspec.json.decode(place.read_bytes(), type=_Vacuumed)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None                        # never, or a power loss tore what it told
+
+
+def _oldest_version(lake: Lake, name: str) -> int:
+    """The oldest version of a table that can be read whole."""
+    entries = deltalog.entries(lake.path / name / "_delta_log")
+    vacuumed = _last_vacuum(lake)
+    if vacuumed is None:
+        return entries[0][0]
+    before = [version for version, at in entries if at <= vacuumed.before.timestamp()]
+    return before[-1] if before else entries[0][0]
