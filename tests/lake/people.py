@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 import pyarrow as pa
 
 from habitue.events import Consent, Event, Identifier, Item, Link, Noun, ProfileChange
@@ -28,9 +29,8 @@ def link(key: str, other: str, at: float, **changes: object) -> Link:
 
 def change(customer: str, at: float, put: str = "{}", **changes: object) -> ProfileChange:
     """A change of properties of shop acme, told when it happened, unless told otherwise."""
-    raws = {
-        name: changes.pop(name, "{}").encode() for name in ("append", "unappend")
-    } | {"put": put.encode()}
+    texts = {"put": put, **{name: changes.pop(name, "{}") for name in ("append", "unappend")}}
+    raws = {name: msgspec.Raw(text.encode()) for name, text in texts.items()}
     told = {"shop": "acme", "source": "web", "time": day(at), "received": day(at)}
     return ProfileChange(customer=customer, **(told | raws | changes))
 
