@@ -13,6 +13,7 @@
     ├── Busy                another process holds the lease of a table or a run
     ├── Overtaken           another writer stored the same rows first
     ├── LogUnavailable      the event log cannot be written or read; nothing was appended
+    ├── NoAnswer            a server that is read from refuses the question, or does not answer
     └── BadWorkspace        the folder is no workspace, or of a newer format
 
 A message says what was wanted, what was found, and what to do.
@@ -99,3 +100,11 @@ class Overtaken(HabitueError, RuntimeError):
 
 class BadWorkspace(HabitueError, ValueError):
     """The folder is no workspace, or one of a newer format."""
+
+
+class NoAnswer(HabitueError):
+    """A server that is read from refuses the question, or does not answer it."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status               # of its answer, where that is why

@@ -4,6 +4,7 @@ Rooms are imported inside the methods, so that opening a workspace is quick.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from habitue.events import Receipt
+    from habitue.lake.eventlog.segments import SqliteLog
     from habitue.lake.tables import Lake
     from habitue.predictions.rows import Row
     from habitue.publishing import Source
@@ -100,6 +102,13 @@ class Workspace:
         return Registry(self.path)
 
     @property
+    def log(self) -> "SqliteLog":
+        """What came in and is not in the lake yet; close it when done."""
+        from habitue.lake.eventlog.segments import SqliteLog
+
+        return SqliteLog(self.path / "log")
+
+    @property
     def directory(self) -> Directory:
         """The shops' keys, name tables and erasures."""
         return Directory(self.path / DIRECTORY_FILE)
@@ -149,6 +158,32 @@ class Shop:
             shop=self.name,
             mapping=read_mapping(mapping),
             now=now or utc_now(),
+            progress=progress,
+        )
+
+    def ingest_klaviyo(
+        self,
+        api_key: str,
+        *,
+        url: str = "https://a.klaviyo.com",
+        since: datetime | None = None,
+        now: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> "Receipt":
+        """Import the shop's past out of Klaviyo, or what is new since; goes on where it was cut."""
+        from habitue.ingest.history import klaviyo
+        from habitue.ingest.history.api import Api
+
+        return klaviyo.import_history(
+            Api(url, api_key, pause=time.sleep, clock=time.monotonic),
+            klaviyo.home(
+                self.workspace.lake,
+                self.workspace.directory.shop(self.name, create=True),
+                self.workspace.path / "imports",
+                erased=self.workspace.directory.erased(self.name),
+                now=now or utc_now(),
+            ),
+            since=since,
             progress=progress,
         )
 

@@ -1,14 +1,18 @@
 """Commands about what is kept: import, rejected, shops, query, compact."""
 
+import functools
 import sys
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from habitue.cli.bars import bars
 from habitue.cli.options import (
+    Command,
+    Instant,
     When,
     examples,
     with_json,
@@ -33,31 +37,90 @@ FROM orders
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A tool whose API is read instead of a file."""
+
+    key_file: Path
+    url: str
+    since: datetime | None
+
+
+def _with_api(command: Command) -> Command:
+    """Add --from, --api-key-file, --url and --since; the command is given an `api`, or files."""
+
+    @click.option(
+        "--from", "tool", type=click.Choice(["klaviyo"]), help="Read this tool's API, and no FILE."
+    )
+    @click.option(
+        "--api-key-file",
+        type=click.Path(path_type=Path),
+        metavar="KEYFILE",
+        help="A file that holds the tool's private API key.",
+    )
+    @click.option(
+        "--url",
+        default="https://a.klaviyo.com",
+        show_default=True,
+        metavar="URL",
+        help="Where the API is.",
+    )
+    @click.option("--since", type=Instant(), help="Read no events from before this.")
+    @functools.wraps(command)
+    def chosen(
+        *, tool: str | None, api_key_file: Path | None, url: str, since: datetime | None,
+        **others: Any,
+    ) -> Any:  # fmt: skip
+        told = [others[name] is not None for name in ("file", "mapping")]
+        if tool is None and (api_key_file or since):
+            raise click.UsageError("--api-key-file and --since go with --from klaviyo")
+        if tool is None and not all(told):
+            raise click.UsageError("FILE and --mapping are needed, or --from klaviyo")
+        if tool is not None and any(told):
+            raise click.UsageError("--from klaviyo takes no FILE and no --mapping")
+        if tool is not None and api_key_file is None:
+            raise click.UsageError("--from klaviyo needs --api-key-file KEYFILE")
+        api = None if api_key_file is None else Api(api_key_file, url, since)
+        return command(api=api, **others)
+
+    return chosen
+
+
 @click.command(
     "import",
     epilog=examples(
         "habitue import orders.csv.gz --workspace work --shop acme --mapping acme.toml",
         "habitue import items.parquet --shop acme --mapping items.toml --json",
+        "habitue import --from klaviyo --api-key-file klaviyo.key --shop acme",
     ),
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_with_api
 @with_new_shop
 @click.option(
     "--mapping",
     type=click.Path(path_type=Path),
     metavar="MAPPING.toml",
-    required=True,
-    help="What the columns mean.",
+    help="What the columns of FILE mean.",
 )
 @with_json
-def import_(file: Path, shop: Shop, mapping: Path, as_json: bool) -> None:
-    """Import a Parquet, CSV (also gzip) or NDJSON file.
+def import_(
+    file: Path | None, shop: Shop, mapping: Path | None, api: Api | None, as_json: bool
+) -> None:
+    """Import a Parquet, CSV (also gzip) or NDJSON file, or a shop's past out of Klaviyo.
 
     Every row is accounted for on the receipt: appended, duplicate or rejected. Importing a file
-    again appends nothing.
+    again appends nothing. An import out of Klaviyo that was cut short goes on where it was; a later
+    one reads what is new.
     """
     with bars() as shown:
-        receipt = shop.ingest(file, mapping, progress=shown.share(f"importing {file.name}"))
+        if api is None:
+            assert file is not None and mapping is not None, "there is an API or a file"
+            told = shown.share(f"importing {file.name}")
+            receipt = shop.ingest(file, mapping, progress=told)
+        else:
+            api_key = api.key_file.read_text().strip()
+            receipt = shop.ingest_klaviyo(api_key, url=api.url, since=api.since, progress=shown)
     if as_json:
         print_json(receipt)
     else:

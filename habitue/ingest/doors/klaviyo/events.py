@@ -6,28 +6,25 @@ and changes nothing, within one request as well as between two.
 """
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
 
 import msgspec
 
 from habitue.events import EMPTY, Consent, Event, Instant
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.keys import Said
+from habitue.ingest.doors.klaviyo.consents import Channel, Status
 from habitue.ingest.doors.klaviyo.orders import bought
 from habitue.ingest.doors.klaviyo.people import told_of, who_is
-from habitue.ingest.doors.klaviyo.problems import Refused
 from habitue.ingest.doors.klaviyo.reading import (
     METRIC_CHARACTERS,
     MOST_EVENTS,
     At,
     check_properties,
     document,
+    whole,
 )
 from habitue.ingest.doors.names import canonical
 from habitue.lake.eventlog.records import Entry
-
-Channel: TypeAlias = Literal["email", "sms", "push", "whatsapp"]
-Status: TypeAlias = Literal["subscribed", "unsubscribed", "never_subscribed"]
 
 # metrics that say that a customer may be written to, or no longer
 _CONSENTS: dict[str, tuple[Channel, Status]] = {
@@ -48,7 +45,7 @@ def create_event(body: bytes, door: Door) -> Intake:
     data = document(body)
     attributes = data.resource("event")
     profile = attributes / "profile/data"
-    return _intake(_entries(0, [attributes], profile, False, door), data)
+    return whole(_entries(0, [attributes], profile, False, door), data)
 
 
 def create_events(body: bytes, door: Door) -> Intake:
@@ -67,7 +64,7 @@ def create_events(body: bytes, door: Door) -> Intake:
         (attributes / "events-bulk-create/data").fault(
             "too_many", f"A request may hold at most {MOST_EVENTS:,} events."
         )
-    return _intake(entries, data)
+    return whole(entries, data)
 
 
 def create_client_events(body: bytes, door: Door) -> Intake:
@@ -77,7 +74,7 @@ def create_client_events(body: bytes, door: Door) -> Intake:
         Refused: nothing was taken; it holds every problem.
     """
     data = document(body)
-    return _intake(_group(data, 0, door), data)
+    return whole(_group(data, 0, door), data)
 
 
 def event_of(attributes: At, customer: str, backfilled: bool, door: Door) -> Event | None:
@@ -85,7 +82,7 @@ def event_of(attributes: At, customer: str, backfilled: bool, door: Door) -> Eve
     before = len(attributes.faults)
     metric = metric_of(attributes)
     time = _time(attributes, door)
-    unique_id = _unique_id(attributes)
+    unique_id = _unique_id(attributes, time)
     properties = attributes["properties"]
     if properties.object(needed=True) is not None:
         check_properties(properties)
@@ -115,7 +112,7 @@ def event_id(metric: str, unique_id: str | None, time: Instant) -> str:
 
     Klaviyo gives the second as the `unique_id` of an event that has none, and so do we.
     """
-    return f"{metric}\0{int(time.timestamp()) if unique_id is None else unique_id}"
+    return f"{metric}\0{_second(time) if unique_id is None else unique_id}"
 
 
 def metric_of(attributes: At) -> str | None:
@@ -180,27 +177,25 @@ def _time_of(event: Event) -> Instant:
     return event.time
 
 
+def _second(time: Instant) -> str:
+    return str(int(time.timestamp()))
+
+
 def _time(attributes: At, door: Door) -> Instant:
     told = attributes["time"].instant(door.received)
     return told or door.received.replace(microsecond=0)
 
 
-def _unique_id(attributes: At) -> str | None:
-    """The event's own id; older clients put it among the properties."""
+def _unique_id(attributes: At, time: Instant) -> str | None:
+    """The event's own id; older clients put it among the properties, and so does the read API."""
     told = attributes["unique_id"].text()
     if not told:
-        among = attributes / "properties/$event_id"
-        told = among.value if isinstance(among.value, str) and "\0" not in among.value else None
-    return told or None
+        among = (attributes / "properties/$event_id").value
+        told = among if isinstance(among, str) and "\0" not in among else None
+    return told if told and told != _second(time) else None
 
 
 def _raw(properties: At) -> msgspec.Raw:
     if not properties.value:
         return EMPTY
     return msgspec.Raw(msgspec.json.encode(properties.value))
-
-
-def _intake(entries: list[Entry], data: At) -> Intake:
-    if data.faults:
-        raise Refused(data.faults)
-    return Intake(rows=len(entries), entries=tuple(entries))

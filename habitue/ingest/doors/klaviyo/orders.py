@@ -10,7 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 from habitue.events import (
+    CART_ADDED,
+    CHECKOUT_STARTED,
     ITEM_ORDERED,
+    ITEM_VIEWED,
     ORDER_CANCELLED,
     ORDER_PLACED,
     ORDER_REFUNDED,
@@ -32,13 +35,18 @@ from habitue.ingest.doors.keys import readable_id
 from habitue.ingest.doors.klaviyo.reading import At
 
 _ORDERS = ("OrderId", "OrderID", "Order ID", "order_id", "orderId", "$order_id")
-_ITEMS = ("ProductID", "ProductId", "Product ID", "product_id", "SKU", "sku", "VariantID")
-_QUANTITIES = ("Quantity", "quantity", "Item Quantity")
-_PRICES = ("ItemPrice", "Item Price", "item_price", "Price", "price")
+_ITEMS = (
+    "AddedItemProductID", "ProductID", "ProductId", "Product ID", "product_id", "SKU", "sku",
+    "VariantID",
+)
+_QUANTITIES = ("AddedItemQuantity", "Quantity", "quantity", "Item Quantity")
+_PRICES = ("AddedItemPrice", "ItemPrice", "Item Price", "item_price", "Price", "price")
 _TOTALS = ("RowTotal", "Row Total", "row_total")
 _VALUES = ("$value",)
 _CURRENCIES = ("$value_currency", "$currency_code", "currency_code", "Currency")
 
+_OF_ONE_ITEM = frozenset({ITEM_ORDERED, ITEM_VIEWED, CART_ADDED})
+_OF_ITEMS = frozenset({ORDER_PLACED, CHECKOUT_STARTED})
 _TAKEN_BACK = frozenset({ORDER_REFUNDED, ORDER_CANCELLED})
 
 
@@ -64,16 +72,17 @@ def bought(name: str, attributes: At, unique_id: str | None, default: str | None
     of = _currency(attributes["value_currency"], properties, default)
     value = _value(attributes["value"], properties, of)
     order = next((one for key in _ORDERS if (one := readable_id(properties.get(key)))), None)
-    if name == ITEM_ORDERED:
+    if name in _OF_ONE_ITEM:
         only = _line(properties, of, value)
-        return Bought(name, order, value, () if only is None else (only,))
+        named = order if name == ITEM_ORDERED else None
+        return Bought(name, named, value, () if only is None else (only,))
+    lines = tuple(_lines(properties, of, value)) if name in _OF_ITEMS else ()
     if name == ORDER_PLACED:
-        lines = tuple(_lines(properties, of, value))
         return Bought(name, order or unique_id, value or _sum(lines, of), lines)
     if name in _TAKEN_BACK:
         named = order or (unique_id if name == ORDER_CANCELLED else None)
         return Bought(name if named else ORDER_REFUNDED, named, _taken(value))
-    return Bought(name, value=value)
+    return Bought(name, value=value, lines=lines)
 
 
 def _value(at: At, properties: Mapping[str, Any], currency: str) -> Money | None:

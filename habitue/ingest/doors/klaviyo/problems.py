@@ -43,7 +43,7 @@ class Refused(Malformed):
 # reason -> (code, title), where these are not those of any other invalid input
 _TOLD = {
     "bad_json": ("parse_error", "Invalid JSON."),
-    "too_large": ("request_too_large", "Request too large."),
+    "too_large": ("payload_too_large", "The request is too large."),
     "forbidden_with_public_key": ("permission_denied", "You do not have permission to do this."),
 }
 _INVALID = ("invalid", "Invalid input.")

@@ -4,7 +4,7 @@
 the first fault, so that a client is told of all. What cannot be read is None, as is what is absent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +14,9 @@ import msgspec
 from habitue.events import Instant
 from habitue.ingest.doors.bodies import readable, unreadable
 from habitue.ingest.doors.faults import Fault, escaped
-from habitue.ingest.doors.intake import Malformed
+from habitue.ingest.doors.intake import Intake, Malformed
 from habitue.ingest.doors.klaviyo.problems import Refused
+from habitue.lake.eventlog.records import Entry
 
 KB = 1_024                                 # bytes; the published limits are read generously
 MOST_BYTES = 5 * KB * KB                   # of a request with events, or of a bulk request
@@ -23,6 +24,7 @@ MOST_PROFILE_BYTES = 100 * KB              # of a profile
 MOST_METADATA_BYTES = 100 * KB             # of a catalogue item's custom metadata
 MOST_EVENTS = 1_000                        # of a bulk request
 MOST_PROFILES = 10_000
+MOST_SUBSCRIPTIONS = 1_000                 # profiles in a bulk request that (un)subscribes them
 MOST_ITEMS = 100
 MOST_PROPERTIES = 400                      # of an event
 MOST_STRING_BYTES = 100 * KB               # of any text in the properties
@@ -145,6 +147,19 @@ def document(body: bytes, *, most_bytes: int = MOST_BYTES) -> At:
     return root["data"]
 
 
+def whole(entries: Sequence[Entry | None], data: At) -> Intake:
+    """All that a request holds; an entry is None where it has a fault.
+
+    Raises:
+        Refused: there is any fault; then nothing is taken.
+    """
+    if data.faults:
+        raise Refused(data.faults)
+    taken = tuple(entry for entry in entries if entry is not None)
+    assert len(taken) == len(entries), "what was not taken has a fault"
+    return Intake(rows=len(taken), entries=taken)
+
+
 def a_year_after(time: Instant) -> Instant:
     """The same day and hour of the next year; the first of March for the 29th of February."""
     try:
@@ -203,5 +218,3 @@ def _instant(value: object) -> Instant | None:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
