@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py
 
-Every size is simulated in one process and read in another, where each step has a peak of its own:
-the kernel's high-water mark is reset before it. Orders and refunds only, of a shop of two years.
+Every size is simulated into a lake in one process and worked on in another, where each step has a
+peak of its own: the kernel's high-water mark of resident memory is reset before it. Nothing is
+mapped from files. Orders and refunds only, of a shop of two years.
 """
 
 import argparse
@@ -18,23 +19,21 @@ from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a
 from habitue.config import limit_threads, nano
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from habitue.predictions.learn import Trained
+    from habitue.predictions.score import Scores
     from habitue.sequences.build import Sequences
 
 SIZES = (5_000, 50_000, 500_000)
 ITEMS = 1_000
 HORIZON_DAYS = 90.0
 OURS = (
-    "habitue/config.py", "habitue/model", "habitue/predictions", "habitue/sequences",
-    "habitue/simulation.py", "benchmarks/memory.py",
+    "habitue/config.py", "habitue/model", "habitue/predictions", "habitue/publishing.py",
+    "habitue/sequences", "habitue/simulation.py", "benchmarks/memory.py",
 )  # fmt: skip
 TIMEOUT_SECONDS = 1_200.0
 PROTOCOL = (
-    "simulated, 2 years, {items} items, orders and refunds; nano; `build` holds the events too; "
-    "`train` is the queries of one epoch, made twice, and {steps} steps; `score` is {scored}; each "
-    "step's peak is its own, from what the earlier ones left"
+    "simulated, 2 years, {items} items, orders and refunds; resident memory; build from the lake, "
+    "train {steps} steps of nano, score and answer everyone; each step's peak is its own"
 )
 HIGH_WATER = Path("/proc/self/clear_refs")
 T = TypeVar("T")
@@ -45,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--customers", type=int, nargs="*", default=SIZES)
     parser.add_argument("--steps", type=int, default=30, help="of training; 0 only builds")
-    parser.add_argument("--score-at-most", type=int, default=500_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="also write the rows here")
@@ -72,17 +70,13 @@ def main() -> None:
 def measured(customers: int, options: argparse.Namespace, ledger: Ledger) -> list[Row]:
     """The rows of one size."""
     told = ["--customers", str(customers), "--steps", str(options.steps)]
-    told += ["--score-at-most", str(options.score_at_most), "--seed", str(options.seed)]
-    told += ["--threads", str(options.threads)]
+    told += ["--seed", str(options.seed), "--threads", str(options.threads)]
     with tempfile.TemporaryDirectory() as folder:
         in_a_process(__file__, ["--cell", "simulate", folder, *told], TIMEOUT_SECONDS)
         figures = in_a_process(__file__, ["--cell", "steps", folder, *told], TIMEOUT_SECONDS)
-    scored = int(figures.get("scored_customers", 0))
-    who = "everyone" if scored == customers else f"{scored:,} customers"
-    protocol = PROTOCOL.format(items=ITEMS, steps=options.steps, scored=who)
+    protocol = PROTOCOL.format(items=ITEMS, steps=options.steps)
     if not options.steps:
-        protocol = PROTOCOL.format(items=ITEMS, steps=0, scored=who).split("; `train`")[0]
-        protocol += "; neither trained nor scored"
+        protocol = protocol.split(", train")[0] + "; neither trained nor scored"
     seconds, peak = figures.pop("seconds", None), figures.pop("peak_mb", None)
     return [
         Row(
@@ -101,42 +95,52 @@ def method_of(options: argparse.Namespace) -> str:
 
 def cell(what: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Simulate a shop into a folder, or take every step over what stands there."""
-    import pyarrow.parquet as pq
-
-    from habitue import simulation
-
-    shop = simulation.ShopConfig(customers=options.customers[0], items=ITEMS, views=0.0, carts=0.0)
     if what == "steps":
         return steps_over(folder, options)
-    pq.write_table(simulation.catalogue(shop, options.seed), folder / "items.parquet")
-    chunks = simulation.simulate(shop, options.seed)
-    first = next(chunks)
-    with pq.ParquetWriter(folder / "events.parquet", first.schema) as writer:
-        writer.write_table(first)
-        for chunk in chunks:
-            writer.write_table(chunk)
+    simulated(folder, options.customers[0], options.seed)
     return {}
+
+
+def simulated(folder: Path, customers: int, seed: int) -> None:
+    """A lake that holds one shop, a file per bucket."""
+    import pyarrow as pa
+
+    from habitue import simulation
+    from habitue.lake.schema import SHOPS
+    from habitue.lake.tables import Lake
+
+    shop = simulation.ShopConfig(customers=customers, items=ITEMS, views=0.0, carts=0.0)
+    settings = {"shop": shop.shop, "received": shop.start, "timezone": "UTC"}
+    columns = [field for field in SHOPS if field.name != "bucket"]
+    lake = Lake(folder)
+    lake.append(
+        {
+            "shops": pa.Table.from_pylist([settings], pa.schema(columns)),
+            "items": simulation.catalogue(shop, seed),
+            "events": simulation.simulate(shop, seed),
+        }
+    )
+    lake.compact()
 
 
 def steps_over(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Seconds and peak memory of every step, one after the other."""
     from dataclasses import replace
 
-    import pyarrow.parquet as pq
-
     from benchmarks.shops import ALWAYS
-    from habitue.sequences.build import sequences_from_events
+    from habitue.lake.tables import Lake
+    from habitue.sequences.build import build_sequences
 
     started = time.perf_counter()
     figures: dict[str, float] = {"start_peak_mb": peak_mb()}
 
     def build() -> "Sequences":
-        events, items = (pq.read_table(folder / f"{n}.parquet") for n in ("events", "items"))
-        built = sequences_from_events(events, items, shop="simulated", cutoff=ALWAYS)
+        built = build_sequences(Lake(folder), "simulated", cutoff=ALWAYS)
         return replace(built, cutoff=int(built.time.max()))
 
     sequences = step("build", build, figures)
     figures |= {"customers": len(sequences.customers), "events": len(sequences.time)}
+    figures["sequences_bytes_per_customer"] = held_bytes(sequences) / len(sequences.customers)
     if options.steps:
         figures |= later_steps(sequences, options)
     peak = max(value for name, value in figures.items() if name.endswith("peak_mb"))
@@ -148,31 +152,43 @@ def later_steps(sequences: "Sequences", options: argparse.Namespace) -> dict[str
     from dataclasses import replace
 
     from benchmarks.training_speed import some_steps
-    from habitue.predictions.targets import known_customers
 
     figures: dict[str, float] = {}
     config = replace(nano(), epochs=1, seed=options.seed)
     trained, seen = step("train", lambda: some_steps(sequences, config, options.steps), figures)
     figures |= {"train_steps": seen[-1].step, "steps_per_epoch": seen[-1].steps}
-    known = known_customers(sequences, trained.cutoff)[: options.score_at_most]
-    step("score", lambda: predictions(trained, known), figures)
-    figures["scored_customers"] = len(known)
-    return figures
+    scores = step("score", lambda: everyone(trained), figures)
+    scored = len(scores.names)
+    held = held_bytes(scores) + held_bytes(scores.readings)
+    return {**figures, "scored_customers": scored, "scores_bytes_per_customer": held / scored}
 
 
-def predictions(trained: "Trained", customers: "np.ndarray") -> object:
-    """Everyone's predictions; of fewer customers, the readings that predictions are made from."""
-    from habitue.model.embed import read
-    from habitue.predictions.calendar import PERIOD_EDGES
+def everyone(trained: "Trained") -> "Scores":
+    """Everyone's scores, every question answered at one horizon and passed on to nobody."""
     from habitue.predictions.calibrate import Calibration
-    from habitue.predictions.score import anchors, score
+    from habitue.predictions.score import score
+    from habitue.publishing import answer_blocks
 
-    model, corpus, cutoff = trained.model, trained.corpus, trained.cutoff
-    if len(customers) == len(corpus.sequences.customers):
-        horizons = (HORIZON_DAYS,)
-        return score(model, corpus, Calibration(), cutoff=cutoff, horizons_days=horizons)
-    at = anchors(corpus, customers, cutoff)
-    return read(model, corpus, customers, at, horizons_days=PERIOD_EDGES[1:])
+    scores = score(
+        trained.model,
+        trained.corpus,
+        Calibration(),
+        cutoff=trained.cutoff,
+        horizons_days=(HORIZON_DAYS,),
+    )
+    for _ in answer_blocks(scores, trained.corpus.sequences, "simulated-1"):
+        pass
+    return scores
+
+
+def held_bytes(held: object) -> float:
+    """Of the arrays in a dataclass; names that are already counted elsewhere are pointers."""
+    from dataclasses import fields
+
+    import numpy as np
+
+    arrays = [getattr(held, field.name) for field in fields(held)]  # type: ignore[arg-type]
+    return float(sum(array.nbytes for array in arrays if isinstance(array, np.ndarray)))
 
 
 def step(name: str, work: Callable[[], T], figures: dict[str, float]) -> T:

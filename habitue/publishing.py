@@ -8,7 +8,7 @@ Asked as of an earlier instant it refuses: it would remember, not predict.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -175,13 +175,18 @@ def answers(
     scores: Scores, sequences: Sequences, version: str, question: str | None = None
 ) -> pa.Table:
     """The ANSWER rows of scores, question by question, at every horizon that was asked for."""
+    return pa.concat_tables(answer_blocks(scores, sequences, version, question))
+
+
+def answer_blocks(
+    scores: Scores, sequences: Sequences, version: str, question: str | None = None
+) -> Iterator[pa.Table]:
+    """The same rows, some customers at a time, for whoever passes them on."""
     told = {"status": shop_status(sequences), "version": version}
-    return pa.concat_tables(
-        _answer_rows(block, sequences.cutoff, one, days, told)
-        for one in (QUESTIONS if question is None else (question,))
-        for days in ((MAX_HORIZON_DAYS,) if one == "next_order" else scores.horizons_days)
-        for block in scores.blocks()
-    )
+    for one in QUESTIONS if question is None else (question,):
+        for days in (MAX_HORIZON_DAYS,) if one == "next_order" else scores.horizons_days:
+            for block in scores.blocks():
+                yield _answer_rows(block, sequences.cutoff, one, days, told)
 
 
 def recommend(

@@ -15,42 +15,16 @@ from functools import cached_property
 
 import numpy as np
 
-from habitue.sequences.aggregates import distinct, past_end
-from habitue.sequences.build import DAY, NEVER, Sequences, members, part
+from habitue.sequences.aggregates import Running, past_end
+from habitue.sequences.answers import Answers, Orders
+from habitue.sequences.build import DAY, Sequences, part
+from habitue.sequences.ragged import Ragged
 from habitue.sequences.snapshots import Snapshots
-from habitue.sequences.tokens import BIN_EDGES, Queries, event_columns, line_columns, make_queries
+from habitue.sequences.tokens import BIN_EDGES, Queries, event_columns, line_columns, queries_of
 
 BLOCK_ROWS = 200_000                       # events and queries of a block of customers, about
-ITEMS_AHEAD_DAYS = 28
-MIN_HORIZON_DAYS = 7.0
-MAX_HORIZON_DAYS = 400.0
 LENGTH_BLUR = 0.2                          # standard deviation of the log
 MAX_LINES = 24                             # of one order that the model reads; the largest stand
-
-
-@dataclass(frozen=True, slots=True)
-class Ragged:
-    """Values of varying number per row: row i owns values[offsets[i]:offsets[i + 1]]."""
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    def take(self, rows: np.ndarray) -> "Ragged":
-        """The given rows, in the given order."""
-        places, offsets = members(self.offsets, rows)
-        return Ragged(self.values[places], offsets)
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What followed each query, up to the cutoff: the labels of the query heads."""
-
-    wait_days: np.ndarray                  # (Q,) to the next order, or to the cutoff
-    ordered: np.ndarray                    # (Q,) bool, False where the cutoff came first
-    horizon_days: np.ndarray               # (Q,) of count and value; 0 where too little followed
-    orders: np.ndarray                     # (Q,) within the horizon
-    revenue: np.ndarray                    # (Q,) within the horizon, over the shop's median
-    items: Ragged                          # items ordered within ITEMS_AHEAD_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +90,9 @@ class Corpus:
         """
         rng = np.random.default_rng(seed)
         for customers in self._shuffled(queries, rng):
-            block = self.block(customers)
             customer, time = sample_queries(self.sequences, queries, rng, customers)
-            row = np.searchsorted(customers, customer)
-            asked = make_queries(block.sequences, self.snapshots, row, time)
+            block, row = self.block(customer)
+            asked = queries_of(block.running, self.snapshots, row, time)
             answers = block.orders.answers(asked, rng)
             yield from block.batches(asked, answers, batch_tokens, rng)
 
@@ -138,20 +111,23 @@ class Corpus:
         tuple[Queries, Iterator[Batch]]
     ):
         """Batches that answer one query per (customer, time), without labels; all of one block."""
-        customers, row = np.unique(customer, return_inverse=True)
-        block = self.block(customers)
-        asked = make_queries(block.sequences, self.snapshots, row, time)
+        block, row = self.block(customer)
+        asked = queries_of(block.running, self.snapshots, row, time)
         return replace(asked, customer=customer), block.batches(asked, None, batch_tokens, None)
 
     def blocks(self, customer: np.ndarray) -> list[np.ndarray]:
         """Rows of queries, one for each `customer` (Q,), such that each block can be asked."""
         return _cut_rows(np.diff(self.sequences.offsets)[customer] + 1)
 
-    def block(self, customers: np.ndarray) -> "Block":
-        """Some customers (indices, ascending) ready to be cut; all of a small shop are kept so."""
-        if len(customers) < len(self.sequences.customers):
-            return Block(self, part(self.sequences, customers))
-        return self._whole
+    def block(self, customer: np.ndarray) -> tuple["Block", np.ndarray]:
+        """The customers of some queries (Q,), ready to be cut, and the row (Q,) of each query's.
+
+        A small shop is one block, made once.
+        """
+        if len(self.sequences.time) + len(self.sequences.customers) <= BLOCK_ROWS:
+            return self._whole, customer
+        customers, row = np.unique(customer, return_inverse=True)
+        return Block(self, part(self.sequences, customers)), row
 
     @cached_property
     def _whole(self) -> "Block":
@@ -192,13 +168,18 @@ class Block:
         self._line_columns = line_columns(sequences, corpus.snapshots)
 
     @cached_property
+    def running(self) -> Running:
+        """What queries of these customers are made from."""
+        return Running(self.sequences)
+
+    @cached_property
     def _next(self) -> "_Next":
         return _next_events(self.sequences, self.kind)
 
     @cached_property
-    def orders(self) -> "_Orders":
+    def orders(self) -> Orders:
         """What was ordered when; only training asks."""
-        return _Orders(self.sequences, self._lines)
+        return Orders(self.sequences, self._lines)
 
     def batches(
         self,
@@ -422,62 +403,3 @@ def _largest_lines(sequences: Sequences) -> Ragged:
     kept = kept[rank < MAX_LINES]
     sizes = np.bincount(event[kept], minlength=len(sequences.time))
     return Ragged(kept, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-
-
-class _Orders:
-    """Finds what was ordered after an instant."""
-
-    def __init__(self, sequences: Sequences, lines: Ragged) -> None:
-        self._sequences = sequences
-        self._lines = lines
-        counted = sequences.is_order & (sequences.cancelled_at == NEVER)
-        self._rows = np.flatnonzero(counted)
-        self._before = np.concatenate([[0], np.cumsum(counted)])       # orders before each row
-        cents = np.rint(np.where(counted, sequences.value, 0) * 100).astype(np.int64)
-        self._cents = np.concatenate([[0], np.cumsum(cents)])
-
-    def answers(self, asked: Queries, rng: np.random.Generator) -> Answers:
-        """Labels of the queries; the horizon of count and value is drawn at random."""
-        sequences, customer, time = self._sequences, asked.customer, asked.time
-        end = past_end(sequences, customer, time)
-        following = np.append(self._rows, len(sequences.time))[self._before[end]]
-        ordered = following < sequences.offsets[customer + 1]
-        until = np.full(len(time), sequences.cutoff)
-        until[ordered] = sequences.time[following[ordered]]
-        left = (sequences.cutoff - time) / DAY
-        horizon = _draw_horizons(left, rng)
-        stop = past_end(sequences, customer, time + (horizon * DAY).astype(np.int64))
-        cents = self._cents[stop] - self._cents[end]
-        return Answers(
-            wait_days=(until - time) / DAY,
-            ordered=ordered,
-            horizon_days=horizon,
-            orders=(self._before[stop] - self._before[end]).astype(np.float32),
-            revenue=(cents / 100 / asked.value_scale).astype(np.float32),
-            items=self._items(end, customer, time, left),
-        )
-
-    def _items(
-        self, end: np.ndarray, customer: np.ndarray, time: np.ndarray, left: np.ndarray
-    ) -> Ragged:
-        ahead = np.minimum(left, ITEMS_AHEAD_DAYS)
-        stop = past_end(self._sequences, customer, time + (ahead * DAY).astype(np.int64))
-        stop = np.where(left >= ITEMS_AHEAD_DAYS, stop, end)           # closed windows only
-        sizes = self._before[stop] - self._before[end]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-        orders = self._rows[np.repeat(self._before[end], sizes) + within]
-        lines = self._lines.take(orders)
-        query = np.repeat(np.repeat(np.arange(len(time)), sizes), np.diff(lines.offsets))
-        item = self._sequences.line_item[lines.values].astype(np.int64)
-        pairs = distinct(query * max(len(self._sequences.items), 1) + item)
-        query, item = np.divmod(pairs, max(len(self._sequences.items), 1))
-        sizes = np.bincount(query, minlength=len(time))
-        return Ragged(item, np.concatenate([[0], np.cumsum(sizes)]))
-
-
-def _draw_horizons(left_days: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(Q,) log-uniform between a week and all that is left; 0 where less than a week is."""
-    most = np.clip(left_days, MIN_HORIZON_DAYS, MAX_HORIZON_DAYS)
-    drawn = MIN_HORIZON_DAYS * (most / MIN_HORIZON_DAYS) ** np.sqrt(rng.random(len(most)))
-    return np.where(left_days >= MIN_HORIZON_DAYS, drawn, 0.0)

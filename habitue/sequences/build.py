@@ -1,7 +1,7 @@
 """`Sequences`: every customer's events up to a cutoff, as flat arrays, in time order."""
 
 # C customers · E events · L order lines · V items · S rows of daily item sales
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -13,9 +13,20 @@ import pyarrow.compute as pc
 from habitue.events import currency_exponent
 from habitue.lake import query
 from habitue.lake.tables import Lake
+from habitue.sequences.flatten import (
+    COLUMNS,
+    Flat,
+    Read,
+    Terms,
+    cancelled_orders,
+    flatten,
+    orders_told_again,
+)
+from habitue.sequences.flatten import NEVER as NEVER
+from habitue.sequences.ragged import members
 
 DAY = 86_400_000_000                       # microseconds
-NEVER = np.iinfo(np.int64).max
+EVENTS_AT_ONCE = 250_000                   # read from the lake
 NO_CURRENCY = "XXX"                        # ISO 4217: no currency involved
 
 
@@ -73,48 +84,19 @@ class ShopRules:
     not_item_patterns: tuple[str, ...] = ()    # RE2, matched anywhere in the code
 
 
-# one row per event that belongs to a customer, in reading order; an order told by two sources
-# counts once, an order without positive value not at all
-_EVENTS_SQL = """
-WITH cancelled AS (
-    SELECT "order", min(time) AS at FROM events
-    WHERE name = 'order_cancelled' AND "order" IS NOT NULL AND epoch_us(time) <= $cutoff
-    GROUP BY 1
-), told AS (
-    SELECT "order", min(source) AS source FROM events
-    WHERE name = 'order_placed' AND "order" IS NOT NULL AND epoch_us(time) <= $cutoff
-    GROUP BY 1
-)
-SELECT e.customer, epoch_us(e.time) AS time, e.name, e.lines,
-       coalesce(CASE WHEN e.currency IS NULL OR e.currency = $currency THEN e.value_minor END, 0)
-           AS value_minor,
-       CASE WHEN e.name = 'order_placed' THEN coalesce(epoch_us(c.at), $never) ELSE $never END
-           AS cancelled_at
-FROM events e LEFT JOIN cancelled c USING ("order") LEFT JOIN told t USING ("order")
-WHERE epoch_us(e.time) <= $cutoff AND e.customer IS NOT NULL
-  AND (e.name <> 'order_placed'
-       OR (e.value_minor > 0 AND (e."order" IS NULL OR e.source = t.source)))
-ORDER BY e.customer, e.time, e.received, e.digest
-"""
-
-# one row per item and day on which an order of positive value held it, anonymous orders included
-_SALES_SQL = """
-WITH sold AS (
-    SELECT DISTINCT coalesce("order", hex(digest)) AS told,
-           epoch_us(time) // 86400000000 AS day, unnest(lines).item AS item
-    FROM events
-    WHERE name = 'order_placed' AND value_minor > 0 AND epoch_us(time) <= $cutoff
-)
-SELECT day::INTEGER AS day, item, count(*)::INTEGER AS orders
-FROM sold GROUP BY ALL ORDER BY day, item
-"""
-
 # one row per item: the latest known title and category
 _CATALOGUE_SQL = """
 SELECT item, coalesce(arg_max(title, time) FILTER (title IS NOT NULL), '') AS title,
        coalesce(arg_max(category, time) FILTER (category IS NOT NULL), '') AS category
 FROM catalogue WHERE epoch_us(time) <= $cutoff GROUP BY item ORDER BY item
 """
+
+# one row: the shop's most frequent currency
+_CURRENCY_SQL = "SELECT mode(currency) AS currency FROM events"
+
+# one row per bucket that the shop has events in
+_BUCKETS_SQL = "SELECT bucket, count(*) AS events FROM events GROUP BY bucket ORDER BY bucket"
+_BUCKET_SQL = f"SELECT {COLUMNS} FROM events WHERE bucket BETWEEN ? AND ?"
 
 
 def sequences_from_events(
@@ -130,54 +112,30 @@ def sequences_from_events(
     Rows later than `cutoff` (µs) are ignored, so the result depends on nothing after it.
     """
     rules = rules or ShopRules()
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("events", events)
-        currency = rules.currency or _currency(connection, cutoff)
-        scale = 10.0 ** currency_exponent(currency)
-        bound = {"cutoff": cutoff, "never": NEVER, "currency": currency}
-        rows = connection.sql(_EVENTS_SQL, params=bound).to_arrow_table()
-        sales = connection.sql(_SALES_SQL, params={"cutoff": cutoff}).to_arrow_table()
-        titles = _titles(connection, catalogue, cutoff)
-    lines = _Lines.of(rows["lines"].combine_chunks())
-    items = _recommendable(lines.item, sales["item"], titles["item"], rules)
-    lines = lines.only(items)
-    names = rows["name"].to_numpy(zero_copy_only=False).astype(object)
-    kinds = ("order_placed", *sorted(set(names) - {"order_placed"}))
-    customers, first = np.unique(
-        rows["customer"].to_numpy(zero_copy_only=False).astype(str), return_index=True
-    )
-    sold = _positions(items, sales["item"])
-    return Sequences(
-        shop=shop,
-        currency=currency,
-        timezone=rules.timezone,
-        cutoff=cutoff,
-        customers=customers.astype(object),
-        offsets=np.append(first, len(rows)).astype(np.int64),
-        time=rows["time"].to_numpy(),
-        kind=_codes(names, kinds),
-        kinds=kinds,
-        value=rows["value_minor"].to_numpy() / scale,
-        cancelled_at=rows["cancelled_at"].to_numpy(),
-        line_offsets=lines.offsets,
-        line_item=_positions(items, pa.array(lines.item, pa.string())).astype(np.int32),
-        line_quantity=lines.quantity,
-        line_amount=lines.amount_minor / scale,
-        items=items,
-        titles=_column(titles, "title", items),
-        categories=_column(titles, "category", items),
-        sales_day=sales["day"].to_numpy()[sold >= 0],
-        sales_item=sold[sold >= 0].astype(np.int32),
-        sales_orders=sales["orders"].to_numpy()[sold >= 0],
+    known = events.filter(pc.less_equal(events["time"].cast(pa.int64()), cutoff))
+
+    def read(sql: str, values: list[object]) -> pa.Table:
+        with duckdb.connect() as connection:
+            connection.register("events", known)
+            return connection.sql(sql, params=values).to_arrow_table()
+
+    titles = _titles(catalogue, cutoff)
+    terms = _terms(read, titles, rules, shares=1)
+    flat = flatten([known], terms)
+    return _sequences(
+        flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
     )
 
 
 def build_sequences(
     lake: Lake, shop: str, *, cutoff: int, known_at: int | None = None
 ) -> Sequences:
-    """`Sequences` of `shop` from the lake, as of `cutoff` and `known_at` (both µs, UTC)."""
-    read = partial(
+    """`Sequences` of `shop` from the lake, as of `cutoff` and `known_at` (both µs, UTC).
+
+    Read a few buckets at a time, so that no more than EVENTS_AT_ONCE rows, or one bucket of them,
+    are held beside the arrays.
+    """
+    ask = partial(
         query.read,
         lake,
         shop=shop,
@@ -186,18 +144,20 @@ def build_sequences(
     )
     settings = query.read(lake, "SELECT * FROM shop_settings", shop=shop).to_pylist()
     held = settings[-1] if settings else {}
-    events = read(
-        'SELECT source, digest, customer, name, time, received, value_minor, currency, "order", '
-        "lines FROM events"
-    )
-    catalogue = read("SELECT item, time, title, category FROM items")
     rules = ShopRules(
         currency=held.get("currency"),
         timezone=held.get("timezone") or "UTC",
         not_item_codes=tuple(held.get("not_item_codes") or ()),
         not_item_patterns=tuple(held.get("not_item_patterns") or ()),
     )
-    return sequences_from_events(events, catalogue, shop=shop, cutoff=cutoff, rules=rules)
+    buckets = ask(_BUCKETS_SQL)
+    runs = _runs(buckets["bucket"].to_numpy(), buckets["events"].to_numpy())
+    titles = _titles(ask("SELECT item, time, title, category FROM items"), cutoff)
+    terms = _terms(ask, titles, rules, shares=len(runs))
+    flat = flatten((ask(_BUCKET_SQL, list(run)) for run in runs), terms)
+    return _sequences(
+        flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
+    )
 
 
 def instant(microseconds: int) -> datetime:
@@ -210,61 +170,58 @@ def microseconds(time: datetime) -> int:
     return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """The lines of every event, flat. (E + 1,) offsets and (L,) columns."""
-
-    offsets: np.ndarray
-    item: np.ndarray
-    quantity: np.ndarray
-    amount_minor: np.ndarray
-
-    @classmethod
-    def of(cls, lists: pa.ListArray) -> "_Lines":
-        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-        flat = pc.list_flatten(lists)
-        return cls(
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            flat.field("item").to_numpy(zero_copy_only=False),
-            flat.field("quantity").cast(pa.float64()).to_numpy().astype(np.float32),
-            flat.field("amount_minor").to_numpy().astype(np.float64),
-        )
-
-    def only(self, items: np.ndarray) -> "_Lines":
-        keep = _positions(items, pa.array(self.item, pa.string())) >= 0
-        before = np.concatenate([[0], np.cumsum(keep)])
-        return _Lines(
-            before[self.offsets], self.item[keep], self.quantity[keep], self.amount_minor[keep]
-        )
+def _runs(buckets: np.ndarray, events: np.ndarray) -> list[tuple[int, int]]:
+    """First and last bucket of runs of about EVENTS_AT_ONCE events each; at least one run."""
+    before = np.cumsum(events) - events
+    cuts = np.flatnonzero(np.diff(before // EVENTS_AT_ONCE)) + 1
+    runs = np.split(buckets, cuts) if len(buckets) else [np.zeros(1, np.int32)]
+    return [(int(run[0]), int(run[-1])) for run in runs]
 
 
-def _currency(connection: duckdb.DuckDBPyConnection, cutoff: int) -> str:
-    rows = connection.execute(
-        "SELECT mode(currency) FROM events WHERE epoch_us(time) <= ?", [cutoff]
-    ).fetchall()                           # fetchone would leave the result open
-    return rows[0][0] or NO_CURRENCY
+def _terms(read: Read, titles: pa.Table, rules: ShopRules, *, shares: int) -> Terms:
+    """What holds of the whole shop."""
+    (found,) = read(_CURRENCY_SQL, []).to_pylist()
+    currency = rules.currency or found["currency"] or NO_CURRENCY
+    return Terms(
+        currency=currency,
+        scale=10.0 ** currency_exponent(currency),
+        is_item=partial(_recommendable, rules=rules),
+        listed=titles["item"].combine_chunks(),
+        cancelled=cancelled_orders(read),
+        told=orders_told_again(read, shares=shares),
+    )
 
 
-def _titles(
-    connection: duckdb.DuckDBPyConnection, catalogue: pa.Table | None, cutoff: int
-) -> pa.Table:
+def _sequences(
+    flat: Flat, titles: pa.Table, *, shop: str, cutoff: int, currency: str, timezone: str
+) -> Sequences:
+    arrays = {field.name: getattr(flat, field.name) for field in fields(flat)}
+    return Sequences(
+        shop=shop,
+        currency=currency,
+        timezone=timezone,
+        cutoff=cutoff,
+        titles=_column(titles, "title", flat.items),
+        categories=_column(titles, "category", flat.items),
+        **arrays,
+    )
+
+
+def _titles(catalogue: pa.Table | None, cutoff: int) -> pa.Table:
+    """The answer to _CATALOGUE_SQL; nothing without a catalogue."""
     if catalogue is None:
         return pa.table({name: pa.array([], pa.string()) for name in ("item", "title", "category")})
-    connection.register("catalogue", catalogue)
-    return connection.sql(_CATALOGUE_SQL, params={"cutoff": cutoff}).to_arrow_table()
+    with duckdb.connect() as connection:
+        connection.register("catalogue", catalogue)
+        return connection.sql(_CATALOGUE_SQL, params={"cutoff": cutoff}).to_arrow_table()
 
 
-def _recommendable(
-    lines: np.ndarray, sold: pa.ChunkedArray, listed: pa.ChunkedArray, rules: ShopRules
-) -> np.ndarray:
-    """(V,) every item seen or listed, sorted, without what the shop says is none."""
-    parts = [pa.array(lines, pa.string()), sold.combine_chunks(), listed.combine_chunks()]
-    items = pc.unique(pa.concat_arrays([part.cast(pa.string()) for part in parts]))
+def _recommendable(items: pa.Array, rules: ShopRules) -> pa.Array:
+    """Bool of each item: the shop does not say that it is none."""
     keep = pc.invert(pc.is_in(items, pa.array(rules.not_item_codes, pa.string())))
     for pattern in rules.not_item_patterns:
         keep = pc.and_(keep, pc.invert(pc.match_substring_regex(items, pattern)))
-    kept = items.filter(pc.and_(pc.fill_null(keep, False), pc.is_valid(items)))
-    return np.sort(kept.to_numpy(zero_copy_only=False).astype(object))
+    return pc.fill_null(keep, False)
 
 
 def _positions(items: np.ndarray, values: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -273,11 +230,6 @@ def _positions(items: np.ndarray, values: pa.Array | pa.ChunkedArray) -> np.ndar
     if isinstance(found, pa.ChunkedArray):
         found = found.combine_chunks()
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-
-
-def _codes(names: np.ndarray, kinds: tuple[str, ...]) -> np.ndarray:
-    found = pc.index_in(pa.array(names, pa.string()), pa.array(kinds, pa.string()))
-    return found.to_numpy(zero_copy_only=False).astype(np.int16)
 
 
 def _column(catalogue: pa.Table, name: str, items: np.ndarray) -> np.ndarray:
@@ -308,20 +260,6 @@ def part(sequences: Sequences, customers: np.ndarray) -> Sequences:
         line_quantity=sequences.line_quantity[lines],
         line_amount=sequences.line_amount[lines],
     )
-
-
-def members(offsets: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that some owners hold, owner by owner, and the offsets of the owners among them.
-
-    Owner i holds rows offsets[i]:offsets[i + 1].
-
-    >>> members(np.array([0, 2, 2, 5]), np.array([2, 0]))
-    (array([2, 3, 4, 0, 1]), array([0, 3, 5]))
-    """
-    start = offsets[owners]
-    sizes = offsets[owners + 1] - start
-    held = np.concatenate([[0], np.cumsum(sizes)])
-    return np.arange(held[-1]) + np.repeat(start - held[:-1], sizes), held
 
 
 def upto(sequences: Sequences, cutoff: int) -> Sequences:

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from habitue.sequences.build import DAY, Sequences, instant, members, microseconds
+from habitue.sequences.build import DAY, Sequences, instant, microseconds
 from habitue.sequences.classical import MbgNbd
 from habitue.sequences.classical_fit import MBG_NBD_PRIOR, fit_mbg_nbd
+from habitue.sequences.ragged import members, offsets_of
 
+CUSTOMERS_AT_ONCE = 50_000                 # whose orders are counted
 MEDIAN_OVER = 20_000                       # latest orders or lines that a daily median looks at
 
 
@@ -65,7 +67,7 @@ def take_snapshots(sequences: Sequences) -> Snapshots:
         line_median=line_median,
         orders_before=np.concatenate([[0], np.cumsum(counts)]),
         month_starts=starts,
-        processes=_fits_before(sequences, starts),
+        processes=tuple(_fit_before(sequences, int(start)) for start in starts),
     )
 
 
@@ -116,34 +118,37 @@ def _month_starts(first: int, cutoff: int) -> np.ndarray:
         starts.append(start)
 
 
-def _fits_before(sequences: Sequences, starts: np.ndarray) -> tuple[MbgNbd, ...]:
-    """The purchase process of all customers whose first order came before each start (M,) µs.
+def _fit_before(sequences: Sequences, start: int) -> MbgNbd:
+    """The purchase process of all customers whose first order came before `start` (µs)."""
+    count = len(sequences.customers)
+    blocks = [
+        _purchases_before(sequences, slice(begin, begin + CUSTOMERS_AT_ONCE), start)
+        for begin in range(0, max(count, 1), CUSTOMERS_AT_ONCE)
+    ]
+    repeats, last, age = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return fit_mbg_nbd(repeats, last, age, prior=MBG_NBD_PRIOR).model
 
-    What `purchase_summaries` tells of everyone, from orders alone and without its running sums.
+
+def _purchases_before(
+    sequences: Sequences, customers: slice, start: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Repeat days, days from first to last order and to `start`, of some customers who had ordered.
+
+    What `purchase_summaries` says of them, found from orders alone and without its running sums.
     """
-    rows = np.flatnonzero(sequences.is_order)
-    time, owner = sequences.time[rows], sequences.customer_of_event[rows]
-    fresh = np.ones(len(rows), dtype=bool)             # a customer's first order of a day
-    fresh[1:] = (np.diff(time // DAY) != 0) | (np.diff(owner) != 0)
-    _, first = np.unique(owner, return_index=True)
-    return tuple(_fit_before(time, owner, fresh, first, int(start) - 1) for start in starts)
-
-
-def _fit_before(
-    time: np.ndarray, owner: np.ndarray, fresh: np.ndarray, first: np.ndarray, at: int
-) -> MbgNbd:
-    """From all orders (N,) by customer and time, and the rows of first orders, as of `at` (µs)."""
-    past = time <= at
-    days = np.bincount(owner[past & fresh])
-    last = np.flatnonzero(past)
-    # within a customer the past comes first: its last row is where another customer's begins
-    last = last[np.diff(owner[last], append=-1) != 0]
-    first = first[time[first] <= at]
-    repeats = days[owner[first]] - 1.0
-    tenure = (at - time[first]) / DAY
-    recency = (at - time[last]) / DAY
-    known = tenure > 0
-    lasted = np.where(repeats > 0, np.clip(tenure - recency, 0.0, None), 0.0)
-    return fit_mbg_nbd(
-        repeats[known], lasted[known], tenure[known], prior=MBG_NBD_PRIOR
-    ).model
+    offsets = sequences.offsets[customers.start : customers.stop + 1]
+    events = slice(int(offsets[0]), int(offsets[-1]))
+    time = sequences.time[events]
+    rows = np.flatnonzero((sequences.kind[events] == 0) & (time < start))
+    owner = np.searchsorted(offsets, rows + offsets[0], side="right")
+    time = time[rows]
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    last = np.flatnonzero(np.diff(owner, append=-1))
+    fresh = np.diff(time // DAY, prepend=-1) != 0      # the first order of a day
+    fresh[first] = True
+    days = offsets_of(fresh)
+    repeats = days[last + 1] - days[first] - 1.0
+    age, silent = ((start - 1 - time[edge]) / DAY for edge in (first, last))
+    known = age > 0
+    lasted = np.where(repeats > 0, np.clip(age - silent, 0.0, None), 0.0)
+    return repeats[known], lasted[known], age[known]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from habitue.sequences.batch import Ragged
+from habitue.sequences.ragged import Ragged
 
 _WORD = re.compile(r"\w+")
 

@@ -102,8 +102,14 @@ def make_queries(
 
     Made QUERY_BLOCK rows at a time, since a row in the making takes five times what it keeps.
     """
+    return queries_of(Running(sequences), snapshots, customer, time)
+
+
+def queries_of(
+    running: Running, snapshots: Snapshots, customer: np.ndarray, time: np.ndarray
+) -> Queries:
+    """The same from sums that were made before, for whoever asks a shop more than once."""
     cuts = range(QUERY_BLOCK, len(customer), QUERY_BLOCK)
-    running = Running(sequences)
     blocks = [
         _queries_of(running, snapshots, *block)
         for block in zip(np.split(customer, cuts), np.split(time, cuts), strict=True)

@@ -7,17 +7,16 @@ from hypothesis import given, settings
 from hypothesis.strategies import floats, integers
 
 from habitue.sequences import batch as batch_module
+from habitue.sequences.answers import ITEMS_AHEAD_DAYS, Answers
 from habitue.sequences.batch import (
-    ITEMS_AHEAD_DAYS,
     MAX_LINES,
-    Answers,
     Batch,
     Corpus,
-    Ragged,
     log_expected_orders,
     sample_queries,
 )
 from habitue.sequences.build import DAY, NEVER, Sequences
+from habitue.sequences.ragged import Ragged
 from habitue.sequences.snapshots import take_snapshots
 from habitue.sequences.tokens import BIN_EDGES, make_queries
 from tests.sequences.small import (
@@ -198,7 +197,7 @@ def test_what_follows_an_event_is_what_a_loop_finds(seed: int) -> None:
     corpus = corpus_of(sequences)
     at = np.full(len(sequences.customers), sequences.cutoff)
     asked = make_queries(sequences, corpus.snapshots, np.arange(len(at)), at)
-    block = corpus.block(np.arange(len(at)))
+    block, _ = corpus.block(np.arange(len(at)))
     answers = block.orders.answers(asked, np.random.default_rng(0))
     batch = next(block.batches(asked, answers, 10**9, None))
     assert batch.next_item_of is not None
@@ -231,7 +230,7 @@ def test_the_answer_of_a_query_is_what_a_loop_finds_after_it(seed: int) -> None:
     asked = questions(sequences, seed, count=20)
     queries = make_queries(sequences, take_snapshots(sequences), asked.customer, asked.time)
     rng = np.random.default_rng(seed)
-    answers = corpus_of(sequences).block(np.arange(6)).orders.answers(queries, rng)
+    answers = corpus_of(sequences).block(np.arange(6))[0].orders.answers(queries, rng)
     for q in range(20):
         begin, end = sequences.offsets[asked.customer[q] : asked.customer[q] + 2]
         later = [
@@ -312,7 +311,7 @@ def test_kinds_the_model_does_not_know_share_the_last_row() -> None:
     sequences = tangled(9)
     known = ("order_placed", "item_viewed")
     corpus = Corpus(sequences, take_snapshots(sequences), max_events=64, kinds=known)
-    kind = corpus.block(np.arange(len(sequences.customers))).kind
+    kind = corpus.block(np.arange(len(sequences.customers)))[0].kind
     names = np.array(sequences.kinds)[sequences.kind]
     assert set(kind[names == "order_placed"]) == {1}
     assert set(kind[names == "item_viewed"]) == {2}

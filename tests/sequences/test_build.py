@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from habitue.events import Money
 from habitue.lake import schema
 from habitue.lake.tables import Lake
+from habitue.sequences import build as build_module
 from habitue.sequences.build import (
     DAY,
     NEVER,
@@ -19,6 +21,7 @@ from habitue.sequences.build import (
     sequences_from_events,
     upto,
 )
+from habitue.simulation import catalogue
 from tests.lake.small import day, event, filled, line
 from tests.sequences.small import CONFIG, another_future, past_of, sequences_at
 from tests.shops import end_of, events_of, orders_of, sequences_of
@@ -183,3 +186,45 @@ def test_a_lake_gives_the_same_sequences_as_the_rows_that_went_in(tmp_path: Path
         lake, "acme", cutoff=microseconds(day(6)), known_at=microseconds(day(10))
     )
     assert len(known.time) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 70, 10**9])
+def test_a_lake_read_in_any_number_of_runs_gives_what_one_reading_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(build_module, "EVENTS_AT_ONCE", at_once)
+    events = another_future(events_of(CONFIG, seed=6), end_of(CONFIG) - 100 * DAY)
+    listed = catalogue(CONFIG, seed=6)
+    lake = Lake(tmp_path)
+    settings = [{"shop": CONFIG.shop, "received": MONDAY, "timezone": "UTC"}]
+    columns = pa.schema([field for field in schema.SHOPS if field.name != "bucket"])
+    lake.append(
+        {"shops": pa.Table.from_pylist(settings, columns), "items": listed, "events": events}
+    )
+    read = build_sequences(lake, CONFIG.shop, cutoff=end_of(CONFIG))
+    at = end_of(CONFIG)
+    assert_equal(read, sequences_from_events(events, listed, shop=CONFIG.shop, cutoff=at))
+
+
+@pytest.mark.parametrize("at_once", [1, 10**9])
+def test_what_another_bucket_says_of_an_order_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(build_module, "EVENTS_AT_ONCE", at_once)
+    lake = Lake(tmp_path)
+    gone = {"name": "order_cancelled", "customer": None, "value": Money(-250, "GBP"), "lines": ()}
+    twice = [
+        event(f"{source}{number}", 1.0, source=source, customer=customer, order=str(number))
+        for number in range(20)
+        for source, customer in (("web", f"c{number}"), ("till", None))
+    ]
+    taken_back = [event(f"x{number}", 2.0, order=f"o{number}", **gone) for number in range(20)]
+    placed = [
+        event(f"p{number}", 1.0, order=f"o{number}", customer=f"d{number}") for number in range(20)
+    ]
+    filled(lake, *twice, *taken_back, *placed)
+    sequences = build_sequences(lake, "acme", cutoff=microseconds(day(6)))
+    # the till told of the first twenty without saying whose they were
+    assert sequences.customers.tolist() == sorted(f"d{number}" for number in range(20))
+    assert sequences.cancelled_at.tolist() == [microseconds(day(2))] * 20
+    assert sequences.sales_orders.tolist() == [40]
