@@ -46,7 +46,7 @@ def currency_exponent(currency: str) -> int:
     return _EXPONENTS.get(currency, 2)
 
 
-class Money(msgspec.Struct, frozen=True):
+class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in integer minor units of a currency.
 
     >>> Money.of(Decimal("2.345"), "GBP")
@@ -70,7 +70,7 @@ class Money(msgspec.Struct, frozen=True):
         return Money(self.minor + other.minor, self.currency)
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of an order."""
 
     item: str
@@ -80,7 +80,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="event"
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="event"
 ):
     """One thing one customer did, or that was done to them. Appended once, never changed."""
 
@@ -104,7 +104,7 @@ class Event(
 
 
 class Item(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="item"
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="item"
 ):
     """What is known of an item from `time` on; None is not told, and leaves what was known."""
 
@@ -131,7 +131,7 @@ class Item(
 
 
 class Identifier(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="identifier"
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="identifier"
 ):
     """The raw email or phone behind a surrogate key; kept nowhere else."""
 
@@ -149,7 +149,7 @@ class Identifier(
 
 
 class Link(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="link"
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="link"
 ):
     """Two keys belong to one customer from `time` on, or no longer do."""
 
@@ -172,7 +172,7 @@ class Link(
 
 
 class ProfileChange(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="profile"
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="profile"
 ):
     """Properties of a customer that were set, cleared or extended at `time`."""
 
@@ -200,7 +200,7 @@ CHANNELS = ("email", "sms", "push", "whatsapp")
 
 
 class Consent(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="consent"
 ):
     """Whether a customer may be written to through a channel, from `time` on."""
 

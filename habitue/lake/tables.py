@@ -275,25 +275,27 @@ def conformed_rows(table: Table, rows: pa.Table) -> pa.Table:
 
 def buckets_of(rows: pa.Table, buckets: int) -> np.ndarray:
     """Each row's bucket: by customer, else by key, else by shop alone; without any, by digest."""
-    shops = rows["shop"].to_pylist()
     key = next((name for name in ("customer", "key") if name in rows.schema.names), None)
-    if key is None:
-        known = {shop: bucket_of(shop, "", b"", buckets) for shop in set(shops)}
-        return np.array([known[shop] for shop in shops], dtype=np.int32)
-    keys = rows[key].to_pylist()
-    digests = rows["digest"].to_pylist() if "digest" in rows.schema.names else [b""] * len(shops)
-    pairs = list(zip(shops, keys, strict=True))
-    cache = {
-        (shop, one): bucket_of(shop, one, b"", buckets)
-        for shop, one in set(pairs) if one is not None
-    }
-    return np.array(
-        [
-            cache[pair] if pair[1] is not None else bucket_of(pair[0], None, digest, buckets)
-            for pair, digest in zip(pairs, digests, strict=True)
-        ],
-        dtype=np.int32,
-    )
+    shops, shop = _coded(rows["shop"])
+    keys, one = ([""], np.zeros(len(rows), np.int64)) if key is None else _coded(rows[key])
+    pairs, place = np.unique(shop * len(keys) + one, return_inverse=True)
+    of_pairs = [
+        -1 if keys[pair % len(keys)] is None
+        else bucket_of(shops[pair // len(keys)], keys[pair % len(keys)], b"", buckets)
+        for pair in pairs.tolist()
+    ]
+    found = np.array(of_pairs, dtype=np.int32)[place]
+    for row in np.flatnonzero(found < 0):
+        found[row] = bucket_of("", None, rows["digest"][row].as_py(), buckets)
+    return found
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[list[str | None], np.ndarray]:
+    """The different values of a column, nulls among them, and each row's place among them."""
+    coded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):             # of no row
+        return [""], np.zeros(0, np.int64)
+    return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
 
 
 def sorted_rows(table: Table, rows: pa.Table) -> pa.Table:

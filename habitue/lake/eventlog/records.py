@@ -9,14 +9,14 @@ import msgspec
 from habitue.events import Event, Identifier, Instant, Noun, Rejection
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One input of a request, and what it became; the first noun decides if it is new."""
 
     position: int                          # its place in the request, from 0
     nouns: tuple[Noun, ...]
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True):
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one request brought to one shard. Inputs = entries + rejections."""
 
     receipt: str                           # the same in every part of a request

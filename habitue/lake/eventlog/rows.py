@@ -5,6 +5,7 @@ A list per column and no dictionary per row: this is what a stream of events pas
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -61,7 +62,7 @@ def rows_of(
             continue
         make = special.get(field.name)
         columns[field.name] = (
-            [getattr(noun, field.name) for noun in nouns] if make is None else make(nouns)
+            list(map(attrgetter(field.name), nouns)) if make is None else make(nouns)
         )
     arrays = [_array(columns[field.name], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -86,31 +87,34 @@ def unplaced(name: str) -> pa.Schema:
 
 
 def digests_of(nouns: Iterable[Noun]) -> list[bytes]:
-    """Each noun's digest; of events many times as fast as asking them one by one.
+    """Each noun's digest; of events twice as fast as asking them one by one.
 
-    What the digests of one customer's events have in common is hashed once.
+    What `habitue.events.identity` hashes in parts is put together first, its head only once.
     """
-    begun: dict[tuple[str, str, str | None], hashlib.blake2b] = {}
+    heads: dict[tuple[str, str], bytes] = {}
     found = []
     for noun in nouns:
         if not isinstance(noun, Event):
             found.append(noun.digest)
             continue
-        common = (noun.shop, noun.source, noun.customer)
-        start = begun.get(common)
-        if start is None:
-            start = begun[common] = hashlib.blake2b(
-                b"".join(_prefixed(part) for part in common), digest_size=16
-            )
-        digest = start.copy()
-        digest.update(_prefixed(noun.id))
-        found.append(digest.digest())
+        head = heads.get((noun.shop, noun.source))
+        if head is None:
+            head = _prefixed(noun.shop) + _prefixed(noun.source)
+            heads[noun.shop, noun.source] = head
+        customer = b"\xff" if noun.customer is None else noun.customer.encode()
+        own = noun.id.encode()
+        told = b"%b%b%b%b%b" % (head, _length(customer), customer, _length(own), own)
+        found.append(hashlib.blake2b(told, digest_size=16).digest())
     return found
 
 
-def _prefixed(part: str | None) -> bytes:
-    encoded = b"\xff" if part is None else part.encode()
-    return len(encoded).to_bytes(4, "big") + encoded
+def _prefixed(part: str) -> bytes:
+    encoded = part.encode()
+    return _length(encoded) + encoded
+
+
+def _length(encoded: bytes) -> bytes:
+    return len(encoded).to_bytes(4, "big")
 
 
 def _array(values: object, kind: pa.DataType) -> pa.Array:
@@ -139,14 +143,15 @@ def _lines(events: Sequence[Any]) -> pa.Array:
 
 def _minor(name: str) -> Callable[[Sequence[Noun]], list[int | None]]:
     def column(nouns: Sequence[Noun]) -> list[int | None]:
-        return [None if (money := getattr(one, name)) is None else money.minor for one in nouns]
+        amounts: Iterable[Money | None] = map(attrgetter(name), nouns)
+        return [None if money is None else money.minor for money in amounts]
 
     return column
 
 
 def _currency(name: str) -> Callable[[Sequence[Noun]], list[str | None]]:
     def column(nouns: Sequence[Noun]) -> list[str | None]:
-        amounts: list[Money | None] = [getattr(one, name) for one in nouns]
+        amounts: Iterable[Money | None] = map(attrgetter(name), nouns)
         return [None if money is None else money.currency for money in amounts]
 
     return column
@@ -154,7 +159,7 @@ def _currency(name: str) -> Callable[[Sequence[Noun]], list[str | None]]:
 
 def _text(name: str) -> Callable[[Sequence[Noun]], list[str]]:
     def column(nouns: Sequence[Noun]) -> list[str]:
-        return [str(getattr(one, name), "utf-8") for one in nouns]
+        return [str(raw, "utf-8") for raw in map(attrgetter(name), nouns)]
 
     return column
 
