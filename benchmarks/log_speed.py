@@ -25,7 +25,10 @@ from habitue.lake.eventlog.segments import SqliteLog
 EVENTS = (1, 100, 1_000)                   # per body
 GROUPS = (1, 16, 64)                       # bodies per append
 ROUNDS, ROUND_SECONDS = 5, 1.5
-OURS = ("habitue/lake/eventlog", "benchmarks/log_speed.py")
+OURS = (
+    "habitue/lake/eventlog/segments.py", "habitue/lake/eventlog/segmentfile.py",
+    "benchmarks/log_speed.py",
+)
 PROTOCOL = (
     f"one thread appends for {ROUND_SECONDS} s, {ROUNDS} rounds in turn; medians (minimum, maximum)"
 )

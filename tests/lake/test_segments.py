@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -228,6 +229,28 @@ def test_several_processes_follow_one_writer_across_segments(tmp_path):
         for start in range(0, 900, 5):
             log.append(0, [b"%d" % number for number in range(start, start + 5)])
         assert [reader.communicate(timeout=60)[0] for reader in readers] == [b"900\n"] * 3
+
+
+def test_threads_may_share_a_log(log):
+    told: list[range] = []
+
+    def append(name: int) -> None:
+        told.extend(log.append(0, [b"%d" % name] * 2) for _ in range(25))
+
+    def follow() -> None:
+        offset = 0
+        while offset < 200:
+            offset += len(log.read(0, offset))
+
+    threads = [threading.Thread(target=append, args=(n,)) for n in range(4)]
+    threads.append(threading.Thread(target=follow))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert sorted(offset for one in told for offset in one) == list(range(200))
+    rows = bodies(log)
+    assert all(rows[one.start] == rows[one.start + 1] for one in told)
 
 
 def test_a_reader_of_a_log_that_lost_its_end_moves_offsets_on(log):

@@ -9,7 +9,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,19 +132,23 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro&immutable=1" if plain else "ro")
 
 
-def cut(path: Path) -> None:
-    """Cut off the WAL after its last commit, which the index knows.
+@contextmanager
+def cut(path: Path) -> Iterator[None]:
+    """Cut off the WAL after its last commit, which the index knows; then close the connection.
 
     A commit whose flush failed is whole in the file, and SQLite would believe it when it recovers.
+    The index stays open meanwhile: closing a file gives up the locks that SQLite has on it.
     """
     wal, index = (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
     with index.open("rb") as file:
         header, copy = file.read(INDEX_HEADER.size), file.read(INDEX_HEADER.size)
-    layout, page_bytes, frames, salt = INDEX_HEADER.unpack(header)
-    with wal.open("r+b") as file:
-        ours = frames == 0 or file.read(WAL_HEADER_BYTES)[16:24] == salt
-        if header == copy and layout == INDEX_FORMAT and ours:
-            file.truncate(min(WAL_HEADER_BYTES + frames * (24 + page_bytes), wal.stat().st_size))
+        layout, page_bytes, frames, salt = INDEX_HEADER.unpack(header)
+        with wal.open("r+b") as written:
+            ours = frames == 0 or written.read(WAL_HEADER_BYTES)[16:24] == salt
+            if header == copy and layout == INDEX_FORMAT and ours:
+                end = WAL_HEADER_BYTES + frames * (24 + page_bytes)
+                written.truncate(min(end, wal.stat().st_size))
+        yield
 
 
 def insert(connection: sqlite3.Connection, first: int, bodies: Sequence[bytes]) -> None:

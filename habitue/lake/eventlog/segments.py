@@ -11,8 +11,9 @@ import itertools
 import logging
 import os
 import sqlite3
+import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class SqliteLog:
         self._segment_seconds, self._segment_bytes = segment_seconds, segment_bytes
         self._now = now
         self._guards = [threading.RLock() for _ in range(self._shards)]
+        self._reading = [threading.RLock() for _ in range(self._shards)]
         self._locks: dict[int, int] = {}           # shard -> file descriptor of its held lock
         self._writers: dict[int, _Writer] = {}
 
@@ -86,11 +88,11 @@ class SqliteLog:
             writer = self._due_writer(shard)
             try:
                 _commit(writer, bodies)
+                writer.next += len(bodies)
+                writer.held += sum(map(len, bodies))
             except BaseException:
                 self._abandon(shard)
                 raise
-            writer.next += len(bodies)
-            writer.held += sum(map(len, bodies))
             return range(writer.next - len(bodies), writer.next)
 
     def read(self, shard: int, offset: int, *, most_bytes: int = 16_000_000) -> list[Record]:
@@ -100,11 +102,14 @@ class SqliteLog:
             LogUnavailable: rows at or after `offset` were trimmed away, are damaged, or are gone
                 from the end of the log.
         """
-        with self._told(shard, "read"):
+        with self._reading[shard], self._told(shard, "read"):
+            if (writer := self._writers.get(shard)) and offset == writer.next:
+                return []                          # cheap, for those who ask again and again
             paths = segmentfile.segments(self._folder(shard))
             _refuse_outside(offset, paths)
             begin = bisect.bisect_right(paths, offset, key=segmentfile.first_of) - 1
-            found = _up_to(most_bytes, _readable(paths[max(begin, 0) :], offset))
+            with contextlib.closing(_readable(paths[max(begin, 0) :], offset)) as records:
+                found = _up_to(most_bytes, records)
             if not found and offset > (end := self.end(shard)):
                 raise Unusable(f"it ends at {end}; the row before {offset} is gone")
             return found
@@ -115,7 +120,8 @@ class SqliteLog:
         Raises:
             LogUnavailable: the newest segment cannot be read.
         """
-        with self._told(shard, "read"):
+        # not the writer's own count: a reader may see a commit before it is counted
+        with self._reading[shard], self._told(shard, "read"):
             for path in reversed(segmentfile.segments(self._folder(shard))):
                 if segmentfile.is_unfinished(path):
                     continue
@@ -259,10 +265,11 @@ class SqliteLog:
             if writer.connection.in_transaction:
                 writer.connection.execute("ROLLBACK")
         try:
-            segmentfile.cut(writer.path)
-        except OSError:
+            with self._reading[shard], segmentfile.cut(writer.path):
+                self._release(shard)
+        except (OSError, struct.error):
             log.exception("failed append may reappear segment=%s", writer.path)
-        self._release(shard)
+            self._release(shard)
 
     def _release(self, shard: int) -> None:
         if (writer := self._writers.pop(shard, None)) is not None:
@@ -305,7 +312,7 @@ def _refuse_outside(offset: int, paths: Sequence[Path]) -> None:
         raise Unusable(f"rows from {offset} on were trimmed; it begins at {first}")
 
 
-def _readable(paths: Sequence[Path], offset: int) -> Iterator[Record]:
+def _readable(paths: Sequence[Path], offset: int) -> Generator[Record, None, None]:
     """Rows from an offset on, and never past one that is missing."""
     expected = offset
     for path in paths:
@@ -327,7 +334,7 @@ def _refuse_gap(expected: int, found: int) -> None:
         raise Unusable(f"rows {expected} to {found - 1} are gone")
 
 
-def _up_to(most_bytes: int, records: Iterator[Record]) -> list[Record]:
+def _up_to(most_bytes: int, records: Iterable[Record]) -> list[Record]:
     """The first records; what breaks after the first is told to the one who asks from there."""
     found: list[Record] = []
     room = most_bytes
