@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 
 import msgspec
@@ -36,7 +36,9 @@ SMALL_BYTES = 1 << 20
 _FAN = 8                                   # so many files of one size class are merged
 _LEAST_BYTES = 16 << 10                    # of the lowest size class but one
 _VACUUM_EVERY = timedelta(hours=1)
-_BATCH_ROWS = 16_384                       # of each file that are in memory while merging
+_MOST_FILES = 64                           # that are merged at once
+_STEP_BYTES = 256 << 20                    # of Parquet that one step of tidying reads
+_BATCH_ROWS = 8_192                        # of each file that are in memory while merging
 _ROWS_PER_FILE = 4_000_000                 # of a merged file; then another begins
 _VACUUMED = "vacuumed.json"
 
@@ -64,18 +66,16 @@ class Tidied:
 
 
 def tidy(lake: Lake, *, now: datetime, keep_hours: int = KEEP_HOURS) -> Tidied | None:
-    """One step: merge the fullest size class of any bucket, else delete what is old; None: done.
+    """One step: merge what is due in the fullest table, else delete what is old; None: done.
 
-    At most 32 files of at most 32 MiB are merged in a step. Raises `Busy` where another
-    process keeps house.
+    A step reads at most 256 MiB, or one bucket's share. Raises `Busy` where another process keeps
+    house.
     """
     with housekeeping(lake):
-        crowded = [
-            (len(files), name, files) for name in TABLES for files in _classes(lake, name)
-        ]
-        if crowded:
-            _, name, files = max(crowded, key=lambda one: one[0])
-            return Tidied(merged=_merge(lake, name, files))
+        due = [(name, crowds) for name in TABLES if (crowds := list(_due(lake, name)))]
+        if due:
+            name, crowds = max(due, key=lambda one: sum(map(len, one[1])))
+            return Tidied(merged=_merge(lake, name, _bounded(crowds)))
         vacuumed = _last_vacuum(lake)
         if vacuumed is not None and now - vacuumed.at < _VACUUM_EVERY:
             return None
@@ -88,12 +88,7 @@ def compact(lake: Lake, names: Sequence[str] = tuple(TABLES)) -> int:
     The rows stay the same. What was replaced is deleted by a later `vacuum`.
     """
     with housekeeping(lake):
-        crowds = (
-            (name, [file for file in files if file.size < LARGE_BYTES])
-            for name in names
-            for files in _by_bucket(lake, name).values()
-        )
-        merged = sum(_merge(lake, name, crowd) for name, crowd in crowds if len(crowd) > 1)
+        merged = sum(_merge_all(lake, name) for name in names)
     log.info("compacted files_merged_away=%d", merged)
     return merged
 
@@ -167,7 +162,7 @@ def _by_bucket(lake: Lake, name: str) -> dict[int, list[WrittenFile]]:
     return held
 
 
-def _classes(lake: Lake, name: str) -> Iterator[list[WrittenFile]]:
+def _due(lake: Lake, name: str) -> Iterator[list[WrittenFile]]:
     """Files of a bucket and a size class that are due to be merged.
 
     A class is eight times the one below, so a row is written again once per class, and a bucket
@@ -178,7 +173,29 @@ def _classes(lake: Lake, name: str) -> Iterator[list[WrittenFile]]:
         for file in files:
             if file.size < LARGE_BYTES:
                 classes[_class_of(file.size)].append(file)
-        yield from (held[: 4 * _FAN] for held in classes.values() if len(held) >= _FAN)
+        yield from (held[:_MOST_FILES] for held in classes.values() if len(held) >= _FAN)
+
+
+def _bounded(crowds: list[list[WrittenFile]]) -> list[list[WrittenFile]]:
+    """As many of them as fit into one step, at least one; the fullest first."""
+    crowds = sorted(crowds, key=len, reverse=True)
+    sizes = accumulate(sum(file.size for file in crowd) for crowd in crowds)
+    fitting = sum(size <= _STEP_BYTES for size in sizes)
+    return crowds[: max(fitting, 1)]
+
+
+def _merge_all(lake: Lake, name: str) -> int:
+    """Merge a table's buckets until each has one file that is not large, some files at a time."""
+    merged = 0
+    for bucket in _by_bucket(lake, name):
+        while True:
+            files = [file for file in _by_bucket(lake, name)[bucket] if file.size < LARGE_BYTES]
+            smallest = sorted(files, key=lambda file: file.size)[:_MOST_FILES]
+            done = _merge(lake, name, [smallest]) if len(smallest) > 1 else 0
+            if not done:
+                break
+            merged += done
+    return merged
 
 
 def _class_of(size: int) -> int:
@@ -190,36 +207,42 @@ def _class_of(size: int) -> int:
     return number
 
 
-def _merge(lake: Lake, name: str, files: Sequence[WrittenFile]) -> int:
-    """Put one file, or a few where it would be huge, in the place of several of a bucket."""
-    place, bucket = lake.path / name, files[0].bucket
-    rows = _merged(TABLES[name], [place / file.path for file in files])
-    added = []
-    for part, chunks in enumerate(_cut(rows)):
-        path = merged_name(files, lake.sequence + 1, part)
-        added.append(journal.write_file(place, path, bucket, chunks))
+def _merge(lake: Lake, name: str, crowds: Sequence[Sequence[WrittenFile]]) -> int:
+    """Put one file, or a few where it would be huge, in the place of each crowd of a bucket."""
+    place, sequence = lake.path / name, lake.sequence + 1
+    added: list[WrittenFile] = []
+    for crowd in crowds:
+        rows = _merged(TABLES[name], [place / file.path for file in crowd])
+        for chunks in _cut(rows):
+            path = merged_name(crowd, sequence, len(added))
+            added.append(journal.write_file(place, path, crowd[0].bucket, chunks))
     journal.flush_files(place, added)
     reach("compact.before_journal")
-    if not lake.replace(name, files, added):
+    removed = [file for crowd in crowds for file in crowd]
+    if not lake.replace(name, removed, added):
         for file in added:                 # what was merged is no longer what is there
             (place / file.path).unlink()
         return 0
-    reach("compact.after_commit")
     log.info(
-        "merged table=%s bucket=%d files=%d rows=%d",
-        name, bucket, len(files), sum(file.rows for file in added),
+        "merged table=%s files=%d into=%d rows=%d",
+        name, len(removed), len(added), sum(file.rows for file in added),
     )
-    return len(files) - len(added)
+    return len(removed) - len(added)
 
 
 def _merged(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """The rows of sorted files in one order, in chunks; memory holds one batch of each.
+    """The rows of sorted files in one order, in chunks; memory holds a batch of each file.
 
-    In each round all rows up to the least of the batches' last rows are final.
+    Files no longer than a batch are sorted together. Then, in each round, all rows up to the
+    least of the batches' last rows are final.
     """
     with ExitStack() as stack:
         sources = [stack.enter_context(pq.ParquetFile(path)) for path in paths]
-        batches = [_batches(table, source) for source in sources]
+        short = [source for source in sources if source.metadata.num_rows <= _BATCH_ROWS]
+        batches = [_batches(table, source) for source in sources if source not in short]
+        if short:
+            parts = [part for source in short for part in _batches(table, source)]
+            batches.append(iter([sorted_rows(table, pa.concat_tables(parts))]))
         heads = dict(enumerate(next(one) for one in batches))
         while heads:
             bound = min(_key(table, head, len(head) - 1) for head in heads.values())

@@ -224,7 +224,7 @@ TABLES = {
         Table("profiles", PROFILES, ("shop", "customer", "time")),
         Table("consents", CONSENTS, ("shop", "customer", "time")),
         Table("rejected", REJECTED, ("shop", "receipt", "position")),
-        Table("receipts", RECEIPTS, ("shop", "received")),
+        Table("receipts", RECEIPTS, ("shop", "id")),
         Table("shops", SHOPS, ("shop", "received")),
         Table("predictions", PREDICTIONS, ("shop", "version", "customer", "question")),
     )

@@ -293,8 +293,6 @@ def buckets_of(rows: pa.Table, buckets: int) -> np.ndarray:
 def _coded(column: pa.ChunkedArray) -> tuple[list[str | None], np.ndarray]:
     """The different values of a column, nulls among them, and each row's place among them."""
     coded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
-    if isinstance(coded, pa.ChunkedArray):             # of no row
-        return [""], np.zeros(0, np.int64)
     return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
 
 

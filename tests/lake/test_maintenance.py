@@ -67,11 +67,12 @@ def test_a_commit_is_not_held_up_by_a_merge(tmp_path, monkeypatch):
     merged = maintenance._merged
 
     def interrupted(*told):
-        filled(Lake(tmp_path), event("while", 1))
+        if not len(read(lake, "SELECT 1 FROM events WHERE id = 'while'", shop="acme")):
+            filled(Lake(tmp_path), event("while", 1))
         yield from merged(*told)
 
     monkeypatch.setattr(maintenance, "_merged", interrupted)
-    assert compact(lake, ["events"]) == 8
+    assert compact(lake, ["events"]) == 9
     assert len(read(lake, EVERYTHING, shop="acme")) == 10
 
 
