@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from habitue.events import Receipt
     from habitue.lake.eventlog.segments import SqliteLog
     from habitue.lake.tables import Lake
+    from habitue.lake.views.customer import Customer
     from habitue.predictions.rows import Row
     from habitue.publishing import Source
 
@@ -39,6 +40,20 @@ _LAST_EVENT = 'SELECT max("time") AS last FROM events'
 _REJECTED = """
 SELECT receipt, position, pointer, reason, payload, received FROM rejected
 ORDER BY received, receipt, position
+"""
+
+# one row per pair of keys that was linked and is still two customers
+_CONFLICTS = """
+SELECT "time", key, other, customer, other_customer, why, source, cause FROM conflicts
+ORDER BY "time", key, other
+"""
+
+# one row per source that told of orders; `believed` counts from 1, null: after those that have one
+_SOURCES = """
+SELECT source, count(DISTINCT coalesce("order", id)) AS orders, min("time") AS first,
+    max("time") AS last,
+    (SELECT nullif(list_position(order_sources, source), 0) FROM shop_settings) AS believed
+FROM events WHERE name = 'order_placed' GROUP BY source ORDER BY believed NULLS LAST, source
 """
 
 
@@ -205,6 +220,83 @@ class Shop:
     def rejected(self, *, known_at: datetime | None = None) -> "pa.Table":
         """Every input that was not taken, and why."""
         return self.query(_REJECTED, known_at=known_at)
+
+    def customer(
+        self,
+        key: str | None = None,
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+        events: int = 10,
+        cutoff: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> "Customer":
+        """One customer, named by a key, an email or a phone: keys, properties, last events."""
+        from habitue.lake.views.customer import customer
+
+        return customer(
+            self.workspace.lake,
+            key or self._surrogate(email, phone),
+            shop=self.name,
+            events=events,
+            cutoff=cutoff,
+            known_at=known_at,
+        )
+
+    def link(
+        self,
+        key: str,
+        other: str,
+        *,
+        reason: str = "",
+        undo: bool = False,
+        now: datetime | None = None,
+    ) -> "Receipt":
+        """Say that two keys are one customer from now on; with `undo`, that no link makes them so.
+
+        Earlier cutoffs answer as before.
+        """
+        from habitue.ingest.gate import Gate, linked_by_hand
+
+        return Gate(self.workspace.lake).tell(
+            [linked_by_hand(self.name, key, other, reason=reason, undo=undo, now=now or utc_now())],
+            shop=self.name,
+            source="person",
+            received=now or utc_now(),
+            origin="unlink" if undo else "link",
+        )
+
+    def conflicts(
+        self, *, cutoff: datetime | None = None, known_at: datetime | None = None
+    ) -> "pa.Table":
+        """Every pair of keys that was linked and is still two customers, and why."""
+        return self.query(_CONFLICTS, cutoff=cutoff, known_at=known_at)
+
+    def sources(self, *, known_at: datetime | None = None) -> "pa.Table":
+        """Who told of orders, how many of them, and whom the shop believes first."""
+        return self.query(_SOURCES, known_at=known_at)
+
+    def believe(self, sources: Sequence[str], *, now: datetime | None = None) -> "Receipt":
+        """From now on, of an order told by several sources, believe the first of these."""
+        from habitue.ingest.gate import Batch, Gate, Settings
+
+        return Gate(self.workspace.lake).settle(
+            Batch(
+                shop=self.name,
+                source="person",
+                origin="sources",
+                received=now or utc_now(),
+                rows=0,
+                settings=Settings(order_sources=tuple(sources)),
+            )
+        )
+
+    def _surrogate(self, email: str | None, phone: str | None) -> str:
+        from habitue.ingest.doors.keys import surrogate
+
+        return surrogate(
+            self.workspace.directory.shop(self.name, create=True).secret, email=email, phone=phone
+        )
 
     def last_event(self) -> datetime:
         """When the shop's last event happened: the cutoff where none is named.

@@ -9,6 +9,7 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, simulate, store, train
+from habitue.cli.data import people
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -54,6 +55,12 @@ for command in (
     train.models,
     train.promote,
     store.query,
+    people.customer,
+    people.links,
+    people.link,
+    people.unlink,
+    people.conflicts,
+    people.sources,
     store.compact,
     simulate.simulate,
 ):

@@ -7,14 +7,18 @@ receipt included, or none of it.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
-from habitue.events import Event, Receipt
+from habitue.events import Event, Link, Noun, Receipt
+from habitue.lake.eventlog.rows import TABLE_OF, digests_of, rows_of
+from habitue.lake.index import DedupeIndex
 from habitue.lake.query import read
 from habitue.lake.schema import EVENTS, ITEMS, RECEIPTS, REJECTED, SHOPS
 from habitue.lake.tables import Lake, buckets_of
@@ -109,6 +113,36 @@ class Gate:
             )
         )
 
+    def tell(
+        self, nouns: Sequence[Noun], *, shop: str, source: str, received: datetime, origin: str
+    ) -> Receipt:
+        """Append what a person tells of a shop beside events: links, changes, consents, items.
+
+        Each noun is a row of the receipt; repeats change nothing.
+        """
+        index = DedupeIndex(self.lake.path.parent / "index")
+        with closing(index), self.lake.lease():
+            index.catch_up(self.lake)
+            digests = digests_of(nouns)
+            known = index.known(digests)
+            new = {
+                digest: noun
+                for digest, noun in zip(digests, nouns, strict=True)
+                if digest not in known
+            }
+            batch = Batch(shop=shop, source=source, origin=origin, received=received, rows=0)
+            settling = _Settling(self.lake, batch)
+            receipt = replace(
+                settling.receipt(), rows=len(nouns), appended=len(new),
+                duplicate=len(nouns) - len(new),
+            )  # fmt: skip
+            told = _tables_of(new, receipt.id)
+            receipts = _receipt_row(receipt, origin, received)
+            shops = settling.settings()
+            sequence = self.lake.append({"shops": shops, **told, "receipts": receipts})
+            index.add(new, sequence=sequence)
+        return receipt
+
     def settle(self, batch: Batch) -> Receipt:
         """Append a batch, all or nothing, and say what became of every row of it."""
         with self.lake.lease():
@@ -190,10 +224,7 @@ class _Settling:
 
     def receipt_rows(self) -> Iterator[pa.Table]:
         """The receipt as a row; runs last."""
-        receipt = self.receipt()
-        row = {name: getattr(receipt, name, None) for name in RECEIPTS.names}
-        row |= {"origin": self._batch.origin, "received": self._batch.received, "bucket": 0}
-        yield pa.Table.from_pylist([row], schema=RECEIPTS).drop_columns("bucket")
+        yield _receipt_row(self.receipt(), self._batch.origin, self._batch.received)
 
     def settings(self) -> Iterator[pa.Table]:
         """A row of settings where they are new or differ from those in force."""
@@ -252,6 +283,16 @@ class _Settling:
         return pa.table(columns, names=names)
 
 
+def linked_by_hand(
+    shop: str, key: str, other: str, *, reason: str, undo: bool, now: datetime
+) -> Link:
+    """What a person says of two keys: they are one customer from now on or, with `undo`, not."""
+    return Link(
+        shop=shop, source="person", key=key, other=other, time=now, received=now,
+        cause=f"person: {reason}" if reason else "person", undo=undo,
+    )  # fmt: skip
+
+
 def events_table(events: Sequence[Event]) -> pa.Table:
     """Events as rows of the EVENTS schema, without bucket and receipt."""
     rows = [
@@ -276,6 +317,23 @@ def events_table(events: Sequence[Event]) -> pa.Table:
     ]
     schema = pa.schema([one for one in EVENTS if one.name not in ("bucket", "receipt")])
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _receipt_row(receipt: Receipt, origin: str, received: datetime) -> pa.Table:
+    row = {name: getattr(receipt, name, None) for name in RECEIPTS.names}
+    row |= {"origin": origin, "received": received, "bucket": 0}
+    return pa.Table.from_pylist([row], schema=RECEIPTS).drop_columns("bucket")
+
+
+def _tables_of(nouns: Mapping[bytes, Noun], receipt: str) -> dict[str, pa.Table]:
+    """Nouns by their digests, as rows of their tables."""
+    kinds: dict[str, dict[bytes, Noun]] = {}
+    for digest, noun in nouns.items():
+        kinds.setdefault(TABLE_OF[type(noun)], {})[digest] = noun
+    return {
+        name: rows_of(name, list(held.values()), list(held), [receipt] * len(held))
+        for name, held in kinds.items()
+    }
 
 
 def _fresh(digests: pa.ChunkedArray, seen: set[bytes]) -> np.ndarray:

@@ -142,8 +142,9 @@ class Profiles:
             cursor = self.cursor(shard)
             ahead = [record for record in records if record.offset >= cursor]
             parts = (decode(record.body) for record in ahead)
-            nouns = [noun for part in parts for entry in part.entries for noun in entry.nouns]
-            store.take(connection, told_by(self._welcome(nouns)))
+            entries = (entry.nouns for part in parts for entry in part.entries)
+            nouns = [noun for nouns in entries if self._welcomes(nouns) for noun in nouns]
+            store.take(connection, told_by(nouns))
             if ahead:
                 _set_cursor(connection, shard, ahead[-1].offset + 1)
 
@@ -293,9 +294,9 @@ class Profiles:
         by = ", ".join(f"told.{column}" for column in order.split(", "))
         return _grouped(self._read(_OF_KEYS.format(table=table, columns=told, order=by), asked))
 
-    def _welcome(self, nouns: Sequence[Noun]) -> Sequence[Noun]:
-        refuses = self._refuses
-        return nouns if refuses is None else [noun for noun in nouns if not refuses(noun)]
+    def _welcomes(self, nouns: Sequence[Noun]) -> bool:
+        """Whether an input enters: as a whole or not at all, as it does the lake."""
+        return self._refuses is None or not any(map(self._refuses, nouns))
 
     def _read(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:

@@ -8,12 +8,14 @@ and a few pure table functions, so no SQL that passes the door sees another shop
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import duckdb
 import pyarrow as pa
 
 from habitue.errors import BadQuery, NoSuchShop
+from habitue.lake.identity import Resolution
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
 from habitue.lake.views import orders, people
@@ -75,18 +77,43 @@ def read(
     of the read: `customer` is whom a key belonged to by then, and `key` the key as it was sent.
     Raises `NoSuchShop`, or `BadQuery` for anything but a SELECT over these views.
     """
+    with _connected(lake, shop, cutoff, known_at) as connection:
+        _open_views(connection, lake, shop, _names_in(connection, sql))
+        try:
+            return connection.sql(sql, params=list(parameters)).to_arrow_table()
+        except duckdb.Error as error:
+            raise BadQuery(f"the lake cannot answer this SQL: {error}\n{sql.strip()}") from error
+
+
+@contextmanager
+def opened(
+    lake: Lake,
+    views: set[str],
+    *,
+    shop: str,
+    cutoff: datetime | None = None,
+    known_at: datetime | None = None,
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Resolution]]:
+    """A connection to some views for several statements of our own, and whose key is whose.
+
+    Statements are not looked at: none of them may come from outside.
+    """
+    with _connected(lake, shop, cutoff, known_at) as connection:
+        found = _open_views(connection, lake, shop, views | {"events"})
+        assert found is not None, "events have customers"
+        yield connection, found
+
+
+@contextmanager
+def _connected(
+    lake: Lake, shop: str, cutoff: datetime | None, known_at: datetime | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     shops = lake.shops()
     if shop not in shops:
         raise NoSuchShop(shop, shops)
     with duckdb.connect(config={"python_enable_replacements": False}) as connection:
-        named = _names_in(connection, sql)
         _set_variables(connection, shop, cutoff, known_at)
-        _open_views(connection, lake, shop, named)
-        try:
-            answer = connection.sql(sql, params=list(parameters)).to_arrow_table()
-        except duckdb.Error as error:
-            raise BadQuery(f"the lake cannot answer this SQL: {error}\n{sql.strip()}") from error
-    return answer
+        yield connection
 
 
 def _set_variables(
@@ -105,24 +132,24 @@ def _set_variables(
 
 def _open_views(
     connection: duckdb.DuckDBPyConnection, lake: Lake, shop: str, named: set[str]
-) -> None:
-    """Make the named views and what they rest on."""
+) -> Resolution | None:
+    """Make the named views and what they rest on; whose key is whose, where that was asked."""
     views = _needed(named)
     tables = {table for view in views for table in view.tables}
     connection.execute("CREATE SCHEMA stored")
-    opened = _Tables(connection, lake)
+    held = _Tables(connection, lake)
     for name in sorted(tables - {"customers"}):
-        opened.open(name)
+        held.open(name)
     if "shops" in tables:
         _set_declared(connection)
         connection.execute(orders.IS_ITEM)
         connection.execute(orders.SOURCE_RANK)
-    if "customers" in tables:
-        _resolve(connection, shop, opened)
+    found = _resolve(connection, shop, held) if "customers" in tables else None
     for view in views:
         if view.name == "profiles":
             _keep(connection, "folded", people.folded(connection))
         connection.execute(view.sql)
+    return found
 
 
 def _needed(named: set[str]) -> list[View]:
@@ -168,7 +195,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> N
     connection.unregister("passing")
 
 
-def _resolve(connection: duckdb.DuckDBPyConnection, shop: str, tables: _Tables) -> None:
+def _resolve(connection: duckdb.DuckDBPyConnection, shop: str, tables: _Tables) -> Resolution:
     """Make `customer_of` and the conflicts; where nothing links two keys this costs nothing."""
     tables.open("links")
     connection.execute(people.LINKS)
@@ -178,6 +205,7 @@ def _resolve(connection: duckdb.DuckDBPyConnection, shop: str, tables: _Tables) 
     if known.num_rows:
         _keep(connection, "identities", known)
     connection.execute(people.CUSTOMER_OF if known.num_rows else people.SAME_CUSTOMER)
+    return found
 
 
 def _set_declared(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,3 +1,5 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,18 +7,47 @@ from hypothesis import strategies as st
 from habitue.errors import BadQuery, NoSuchShop
 from habitue.events import Money
 from habitue.ingest.gate import Batch, Gate, Settings
+from habitue.lake.keys import profile_id
 from habitue.lake.query import NAMES, read
 from habitue.lake.tables import Lake
+from tests.lake.people import (
+    ADA,
+    APP,
+    BOB,
+    TEL,
+    WEB,
+    A,
+    B,
+    change,
+    consent,
+    identifier,
+    item,
+    link,
+    told,
+)
 from tests.lake.small import day, event, filled, line
 
 
 @pytest.fixture(scope="module")
 def two_shops(tmp_path_factory):
     """A lake in which shop acme has one order, and shop rival one that must stay unseen."""
-    return filled(
+    lake = filled(
         Lake(tmp_path_factory.mktemp("lake")),
         event("a1", 0),
         event("secret", 1, shop="rival", customer="secret", lines=(line("secret", 1),)),
+    )
+    rival = {"shop": "rival", "source": "secret"}
+    return told(
+        lake,
+        item("secret", 1, **rival),
+        link("secret", "anonymous:secret", 1, **rival),
+        link("secret", "secret_too", 1, **rival),
+        change("secret", 1, '{"secret": true}', **rival),
+        consent("secret", 1, "subscribed", **rival),
+        identifier("secret", "secret@example.com", 1, shop="rival"),
+        # the shops share a key, and it is somebody else in each
+        link("secret", "c1", 1, **rival),
+        link("anonymous:x", "c1", 1),
     )
 
 
@@ -110,12 +141,12 @@ def test_a_cutoff_without_a_time_zone_is_refused(two_shops):
         read(two_shops, "SELECT 1", shop="acme", cutoff=day(1).replace(tzinfo=None))
 
 
-told = st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans())
+moments = st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans())
 
 
 @settings(max_examples=20)
 @given(
-    moments=st.lists(told, min_size=1, max_size=8),
+    moments=st.lists(moments, min_size=1, max_size=8),
     cutoff=st.integers(0, 6),
     known_at=st.none() | st.integers(0, 6),
 )
@@ -216,3 +247,194 @@ def test_settings_declared_at_the_same_instant_still_have_a_latest(tmp_path):
         )
     found = read(lake, "SELECT timezone FROM shop_settings", shop="acme")
     assert found["timezone"].to_pylist() == ["Europe/Paris"]
+
+
+def rows(lake: Lake, sql: str, **bounds) -> list[dict]:
+    return read(lake, sql, shop="acme", **bounds).to_pylist()
+
+
+def browsing(key: str, at: float, **changes: object):
+    told = {"customer": key, "name": "item_viewed", "value": None, "order": None, "lines": ()}
+    return event(f"{key}{at}", at, **(told | changes))
+
+
+def test_without_links_a_customer_is_the_key_as_it_was_sent(two_shops, tmp_path):
+    lake = filled(Lake(tmp_path), event("a", 1), event("b", 1, customer=None))
+    assert rows(lake, "SELECT customer, key FROM events ORDER BY id") == [
+        {"customer": "c1", "key": "c1"}, {"customer": None, "key": None},
+    ]  # fmt: skip
+
+
+def test_what_was_browsed_anonymously_is_the_later_buyers(tmp_path):
+    lake = filled(Lake(tmp_path), browsing(WEB, 1), event("o1", 2, customer=A))
+    told(lake, link(A, WEB, 2))
+    sql = "SELECT customer, key FROM events ORDER BY time"
+    assert rows(lake, sql) == [{"customer": A, "key": WEB}, {"customer": A, "key": A}]
+    assert rows(lake, sql, cutoff=day(1)) == [{"customer": WEB, "key": WEB}]
+
+
+@pytest.mark.parametrize("view", sorted(NAMES))
+def test_a_later_merge_changes_no_past_answer(tmp_path, view):
+    lake = filled(Lake(tmp_path), browsing(WEB, 1), event("o1", 2, customer=A), event("o2", 2))
+    told(lake, link(A, WEB, 2), change(WEB, 1, '{"n": 1}'), consent(BOB, 1, "subscribed"))
+    late = {"backfilled": True, "received": day(9)}
+    then = [
+        {"cutoff": day(3), "known_at": day(8)},
+        {"cutoff": day(3)},                # what is backfilled was known when it happened
+        {"known_at": day(3)},
+    ]
+    order = "ORDER BY ALL"
+    before = [read(lake, f"SELECT * FROM {view} {order}", shop="acme", **at) for at in then]
+    told(
+        lake, link(BOB, A, 4), link(WEB, A, 5, undo=True), link("c1", TEL, 4, **late),
+        browsing(BOB, 5), change(BOB, 6, '{"n": 2}'), consent(A, 7, "unsubscribed"),
+    )  # fmt: skip
+    after = [read(lake, f"SELECT * FROM {view} {order}", shop="acme", **at) for at in then]
+    assert all(one.equals(other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_backfilled_link_was_known_when_it_happened_and_a_late_one_when_it_came(tmp_path):
+    lake = filled(Lake(tmp_path), browsing(WEB, 1), browsing(APP, 1))
+    late = {"received": day(9)}
+    told(lake, link(A, WEB, 2, backfilled=True, **late), link(A, APP, 2, **late))
+    sql = "SELECT key, customer FROM events ORDER BY key"
+    assert [row["customer"] for row in rows(lake, sql, known_at=day(8))] == [APP, A]
+    assert [row["customer"] for row in rows(lake, sql, known_at=day(9))] == [A, A]
+
+
+def test_an_undo_parts_customers_from_then_on(tmp_path):
+    lake = filled(Lake(tmp_path), browsing(WEB, 1))
+    told(lake, link(A, WEB, 2), link(A, WEB, 4, undo=True))
+    sql = "SELECT customer FROM events"
+    assert rows(lake, sql, cutoff=day(3)) == [{"customer": A}]
+    assert rows(lake, sql) == [{"customer": WEB}]
+
+
+def test_two_external_ids_that_were_linked_are_a_conflict_and_two_customers(tmp_path):
+    lake = told(Lake(tmp_path), link(A, ADA, 1), link(B, ADA, 2))
+    (row,) = rows(lake, "SELECT * FROM conflicts")
+    assert (row["key"], row["other"], row["why"]) == (B, ADA, "two_external_ids")
+    assert rows(lake, "SELECT * FROM conflicts", cutoff=day(1)) == []
+
+
+def test_a_profile_id_stands_for_a_key_that_only_events_name(tmp_path):
+    shown = f"profile:{profile_id('acme', WEB)}"
+    lake = told(Lake(tmp_path), browsing(WEB, 1), consent(shown, 2, "subscribed"))
+    assert rows(lake, "SELECT customer FROM consents") == [{"customer": WEB}]
+    assert rows(lake, "SELECT customer FROM events") == [{"customer": WEB}]
+
+
+def test_an_order_that_two_sources_tell_under_two_keys_is_one_once_they_are_linked(tmp_path):
+    first = event("a", 1, order="o1", source="web", customer=ADA, value=Money(300, "GBP"))
+    lake = filled(Lake(tmp_path), first, event("b", 2, order="o1", source="till", customer=A))
+    assert len(orders(lake)) == 2
+    (order,) = orders(told(lake, link(A, ADA, 3)))
+    assert (order["customer"], order["value_minor"]) == (A, 300)
+
+
+def test_the_source_that_a_shop_puts_first_tells_of_its_orders(tmp_path):
+    first = event("a", 1, order="o1", source="web", value=Money(300, "GBP"))
+    lake = filled(Lake(tmp_path), first, event("b", 2, order="o1", source="till"))
+    believed = Settings(order_sources=("till", "web"))
+    Gate(lake).settle(
+        Batch(shop="acme", source="till", origin="x", received=day(1), rows=0, settings=believed)
+    )
+    (order,) = orders(lake)
+    assert (order["source"], order["value_minor"]) == ("till", 250)
+    (line,) = rows(lake, "SELECT * FROM lines")
+    assert line["time"] == day(2)
+    assert rows(lake, "SELECT order_sources FROM shop_settings") == [
+        {"order_sources": ["till", "web"]}
+    ]
+
+
+def test_lines_told_apart_join_their_order_where_it_has_none(tmp_path):
+    apart = {"name": "item_ordered", "value": None}
+    lake = filled(
+        Lake(tmp_path),
+        event("o1", 1, lines=()),
+        event("o1/1", 1, order="o1", lines=(line("cup", 100),), **apart),
+        event("o1/2", 2, order="o1", lines=(line("mug", 150),), **apart),
+        event("o2", 1),
+        event("o2/1", 1, order="o2", lines=(line("mug", 250),), **apart),
+        event("lost", 1, order="never", **apart),
+        event("o1/3", 1, order="o1", source="web", **apart),
+    )
+    found = rows(lake, "SELECT \"order\", value_minor, lines FROM orders ORDER BY ALL")
+    told_lines = [(row["order"], row["value_minor"], [x["item"] for x in row["lines"]])
+                  for row in found]  # fmt: skip
+    assert told_lines == [("o1", 250, ["cup", "mug"]), ("o2", 250, ["mug"])]
+    lines = rows(lake, 'SELECT "order", item, "time" FROM lines ORDER BY ALL')
+    assert [tuple(row.values()) for row in lines] == [
+        ("o1", "cup", day(1)), ("o1", "mug", day(2)), ("o2", "mug", day(1)),
+    ]  # fmt: skip
+    early = rows(lake, "SELECT item FROM lines ORDER BY item", cutoff=day(1))
+    assert [row["item"] for row in early] == ["cup", "mug"]
+
+
+def test_an_item_is_what_was_last_told_of_each_column(tmp_path):
+    lake = told(
+        Lake(tmp_path), item("mug", 1, title="Mug", stock=5, published=True),
+        item("mug", 2, stock=0, image="https://x.example/mug.png"),
+        item("mug", 3, published=False, price=Money(250, "GBP")),
+    )  # fmt: skip
+    sql = "SELECT title, stock, image, published, price_minor FROM items"
+    (late,), (early,) = rows(lake, sql), rows(lake, sql, cutoff=day(1))
+    assert tuple(late.values()) == ("Mug", 0, "https://x.example/mug.png", False, 250)
+    assert tuple(early.values()) == ("Mug", 5, None, True, None)
+
+
+def test_consent_is_in_force_since_its_status_last_changed(tmp_path):
+    lake = told(
+        Lake(tmp_path), consent(ADA, 1, "unsubscribed"), consent(ADA, 2, "subscribed"),
+        consent(A, 4, "subscribed", method="form"), consent(A, 5, "unsubscribed", channel="sms"),
+        link(A, ADA, 3),
+    )  # fmt: skip
+    sql = "SELECT customer, channel, status, since, method FROM consents ORDER BY channel"
+    assert [tuple(row.values()) for row in rows(lake, sql)] == [
+        (A, "email", "subscribed", day(2), "form"), (A, "sms", "unsubscribed", day(5), None),
+    ]  # fmt: skip
+    assert [tuple(row.values()) for row in rows(lake, sql, cutoff=day(1))] == [
+        (ADA, "email", "unsubscribed", day(1), None),
+    ]  # fmt: skip
+    history = rows(lake, "SELECT customer, key FROM consent_history ORDER BY time")
+    assert [tuple(row.values()) for row in history] == [(A, ADA), (A, ADA), (A, A), (A, A)]
+
+
+def test_properties_are_what_all_changes_make_of_them_as_of_the_cutoff(tmp_path):
+    lake = told(
+        Lake(tmp_path),
+        change(WEB, 1, '{"plan": "free", "tags": "a", "big": 123456789012345678901}'),
+        change(A, 3, '{"plan": "gold"}', append='{"tags": ["b", "a"]}'),
+        change(A, 4, clear=("plan",), unappend='{"tags": "a"}'), link(A, WEB, 2),
+    )  # fmt: skip
+    sql = "SELECT customer, properties, since, time, changes FROM profiles"
+    big = '"big":123456789012345678901'
+    assert [tuple(row.values()) for row in rows(lake, sql)] == [
+        (A, f'{{"tags":["b"],{big}}}', day(1), day(4), 3),
+    ]  # fmt: skip
+    assert rows(lake, sql, cutoff=day(3))[0]["properties"] == (
+        f'{{"plan":"gold","tags":["a","b"],{big}}}'
+    )
+    assert rows(lake, sql, cutoff=day(1))[0]["customer"] == WEB
+
+
+def test_raw_identifiers_are_told_beside_their_customer(tmp_path):
+    lake = told(Lake(tmp_path), identifier(ADA, "ada@example.com", 1), link(A, ADA, 2))
+    assert rows(lake, "SELECT customer, key, value FROM identifiers") == [
+        {"customer": A, "key": ADA, "value": "ada@example.com"}
+    ]
+
+
+def test_files_from_before_a_column_was_added_read_as_null(tmp_path):
+    lake = told(Lake(tmp_path), item("mug", 1, title="Mug"))
+    (file,) = lake.files("items")
+    old = pq.read_table(file, partitioning=None).drop_columns(["stock", "image", "published"])
+    pq.write_table(old, file)
+    assert rows(lake, "SELECT title, stock, published FROM items") == [
+        {"title": "Mug", "stock": None, "published": None}
+    ]
+    assert read(lake, "SELECT stock FROM catalogue", shop="acme").schema.field(0).type == pa.int64()
+    told(lake, item("cup", 1, stock=3))
+    found = rows(lake, "SELECT item, stock FROM items ORDER BY item")
+    assert [tuple(row.values()) for row in found] == [("cup", 3), ("mug", None)]

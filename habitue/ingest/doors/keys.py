@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from habitue.errors import BadQuery
 from habitue.events import Identifier, Instant, Link
 from habitue.ingest.doors.faults import Fault
 from habitue.ingest.doors.intake import Door
@@ -95,6 +96,22 @@ def email_key(secret: bytes, normalised: str) -> str:
 def phone_key(secret: bytes, normalised: str) -> str:
     """The surrogate of a normalised phone number; its plus sign is no part of it."""
     return f"phone:{_surrogate(secret, 'phone', normalised.removeprefix('+'))}"
+
+
+def surrogate(secret: bytes, *, email: str | None = None, phone: str | None = None) -> str:
+    """The key of a raw email or phone.
+
+    Raises:
+        BadQuery: neither was given, or what was given is none.
+    """
+    if email is not None and (found := normalised_email(email)) is not None:
+        return email_key(secret, found)
+    if phone is not None and (found := normalised_phone(phone)) is not None:
+        return phone_key(secret, found)
+    raise BadQuery(
+        f"{email or phone!r} is no email and no phone number\n"
+        "hint: they look like ada@example.com and +442079460958"
+    )
 
 
 def readable_id(value: object) -> str | None:
