@@ -73,14 +73,7 @@ def change_of(profile: At, customer: str, said: Said, door: Door) -> ProfileChan
     """What a profile object sets, clears and extends: null clears, what is absent stays."""
     attributes = profile["attributes"]
     told = {**_attributes(attributes), **_custom(attributes["properties"])}
-    patch = profile / "meta/patch_properties"
-    if not patch.is_told:
-        patch = attributes / "meta/patch_properties"
-    for meta in (profile["meta"], attributes["meta"]):
-        if meta["patch_identifiers"].is_told:
-            meta["patch_identifiers"].fault(
-                "unknown_field", "Identifiers cannot be taken from a profile."
-            )
+    patch = _patch(profile["meta"] if profile["meta"].is_told else attributes["meta"])
     return ProfileChange(
         shop=door.shop,
         source=door.source,
@@ -152,6 +145,16 @@ def _custom(at: At) -> dict[str, Any]:
         return {}
     check_properties(at, most=MOST_CUSTOM)
     return {custom_name(name): value for name, value in held.items()}
+
+
+def _patch(meta: At) -> At:
+    """What extends and takes from properties; it stands beside the attributes, or among them."""
+    meta.object()
+    meta["patch_properties"].object()
+    if meta["patch_identifiers"].is_told:
+        told = "Identifiers cannot be taken from a profile."
+        meta["patch_identifiers"].fault("unknown_field", told)
+    return meta["patch_properties"]
 
 
 def _unset(at: At) -> list[str]:

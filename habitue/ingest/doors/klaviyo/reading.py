@@ -106,6 +106,7 @@ class At:
         """The attributes of the resource here, which must be of that type."""
         if self.object(needed=True) is not None and self.value.get("type") != kind:
             self["type"].fault("unknown_kind", f"'type' must be '{kind}'.")
+        self["attributes"].object()
         return self["attributes"]
 
     def instant(self, now: Instant) -> Instant | None:
