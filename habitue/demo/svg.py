@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 Point = tuple[float, float]
 
+_NOTHING = 1e-300                        # below it floats run out of digits, and of logarithms
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
@@ -61,7 +63,7 @@ def ticks(high: float, count: int) -> list[float]:
     >>> ticks(87, 4)
     [0.0, 25.0, 50.0, 75.0, 100.0]
     """
-    if not high > 0:
+    if high < _NOTHING:
         return [0.0, 1.0]
     rough = high / count
     power = 10.0 ** math.floor(math.log10(rough))

@@ -16,17 +16,23 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, gammaln, psi
 
-from habitue.sequences.classical import BgNbd, Floats, GammaGamma, MbgNbd, ParetoNbd
+from habitue.sequences.classical import (
+    BgNbd,
+    Floats,
+    GammaGamma,
+    MbgNbd,
+    ParetoNbd,
+    times_of_first,
+)
 
 Model = TypeVar("Model", BgNbd, MbgNbd, ParetoNbd, GammaGamma)
 # log parameters -> mean negative log-likelihood per customer, and its gradient
 Objective = Callable[[Floats], tuple[float, Floats]]
 
 COARSE_ROWS = 1_000                        # the starts are compared on at most so many
-PARETO_ROWS = 50_000                       # 2F1 has no gradient in closed form: bounds the cost
+PARETO_ROWS = 50_000                       # an integral for each row: bounds the cost
 VALUE_ROWS = 20_000                        # more order values than that are put into cells of 1%
 _FARTHEST = float(np.log(1e3))             # log parameters stay within, in units of the mean age
-_STEP = 1e-4                               # of log parameters, in numerical gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,26 +302,40 @@ def _beta_geometric_loss(
 
 
 def _pareto_loss(theta: Floats, summary: PurchaseSummary) -> tuple[float, Floats]:
-    """Pareto/NBD with a central-difference gradient: 2F1 has none in closed form."""
-    if not len(summary.repeats):
-        return 0.0, np.zeros(4)
-    steps = _STEP * np.eye(4)
-    rises = [
-        _pareto_mean(theta + step, summary) - _pareto_mean(theta - step, summary) for step in steps
-    ]
-    return -_pareto_mean(theta, summary), -np.array(rises) / (2 * _STEP)
+    """Pareto/NBD (Fader & Hardie 2005, "A note on deriving the Pareto/NBD model").
 
-
-def _pareto_mean(theta: Floats, summary: PurchaseSummary) -> float:
-    """Mean log-likelihood (Fader & Hardie 2005, "A note on deriving the Pareto/NBD model")."""
-    model = ParetoNbd(*np.exp(theta))
+    The odds of having left are an integral over the time of leaving. Their gradient is the mean of
+    the gradient of the integrand's logarithm.
+    """
+    r, alpha, s, beta = np.exp(theta)
     x, t_x, T, w = summary.repeats, summary.last, summary.age, summary.weights
+    if not len(x):
+        return 0.0, np.zeros(4)
     levels, level = np.unique(x, return_inverse=True)
-    const = gammaln(model.r + levels) - gammaln(model.r)
-    const += model.r * np.log(model.alpha) + model.s * np.log(model.beta)
-    stayed = -(model.r + x) * np.log(model.alpha + T) - model.s * np.log(model.beta + T)
-    left = np.logaddexp(0.0, model.log_odds_left(x, t_x, T))
-    return float(w @ (const[level] + stayed + left) / w.sum())
+    log_alpha, log_beta = np.log(alpha + T), np.log(beta + T)
+    leaving = times_of_first(s, beta + t_x, r + x, alpha + t_x, T - t_x)
+    chance, slopes = np.zeros_like(x), np.zeros((4, len(x)))
+    for days, share in leaving:                          # since the last order
+        orders, leaves = alpha + t_x + days, beta + t_x + days
+        chance += share
+        slopes[0] += share * (log_alpha - np.log(orders))
+        slopes[1] += share / orders
+        slopes[2] += share * (log_beta - np.log(leaves))
+        slopes[3] += share / leaves
+    slopes = np.divide(slopes, chance, out=slopes, where=chance > 0)     # now means
+    with np.errstate(divide="ignore"):                   # -inf: there was no time to leave
+        left = np.log(chance) + (r + x) * (log_alpha - np.log(alpha + t_x))
+    left += s * (log_beta - np.log(beta + t_x))
+
+    const = gammaln(r + levels) - gammaln(r) + r * np.log(alpha) + s * np.log(beta)
+    log_density = const[level] - (r + x) * log_alpha - s * log_beta + np.logaddexp(0.0, left)
+    gone = expit(left)                                   # (N,) P(left)
+    d_r = (psi(r + levels) - psi(r) + np.log(alpha))[level] - log_alpha + gone * slopes[0]
+    d_alpha = r / alpha - (r + x) * ((1 - gone) / (alpha + T) + gone * slopes[1])
+    d_s = np.log(beta) - log_beta + gone * (1 / s + slopes[2])
+    d_beta = s / beta - (1 - gone) * s / (beta + T) - gone * (s + 1) * slopes[3]
+    gradient = np.array([w @ d_r * r, w @ d_alpha * alpha, w @ d_s * s, w @ d_beta * beta])
+    return -float(w @ log_density) / w.sum(), -gradient / w.sum()
 
 
 def _gamma_gamma_loss(

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from scipy.special import hyp2f1
 
 from habitue.sequences.classical import (
     BgNbd,
@@ -17,7 +17,6 @@ from habitue.sequences.classical import (
     MbgNbd,
     ParetoNbd,
     Purchases,
-    _continued_fraction,
 )
 from habitue.sequences.classical_fit import (
     BG_NBD_PRIOR,
@@ -257,15 +256,65 @@ def test_heavy_buyers_do_not_overflow() -> None:
         assert 70 < orders < 110
 
 
-def test_the_continued_fraction_agrees_with_scipy_where_that_is_finite() -> None:
-    b, c, z = np.array([0.7, 3.0, 40.0]), np.array([1.9, 3.6, 90.0]), np.array([0.8, 0.99, 0.97])
-    assert _continued_fraction(b, c, z) == pytest.approx(hyp2f1(1.0, b, c, z), rel=1e-9)
+@given(model=models, customer=customers(), days=st.floats(1e-6, 2_000.0))
+@example(BgNbd(*np.exp([1.0, 0.0, 1.0, 1.0])), (101.0, 0.0, 0.0), 10.0)      # scipy's 2F1 is NaN
+@example(BgNbd(*np.exp([1.0, 0.0, 1.0, 1.0])), (97.0, 0.0, 0.0), 10.0)       # scipy's 2F1 is wrong
+@example(BgNbd(2.0, 14.0, 1.0, 3.0), (5.0, 60.0, 90.0), 90.0)                # 0 / 0
+@example(ParetoNbd(*np.exp([0.0, 6.0, 6e-8, 0.0])), (0.0, 0.0, 0.0), 6e-5)   # two equal 2F1
+@example(ParetoNbd(2.8, 0.23, 895.7, 348.7), (0.0, 0.0, 0.35), 1.0)          # scipy's 2F1 overflows
+def test_the_closed_forms_in_forty_digits_say_the_same(
+    model: Purchases, customer: tuple[float, float, float], days: float
+) -> None:
+    x, _, T = customer
+    if isinstance(model, ParetoNbd):
+        first = model.probability_of_order(*customer, days)
+        exact = exact_first((model.r + x, model.alpha + T), (model.s, model.beta + T), days)
+        assert first == pytest.approx(exact * model.probability_alive(*customer), rel=1e-9)
+        assert model.probability_alive(*customer) == pytest.approx(exact_alive(model, customer))
+        return
+    b = model.b + x + isinstance(model, MbgNbd)
+    exact = exact_orders(model.r + x, model.a, b, days / (model.alpha + T))
+    alive = model.probability_alive(*customer)
+    assert model.expected_orders(*customer, days) == pytest.approx(exact * alive, rel=1e-9)
 
 
-def test_parameters_that_break_scipy_still_give_a_probability() -> None:
-    model = ParetoNbd(2.8, 0.23, 895.7, 348.7)
-    assert not np.isfinite(hyp2f1(1.0, 896.7, 899.5, (348.7 - 0.23) / 348.7))
-    assert 0 <= model.probability_alive(0.0, 0.0, 0.35) <= 1
+def exact_orders(shape: float, a: float, b: float, wait: float) -> float:
+    """Expected orders until leaving, before Euler's transformation; a = 1 is a limit."""
+    with mpmath.workdps(40):
+        a = mpmath.mpf(a) + (mpmath.mpf(10) ** -15 if abs(a - 1) < 1e-15 else 0)
+        c = a + b - 1
+        return float(c / (a - 1) * (1 - mpmath.hyp2f1(shape, a - 1, c, -mpmath.mpf(wait))))
+
+
+def exact_first(one: tuple[float, float], other: tuple[float, float], within: float) -> float:
+    """P(of exponential times with gamma rates the one comes before the other and `within`)."""
+    with mpmath.workdps(40):
+        (k, scale), (m, other_scale) = (tuple(map(mpmath.mpf, pair)) for pair in (one, other))
+        later, other_later = scale + within, other_scale + within
+        neither = (scale / later) ** k * (other_scale / other_later) ** m
+        return float(
+            exact_share(k, scale, m, other_scale) - neither * exact_share(k, later, m, other_later)
+        )
+
+
+def exact_share(k: Any, scale: Any, m: Any, other_scale: Any) -> Any:
+    """Mean of rate / (rate + other rate), whose ratio is beta distributed."""
+    if scale <= other_scale:
+        return k / (k + m) * mpmath.hyp2f1(1, m, k + m + 1, 1 - scale / other_scale)
+    ratio = other_scale / scale
+    return k / (k + m) * ratio * mpmath.hyp2f1(1, k + 1, k + m + 1, 1 - ratio)
+
+
+def exact_alive(model: ParetoNbd, customer: tuple[float, float, float]) -> float:
+    """P(alive): neither an order nor leaving since the last order, over that or leaving first."""
+    x, t_x, T = customer
+    with mpmath.workdps(40):
+        rates = ((model.s, model.beta + t_x), (model.r + x, model.alpha + t_x))
+        left = exact_first(*rates, mpmath.mpf(T) - t_x)
+        neither = mpmath.mpf(1)
+        for shape, scale in rates:
+            neither *= (scale / (mpmath.mpf(scale) + T - t_x)) ** shape
+        return float(neither / (neither + left))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 50])
