@@ -1,65 +1,66 @@
-"""Imports that are killed: whatever the instant, no row is lost, doubled or half there."""
+"""Imports and compactions that are killed: whatever the instant, no row is lost, doubled or torn.
 
-import random
-import subprocess
-import sys
-from pathlib import Path
+The short forms run in `make test`; the long ones, in `make verify`, have the instants to be nearly
+everywhere. `python -m benchmarks.crashes` counts the same and keeps the figures.
+"""
 
 import pytest
 
-from habitue.lake.query import read
-from habitue.lake.tables import Lake
-from tests.ingest.small import counts, imported, row, written
+from tests.ingest.killing import Kill, killed_compactions, killed_imports, tally
 
-IMPORT = """
-import sys
-from pathlib import Path
-from habitue.lake.tables import Lake
-from tests.ingest.small import imported
-imported(Lake(sys.argv[1]), Path(sys.argv[2]))
-"""
-ROOT = Path(__file__).parent.parent.parent
-KILLS = 12
-ROWS = 20_000
+SHORT = 4                                  # kills
+LONG = 200
+LONG_COMPACTIONS = 60
+
+
+def test_an_import_killed_at_any_instant_is_all_there_or_not_at_all(tmp_path):
+    kills = list(killed_imports(tmp_path, SHORT, seed=0))
+    assert_each_is_whole(kills)
 
 
 @pytest.mark.slow
-def test_an_import_killed_at_any_instant_is_all_there_or_not_at_all(tmp_path):
-    rng = random.Random(0)
-    folder, path = tmp_path / "lake", tmp_path / "a.csv"
-    expected = 0
-    for attempt in range(KILLS):
-        rows = [row(order=f"{attempt}-{n // 3}", customer=f"c{n % 97}") for n in range(ROWS)]
-        written(path, rows)
-        command = [sys.executable, "-c", IMPORT, str(folder), str(path)]
-        child = subprocess.Popen(command, cwd=ROOT)
-        try:
-            child.wait(timeout=rng.uniform(0.8, 3.0))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        lake = Lake(folder)
-        assert not (folder / "journal.json").exists()
-        stored = _stored(lake)
-        assert stored in (expected, expected + ROWS)
-        assert _settled(lake) == stored
-        came, known, refused = counts(imported(lake, path))
-        assert (came, known, refused) in ((ROWS, 0, 0), (0, ROWS, 0))
-        expected += ROWS
-        assert _stored(lake) == _settled(lake) == expected
+def test_hundreds_of_killed_imports_lose_and_double_nothing(tmp_path):
+    kills = list(killed_imports(tmp_path, LONG, seed=1))
+    assert_each_is_whole(kills)
+    counted = tally(kills)
+    assert counted.kills == LONG
+    assert counted.phases["committing"] > LONG / 2
+    assert counted.journalled > LONG / 4
+    assert {"reading", "writing"} <= set(counted.phases)
 
 
-def _stored(lake: Lake) -> int:
-    """Lines in the lake."""
-    if "acme" not in lake.shops():
-        return 0
-    found = read(lake, "SELECT sum(len(lines))::BIGINT AS n FROM events", shop="acme")
-    return found["n"][0].as_py() or 0
+def test_a_compaction_killed_at_any_instant_leaves_every_row_once(tmp_path):
+    assert_each_keeps_its_rows(list(killed_compactions(tmp_path, SHORT // 2, seed=0)))
 
 
-def _settled(lake: Lake) -> int:
-    """Lines that the receipts call appended."""
-    if "acme" not in lake.shops():
-        return 0
-    found = read(lake, "SELECT sum(appended)::BIGINT AS n FROM receipts", shop="acme")
-    return found["n"][0].as_py() or 0
+@pytest.mark.slow
+def test_many_killed_compactions_lose_and_double_nothing(tmp_path):
+    kills = list(killed_compactions(tmp_path, LONG_COMPACTIONS, seed=1))
+    assert_each_keeps_its_rows(kills)
+    assert tally(kills).journalled > LONG_COMPACTIONS / 10
+
+
+def assert_each_is_whole(kills: list[Kill]) -> None:
+    """All there where it was promised, nothing where it was not begun; repeating mends the rest."""
+    for kill in kills:
+        nothing, everything = kill.before.rows, kill.before.rows + kill.sent
+        assert kill.after.rows in (nothing, everything)
+        if kill.death.journalled or kill.death.phase == "settled":
+            assert kill.after.rows == everything
+        if kill.death.phase in ("reading", "writing"):
+            assert kill.after.rows == nothing
+        assert kill.after.settled == kill.after.rows
+        assert kill.again.settled == kill.again.rows == everything
+    assert_none_is_lost(kills)
+
+
+def assert_each_keeps_its_rows(kills: list[Kill]) -> None:
+    for kill in kills:
+        assert kill.before == kill.after == kill.again
+    assert_none_is_lost(kills)
+
+
+def assert_none_is_lost(kills: list[Kill]) -> None:
+    counted = tally(kills)
+    assert counted.found == counted.expected
+    assert (counted.lost, counted.doubled, counted.torn) == (0, 0, 0)
