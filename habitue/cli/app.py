@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import click
 
 from habitue import __version__
-from habitue.cli import ask, demo, evaluate, simulate, store, train
-from habitue.cli.data import people
+from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
+from habitue.cli.data import keys, people
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -45,6 +45,10 @@ def habitue(verbose: bool) -> None:
 for command in (
     demo.demo,
     store.import_,
+    serve.serve,
+    serve.follow,
+    keys.keys,
+    keys.names,
     store.rejected,
     store.shops,
     train.train,

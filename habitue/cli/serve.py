@@ -1,0 +1,178 @@
+"""The commands that run the service, and the process beside it that fills the lake."""
+
+import contextlib
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from habitue.cli.options import examples
+from habitue.cli.output import say
+from habitue.config import limit_threads, utc_now
+from habitue.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from habitue.directory import Key
+    from habitue.serving.app import Place
+    from habitue.serving.server import ServeConfig
+
+
+_folder = click.option(
+    "--workspace", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="The folder that holds the shops.  [default: of the settings, or work]",
+)  # fmt: skip
+_pace = click.option(
+    "--pace", type=click.FloatRange(0.01, 3600), default=1.0, show_default=True, metavar="SECONDS",
+    help="Between two commits to the lake.",
+)  # fmt: skip
+_commit_rows = click.option(
+    "--commit-rows", type=click.IntRange(1), default=50_000, show_default=True,
+    help="Commit as soon as so many rows wait.",
+)  # fmt: skip
+
+
+def _with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --host, --port and --klaviyo-limits; the command is given a `config`."""
+
+    @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+    @click.option(
+        "--port", type=click.IntRange(0, 65535), default=8787, show_default=True,
+        help="The port to listen at; 0 takes any that is free.",
+    )  # fmt: skip
+    @click.option(
+        "--klaviyo-limits/--no-klaviyo-limits", default=None,
+        help="Hold clients to Klaviyo's own rates at its paths.  [default: unless only this"
+        " machine can ask]",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def configured(
+        *, host: str, port: int, klaviyo_limits: bool | None, **others: object
+    ) -> None:
+        from habitue.serving.server import ServeConfig
+
+        config = ServeConfig(host=host, port=port, klaviyo_limits=klaviyo_limits)
+        command(config=config, **others)
+
+    return configured
+
+
+@click.command(
+    epilog=examples(
+        "habitue serve --workspace work --shop acme",
+        "habitue serve --host 0.0.0.0 --port 8787",
+    )
+)
+@_folder
+@_with_config
+@click.option("--shop", metavar="NAME", help="Make this shop and its first keys, if it has none.")
+@_pace
+@_commit_rows
+@click.option("--json", "as_json", is_flag=True, help="Print what is listening as a line of JSON.")
+def serve(
+    folder: Path | None, config: "ServeConfig", shop: str | None, pace: float, commit_rows: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Take events by HTTP, as Klaviyo's, Segment's and other clients send them.
+
+    What is acknowledged is on disk, and in the lake a second later. Ctrl-C or SIGTERM ends it in
+    order; what kills it loses nothing that was acknowledged.
+    """
+    from habitue.serving.server import serve as run
+
+    workspace = open_workspace(folder)
+    made = _first_keys(workspace, shop) if shop else []
+    follow = [
+        sys.executable, "-m", "habitue.cli.app", "follow", "--workspace", str(workspace.path),
+        "--pace", str(pace), "--commit-rows", str(commit_rows),
+    ]  # fmt: skip
+    place = _place(workspace)
+    with contextlib.closing(place.log):
+        run(place, config, listening=_told(config.host, made, as_json), follow=follow)
+
+
+@click.command(epilog=examples("habitue follow --workspace work"))
+@_folder
+@_pace
+@_commit_rows
+@click.option("--parent", type=int, hidden=True)
+@click.option("--again", is_flag=True, hidden=True)
+def follow(
+    folder: Path | None, pace: float, commit_rows: int, parent: int | None, again: bool
+) -> None:
+    """Take what the log holds into the lake; `habitue serve` runs this beside itself.
+
+    By itself it settles what a service that is not running any more has acknowledged, and ends.
+    """
+    from habitue.serving.worker import Worker, hear, live_with
+
+    if parent is not None:
+        live_with(parent, again=again)
+    limit_threads(1)
+    place = _place(open_workspace(folder, create=False))
+    with contextlib.closing(place.log):
+        worker = Worker(place, most_rows=commit_rows)
+        with contextlib.closing(worker):
+            if parent is None:
+                worker.settle(within_seconds=math.inf)
+            else:
+                worker.run(hear, pace_seconds=pace)
+
+
+def _place(workspace: Workspace) -> "Place":
+    from habitue.serving.app import Place
+
+    return Place(
+        path=workspace.path, log=workspace.log, directory=workspace.directory,
+        lake=lambda: workspace.lake,
+    )  # fmt: skip
+
+
+def _first_keys(workspace: Workspace, shop: str) -> "list[tuple[Key, str]]":
+    """A public and a secret key of a shop that has no key yet."""
+    directory = workspace.directory
+    directory.shop(shop, create=True)
+    if directory.keys(shop):
+        return []
+    return [
+        directory.issue_key(shop, "public", now=utc_now(), label="first"),
+        directory.issue_key(shop, "secret", now=utc_now(), label="first"),
+    ]
+
+
+def _told(
+    host: str, made: "list[tuple[Key, str]]", as_json: bool
+) -> Callable[[int, Callable[[], None]], None]:
+    """What is printed as soon as the server answers."""
+
+    def tell(port: int, _: Callable[[], None]) -> None:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        keys = {key.kind: plain for key, plain in made}
+        if as_json:
+            click.echo(json.dumps({"listening": address, "port": port, "keys": keys}))
+            return
+        say(f"listening at {address}")
+        if made:
+            say(_HOW_TO_SEND.format(address=address, **keys))
+
+    return tell
+
+
+_HOW_TO_SEND = """
+secret key  {secret}
+public key  {public}
+Keep them: they are not shown again. `habitue keys create` makes others.
+
+Send an event:
+  curl {address}/v1/events -H 'X-Habitue-Key: {secret}' \\
+    -d '{{"name": "order_placed", "customer": "c1", "value": 25, "currency": "USD"}}'
+Or let the client that you have send here:
+  klaviyo-api   KlaviyoAPI("{secret}", test_host="{address}")
+  segment       analytics.write_key = "{secret}"; analytics.host = "{address}"
+  rudderstack   analytics.write_key = "{secret}"; analytics.dataPlaneUrl = "{address}"
+  posthog       Posthog("{secret}", host="{address}")
+"""

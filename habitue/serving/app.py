@@ -1,0 +1,314 @@
+"""The application: which path leads where, and what becomes of errors.
+
+`ROUTES` is all there is; docs/reference/http.md is written from it. A path is the same with and
+without a slash at its end.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from habitue.directory import Directory, Limit, ShopEntry
+from habitue.errors import Busy, LogUnavailable
+from habitue.ingest.doors.intake import Door, Malformed, Translator
+from habitue.lake.eventlog.records import EventLog
+from habitue.serving import bodies
+from habitue.serving.auth import Caller, Keys, Windows, key_in_body, key_in_request
+from habitue.serving.bodies import Gone, Room
+from habitue.serving.collect import Collector, Kept, Origin, receipt_id
+from habitue.serving.doors.people import People
+from habitue.serving.metrics import Metrics
+from habitue.serving.replies import Refused, empty, refusal, refused_as, unavailable
+from habitue.serving.settlement import Settlement
+
+if TYPE_CHECKING:
+    from habitue.lake.tables import Lake
+
+log = logging.getLogger(__name__)
+
+_ANYONE = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Retry-After, RateLimit-Limit, RateLimit-Remaining,"
+    " RateLimit-Reset, X-Habitue-Rejected",
+}
+_PREFLIGHT = _ANYONE | {
+    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, Content-Encoding, Authorization, Revision,"
+    " X-Habitue-Key, X-Strict-Mode",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The parts of a workspace that the service works with."""
+
+    path: Path                             # the workspace's folder
+    log: EventLog
+    directory: Directory
+    lake: "Callable[[], Lake]"             # opened when first needed, since that loads much
+
+    @property
+    def online(self) -> Path:
+        """The folder of what lives only while the service does, or can be made anew."""
+        return self.path / "online"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What every request needs; made when the server starts."""
+
+    place: Place
+    keys: Keys
+    collector: Collector
+    settlement: Settlement
+    people: People
+    metrics: Metrics
+    now: Callable[[], datetime]
+    operator_key: str
+    windows: Windows = field(default_factory=Windows)
+    room: Room = field(default_factory=Room)
+    klaviyo_limits: bool = False           # whether Klaviyo's own limits hold at its paths
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request on its way: who asks, when it came, and what is to be said beside the answer."""
+
+    request: Request
+    service: Service
+    route: "Route"
+    received: datetime
+    caller: Caller | None = None
+    receipt: str = ""
+    payload: bytes = b""                   # what was read of the body, to keep if it is refused
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def authenticate(self, plain: str | None) -> Caller:
+        """Whose key it is, and that this route and the key's limit let it in.
+
+        Raises:
+            Refused: they do not.
+        """
+        caller = self.service.keys.caller(plain)
+        self.caller = caller
+        self.receipt = receipt_id(caller.shop.secret, self.received)
+        if caller.public and not self.route.public:
+            raise Refused(
+                403, "forbidden_with_public_key",
+                "a public key may send and nothing else; use a secret key",
+            )  # fmt: skip
+        limit = self.route.limit if self.service.klaviyo_limits else None
+        own = caller.key.limit
+        if own != Limit() or limit is None:
+            self.headers.update(self.service.windows.take(caller.key.id, own))
+        else:
+            who = f"{caller.key.id} {self.route.path}"
+            self.headers.update(self.service.windows.take(who, limit))
+        return caller
+
+    async def body(self, *, most_bytes: int) -> bytes:
+        """The whole body, decompressed; where there is no key yet, it is looked for in there.
+
+        Raises:
+            Refused: it is too large, came too slowly, or no key is in it where one is needed.
+        """
+        told = key_in_request(self.request)
+        if self.caller is None and told is not None:
+            self.authenticate(told)
+        self.payload = await bodies.whole(self.request, self.service.room, most_bytes=most_bytes)
+        if self.caller is None:
+            self.authenticate(key_in_body(self.payload))
+        return self.payload
+
+    async def take(self, body: bytes, translate: Translator) -> Kept:
+        """Translate a body, or a part of one; return when all of it is on disk.
+
+        Raises:
+            Malformed: it cannot be read as a whole.
+            Refused: the storage failed, or too much waits already.
+        """
+        self.payload = body
+        work = partial(translate, body, self.door())
+        kept = await self.service.collector.take(self.origin(), len(body), work)
+        self.service.settlement.remember(self.receipt, kept.offsets)
+        return kept
+
+    @property
+    def shop(self) -> ShopEntry:
+        """The shop whose key the request carries."""
+        assert self.caller is not None, "authenticate first"
+        return self.caller.shop
+
+    def door(self) -> Door:
+        """What a translator is told."""
+        assert self.caller is not None, "authenticate first"
+        shop = self.caller.shop
+        return Door(
+            shop=shop.name, source=self.route.source, received=self.received, secret=shop.secret,
+            names=shop.names.get(self.route.source, {}), currency=shop.currency,
+            public=self.caller.public,
+        )  # fmt: skip
+
+    def origin(self) -> Origin:
+        """What every part of the request says of it."""
+        assert self.caller is not None, "authenticate first"
+        return Origin(
+            receipt=self.receipt, shop=self.caller.shop.name, source=self.route.source,
+            origin=self.route.path, received=self.received,
+        )  # fmt: skip
+
+
+Endpoint = Callable[[Asked], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One thing that may be asked."""
+
+    method: str
+    path: str                              # without a slash at the end; {id} stands for a part
+    endpoint: Endpoint
+    public: bool = False                   # whether a public key is enough
+    open: bool = False                     # whether no key is needed
+    keyed_body: bool = False               # whether the key may be in the body
+    source: str = "native"                 # as in Event.source
+    limit: Limit | None = None             # Klaviyo's, per key and path
+
+    @property
+    def about(self) -> str:
+        """One sentence on what it does."""
+        return (self.endpoint.__doc__ or "").strip().partition("\n")[0]
+
+
+class Application:
+    """The ASGI application."""
+
+    def __init__(self, service: Service, routes: tuple[Route, ...]) -> None:
+        self.service = service
+        self._exact = {(one.method, one.path): one for one in routes if "{" not in one.path}
+        self._patterns = [(one, one.path.split("/")) for one in routes if "{" in one.path]
+        self._paths: dict[str, set[str]] = {}
+        for one in routes:
+            self._paths.setdefault(one.path, set()).add(one.method)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; nothing that goes wrong in it reaches the client as it is."""
+        assert scope["type"] == "http", "the server is told to speak nothing else"
+        began = time.monotonic()
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except Gone:
+            return                         # the server sees that nobody waits for an answer
+        self.service.metrics.answered(response.status_code, time.monotonic() - began)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        path = request.url.path.rstrip("/") or "/"
+        asked: Asked | None = None
+        try:
+            route = self._route(request, path)
+            if route is None:
+                return empty(204, _PREFLIGHT)
+            asked = Asked(request, self.service, route, self.service.now())
+            if not route.open and not route.keyed_body:
+                asked.authenticate(key_in_request(request))
+            response = await route.endpoint(asked)
+        except Gone:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (told in other words)
+            response = await self._refuse(_refused(error, path), asked, path)
+        return self._dressed(response, asked)
+
+    def _route(self, request: Request, path: str) -> Route | None:
+        """Where a request leads; None for a browser's question whether it may ask."""
+        found = self._exact.get((request.method, path))
+        if found is not None:
+            return found
+        for route, parts in self._patterns:
+            values = _matched(parts, path.split("/"))
+            if route.method == request.method and values is not None:
+                request.scope["path_params"] = values
+                return route
+        methods = self._methods(path)
+        if not methods:
+            raise Refused(404, "not_found", "nothing is here; docs/reference/http.md lists all")
+        if request.method == "OPTIONS":
+            return None
+        raise Refused(405, "method_not_allowed", f"this takes {', '.join(sorted(methods))}")
+
+    def _methods(self, path: str) -> set[str]:
+        methods = set(self._paths.get(path, ()))
+        for route, parts in self._patterns:
+            if _matched(parts, path.split("/")) is not None:
+                methods.add(route.method)
+        return methods
+
+    async def _refuse(self, refused: Refused, asked: Asked | None, path: str) -> Response:
+        """Tell the client, after keeping what was refused where the shop is known."""
+        if asked is not None and asked.caller is not None and _is_kept(refused, asked):
+            try:
+                await self.service.collector.keep_refusal(asked.origin(), refused, asked.payload)
+            except Refused as unkept:
+                refused = unkept
+        return refusal(refused, path)
+
+    def _dressed(self, response: Response, asked: Asked | None) -> Response:
+        if asked is not None:
+            response.headers.update(asked.headers)
+            if asked.route.public:
+                response.headers.update(_ANYONE)
+        return response
+
+
+def _is_kept(refused: Refused, asked: Asked) -> bool:
+    """Whether a refusal is of what was sent, and not of when or by what method."""
+    return asked.route.method == "POST" and refused.status in {400, 403, 409, 413, 415, 422}
+
+
+def _matched(parts: list[str], path: list[str]) -> Mapping[str, str] | None:
+    """The values that stand in a path where the route has names; None if it is another path."""
+    if len(parts) != len(path):
+        return None
+    values = {}
+    for part, value in zip(parts, path, strict=True):
+        if part.startswith("{") and value:
+            values[part[1:-1]] = value
+        elif part != value:
+            return None
+    return values
+
+
+def _refused(error: BaseException, path: str) -> Refused:
+    """What the client is told of whatever went wrong."""
+    match error:
+        case Refused():
+            return error
+        case Malformed():
+            return refused_as(error)
+        case LogUnavailable() | Busy():
+            return unavailable("the storage cannot be used now; try again")
+        case asyncio.CancelledError():     # the server was stopped and has waited long enough
+            return unavailable("the service is stopping; send the same again")
+        case Exception():
+            _log_failure(error, path)
+    return Refused(500, "error", "the service failed; try again later")
+
+
+def _log_failure(error: Exception, path: str) -> None:
+    """Where it failed and of what kind; the message may hold what a customer sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    log.error("failed path=%s kind=%s where=%s", path[:80], type(error).__name__, where)

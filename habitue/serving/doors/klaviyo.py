@@ -1,0 +1,317 @@
+"""Klaviyo's paths: its statuses, its empty bodies, its resources, its limits.
+
+What writes is listed by the translators; here it gets its answer. A profile's id is made of its
+strongest key, so it is the same for whoever asks, and needs no table.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+from habitue.directory import Limit
+from habitue.ingest.doors.intake import Door, Intake
+from habitue.ingest.doors.klaviyo import catalog
+from habitue.ingest.doors.klaviyo import profiles as translator
+from habitue.ingest.doors.klaviyo.problems import duplicate_profile, errors_body
+from habitue.ingest.doors.klaviyo.routes import ROUTES as WRITES
+from habitue.ingest.doors.klaviyo.routes import Route as Write
+from habitue.lake.keys import external_of, kind_of
+from habitue.serving.app import Asked, Endpoint, Route
+from habitue.serving.collect import is_of_shop, is_receipt_id
+from habitue.serving.replies import JSON_API, Refused, empty, encoded
+
+if TYPE_CHECKING:
+    from habitue.lake.profiles import LiveProfile
+
+MOST_BYTES = 5_242_880
+_EXTRA_LARGE, _LARGE, _MEDIUM = Limit(350, 3_500), Limit(75, 750), Limit(10, 150)
+_LIMITS = {
+    "/api/events": _EXTRA_LARGE,
+    "/client/events": _EXTRA_LARGE,
+    "/client/profiles": _EXTRA_LARGE,
+    "/client/subscriptions": Limit(100, 700),
+    "/api/profiles": _LARGE,
+    "/api/profiles/{id}": _LARGE,
+    "/api/profile-import": _LARGE,
+    "/api/catalog-items": _LARGE,
+    "/api/catalog-items/{id}": _LARGE,
+    "/api/catalog-variants": _LARGE,
+    "/api/catalog-variants/{id}": _LARGE,
+}
+# what these answer with a job that can be asked for
+_JOBS = {
+    path: path.removeprefix("/api/").removesuffix("s")
+    for path in (one.path for one in WRITES)
+    if path.endswith("-jobs") and ("catalog" in path or "import" in path)
+}
+_ATTRIBUTES = (
+    "email", "phone_number", "external_id", "first_name", "last_name", "organization", "locale",
+    "title", "image",
+)  # fmt: skip
+
+
+def _taken(write: Write, about: str) -> Endpoint:
+    """A path that takes what its translator reads, and shows nothing for it, or a job."""
+
+    async def endpoint(asked: Asked) -> Response:
+        kept = await asked.take(await asked.body(most_bytes=MOST_BYTES), write.translate)
+        if write.path in _JOBS:
+            return _resource(_job(asked, write.path, asked.receipt, kept.accepted), write.status)
+        return empty(write.status)
+
+    endpoint.__doc__ = about
+    return endpoint
+
+
+def _shown(write: Write, about: str) -> Endpoint:
+    """A path of the catalogue, that shows the item as it was told."""
+    kind = write.path.split("/")[2].removesuffix("s")
+
+    async def endpoint(asked: Asked) -> Response:
+        body = await asked.body(most_bytes=MOST_BYTES)
+        await asked.take(body, write.translate)
+        data = msgspec.json.decode(body, type=_Document).data
+        shown = data.id or catalog.item_id(str(data.attributes.get("external_id", "")))
+        links = {"self": f"{_address(asked)}/api/{kind}s/{shown}/"}
+        told = {"type": kind, "id": shown, "attributes": data.attributes, "links": links}
+        return _resource(told, write.status)
+
+    endpoint.__doc__ = about
+    return endpoint
+
+
+async def create_profile(asked: Asked) -> Response:
+    """Make a profile; 409 with the other's id where one of its identifiers is known."""
+    body = await asked.body(most_bytes=MOST_BYTES)
+    keys = translator.claimed_keys(body, asked.door())
+    taken = await asked.service.people.conflict(asked.shop, keys)
+    if taken is not None:
+        raise _duplicate(taken)
+    await asked.take(body, translator.tell_profile)
+    return _profile(asked, asked.service.people.made(asked.shop, keys), body, None, 201)
+
+
+async def import_profile(asked: Asked) -> Response:
+    """Make or change a profile (201, 200); 409 where its identifiers are of two kept apart."""
+    body = await asked.body(most_bytes=MOST_BYTES)
+    keys = translator.claimed_keys(body, asked.door())
+    found = await asked.service.people.find(asked.shop, keys)
+    apart = kept_apart(found, keys)
+    if apart is not None:
+        raise _duplicate(apart)
+    await asked.take(body, translator.tell_profile)
+    known = found[0].id if found else asked.service.people.recent(asked.shop, keys)
+    shown = known or asked.service.people.made(asked.shop, keys)
+    held = found[0] if found else None
+    return _profile(asked, shown, body, held, 201 if known is None else 200)
+
+
+async def update_profile(asked: Asked) -> Response:
+    """Change a profile by its id."""
+    body = await asked.body(most_bytes=MOST_BYTES)
+    shown = asked.request.path_params["id"]
+    if translator.claimed_id(body) != shown:
+        raise Refused(
+            400, "bad_identifier", "The id in the body is not that of the address.",
+            pointer="/data/id",
+        )  # fmt: skip
+    held = await asked.service.people.get(asked.shop, shown)
+    if held is None and not asked.service.people.recent(asked.shop, [f"profile:{shown}"]):
+        raise _no_profile()
+    await asked.take(body, translator.tell_profile)
+    return _profile(asked, shown, body, held, 200)
+
+
+async def get_profile(asked: Asked) -> Response:
+    """Show a profile as it is now."""
+    shown = asked.request.path_params["id"]
+    held = await asked.service.people.get(asked.shop, shown)
+    if held is None:
+        raise _no_profile()
+    return _profile(asked, shown, b"{}", held, 200)
+
+
+async def delete_item(asked: Asked) -> Response:
+    """Take an item out of the catalogue."""
+    await asked.take(asked.request.path_params["id"].encode(), _deleted)
+    return empty(204)
+
+
+async def merge_profiles(asked: Asked) -> Response:
+    """Make one profile a part of another, from now on; both by their ids."""
+    body = await asked.body(most_bytes=MOST_BYTES)
+    await asked.take(body, translator.merge_profiles)
+    shown = translator.claimed_id(body)
+    links = {"self": f"{_address(asked)}/api/profiles/{shown}/"}
+    return _resource({"type": "profile", "id": shown, "links": links}, 201)
+
+
+async def get_job(asked: Asked) -> Response:
+    """Say how a job goes: it was done when it was acknowledged, or it was never made."""
+    receipt, shop = asked.request.path_params["id"], asked.shop
+    path = asked.route.path.removesuffix("/{id}")
+    if not (is_receipt_id(receipt) and is_of_shop(receipt, shop.secret)):
+        raise Refused(404, "not_found", "A job with that id does not exist.")
+    return _resource(_job(asked, path, receipt, 0), 200)
+
+
+def kept_apart(found: "Sequence[LiveProfile]", keys: Sequence[str]) -> str | None:
+    """The id of a profile that the keys name beside another, where both have external ids.
+
+    Two customers with different external ids never become one by what a client says.
+    """
+    told = [key for key in keys if kind_of(key) == "external"]
+    first = told[0] if told else None
+    for profile in found:
+        if kind_of(profile.customer) != "external":
+            continue
+        if first is not None and profile.customer != first:
+            return profile.id
+        first = profile.customer
+    return None
+
+
+class _Data(msgspec.Struct):
+    """The resource of a request that its translator found good."""
+
+    id: str | None = None
+    attributes: dict[str, Any] = {}
+
+
+class _Document(msgspec.Struct):
+    data: _Data = msgspec.field(default_factory=_Data)
+
+
+def _deleted(body: bytes, door: Door) -> Intake:
+    return catalog.delete_item(body.decode(), door)
+
+
+def _duplicate(taken: str) -> Refused:
+    problem = duplicate_profile(taken)
+    refused = Refused(409, "duplicate_profile", problem.detail, pointer=problem.pointer)
+    refused.body = errors_body([problem])
+    return refused
+
+
+def _no_profile() -> Refused:
+    return Refused(404, "not_found", "A profile with that id does not exist.")
+
+
+def _profile(
+    asked: Asked, shown: str, body: bytes, held: "LiveProfile | None", status: int
+) -> Response:
+    """The profile as it is known, and on top of that what the request says."""
+    told = msgspec.json.decode(body, type=_Document).data.attributes
+    known = _held(held) if held is not None else {}
+    properties = known.pop("properties", {}) | (told.get("properties") or {})
+    attributes: dict[str, Any] = dict.fromkeys(_ATTRIBUTES)
+    attributes |= {"location": {}, "last_event_date": None}
+    attributes |= {"created": _text(asked.received), "updated": _text(asked.received)} | known
+    attributes |= {name: told[name] for name in (*_ATTRIBUTES, "location") if told.get(name)}
+    base = f"{_address(asked)}/api/profiles/{shown}"
+    return _resource(
+        {
+            "type": "profile", "id": shown,
+            "attributes": attributes | {"properties": properties},
+            "relationships": {
+                name: {"links": {"self": f"{base}/relationships/{name}/",
+                                 "related": f"{base}/{name}/"}}
+                for name in ("lists", "segments")
+            },
+            "links": {"self": f"{base}/"},
+        },
+        status,
+    )  # fmt: skip
+
+
+def _held(profile: "LiveProfile") -> dict[str, Any]:
+    """A live profile in Klaviyo's attributes; what is no attribute of its own is a property."""
+    attributes: dict[str, Any] = {"location": {}, "properties": {}}
+    for name, value in msgspec.json.decode(profile.properties, type=dict[str, Any]).items():
+        if name in _ATTRIBUTES:
+            attributes[name] = value
+        elif name.startswith("location."):
+            attributes["location"][name.removeprefix("location.")] = value
+        else:
+            attributes["properties"][name.removeprefix("properties.")] = value
+    external = [key for key in profile.keys if kind_of(key) == "external"]
+    attributes |= {
+        "email": profile.email, "phone_number": profile.phone,
+        "external_id": external_of(external[0]) if external else None,
+        "created": _text(profile.created), "updated": _text(profile.updated),
+        "last_event_date": _text(profile.last_event) if profile.last_event else None,
+    }  # fmt: skip
+    return attributes
+
+
+def _job(asked: Asked, path: str, receipt: str, count: int) -> dict[str, Any]:
+    """A job that was done as soon as it was acknowledged."""
+    at = _text(asked.received)
+    return {
+        "type": _JOBS[path],
+        "id": receipt,
+        "attributes": {
+            "status": "complete", "created_at": at, "total_count": count,
+            "completed_count": count, "failed_count": 0, "completed_at": at, "expires_at": at,
+        },
+        "links": {"self": f"{_address(asked)}{path}/{receipt}/"},
+    }  # fmt: skip
+
+
+def _resource(resource: Mapping[str, Any], status: int) -> Response:
+    return encoded({"data": resource}, status=status, kind=JSON_API)
+
+
+def _address(asked: Asked) -> str:
+    """Where the client reached us, as it says itself."""
+    url = asked.request.url
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
+
+
+def _route(write: Write) -> Route:
+    """The path of one translator, with the answer that belongs to it."""
+    about = (write.translate.__doc__ or "").partition("\n")[0]
+    endpoint = _ENDPOINTS.get((write.method, write.path))
+    if endpoint is None:
+        shows = write.status in {200, 201} and write.path.startswith("/api/catalog-")
+        endpoint = _shown(write, about) if shows else _taken(write, about)
+    return Route(
+        method=write.method, path=write.path, endpoint=endpoint, public=write.is_public,
+        source="klaviyo", limit=_LIMITS.get(write.path, _MEDIUM),
+    )  # fmt: skip
+
+
+_ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("POST", "/api/profiles"): create_profile,
+    ("POST", "/api/profile-import"): import_profile,
+    ("PATCH", "/api/profiles/{id}"): update_profile,
+    ("POST", "/api/profile-merge"): merge_profiles,
+}
+
+ROUTES = (
+    *(_route(write) for write in WRITES),
+    Route(
+        method="GET", path="/api/profiles/{id}", endpoint=get_profile, source="klaviyo",
+        limit=_LARGE,
+    ),
+    *(
+        Route(
+            method="DELETE", path=f"/api/catalog-{kind}/{{id}}", endpoint=delete_item,
+            source="klaviyo", limit=_LARGE,
+        )
+        for kind in ("items", "variants")
+    ),
+    *(
+        Route(
+            method="GET", path=f"{path}/{{id}}", endpoint=get_job, source="klaviyo", limit=_MEDIUM
+        )
+        for path in _JOBS
+    ),
+)  # fmt: skip

@@ -1,0 +1,200 @@
+"""Our own paths for events: in, with a receipt that is settled later, and what was not taken."""
+
+import asyncio
+
+import msgspec
+from starlette.responses import Response
+
+from habitue.errors import NoSuchShop
+from habitue.events import Rejection
+from habitue.ingest.doors import native as translator
+from habitue.ingest.doors.faults import REASONS
+from habitue.ingest.doors.intake import Intake
+from habitue.serving import bodies
+from habitue.serving.app import Asked, Route
+from habitue.serving.collect import Kept, is_of_shop, is_receipt_id
+from habitue.serving.replies import Refused, encoded, is_strict
+
+MOST_JSON_BYTES = 20_000_000
+MOST_STREAM_BYTES = 4_000_000_000
+MOST_TOLD = 1_000                          # rejections that a receipt lists
+MOST_PAGE = 1_000
+_MOST_OFFSET = 10_000_000
+
+_LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+# … and what curl and browsers say when they are told nothing
+_DOCUMENTS = ("", "application/json", "text/plain", "application/x-www-form-urlencoded")
+
+# one row per reason
+_REASONS = """
+SELECT reason, count(*) AS rejected FROM rejected GROUP BY reason ORDER BY rejected DESC, reason
+"""
+
+# one row per input that was not taken, the latest first
+_PAGE = """
+SELECT receipt, position, pointer, reason, payload, received FROM rejected
+WHERE (?::VARCHAR IS NULL OR reason = ?) ORDER BY received DESC, receipt, position
+LIMIT ? OFFSET ?
+"""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One input that was not taken, as the receipt tells it."""
+
+    position: int
+    pointer: str
+    reason: str
+    detail: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sender is told at once. rows = accepted + rejected_in_all."""
+
+    id: str
+    rows: int
+    accepted: int
+    rejected: tuple[Told, ...]             # the first thousand
+    rejected_in_all: int
+
+
+class Tally:
+    """What the parts of one request have brought so far."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.rejected = 0
+        self.told: list[Told] = []
+
+    def add(self, kept: Kept) -> None:
+        """Count one more part of it."""
+        self.accepted += kept.accepted
+        self.rejected += len(kept.rejections)
+        room = MOST_TOLD - len(self.told)
+        self.told.extend(_told(one) for one in kept.rejections[:room])
+
+    def answer(self, receipt: str) -> Answer:
+        """The receipt."""
+        return Answer(
+            id=receipt, rows=self.accepted + self.rejected, accepted=self.accepted,
+            rejected=tuple(self.told), rejected_in_all=self.rejected,
+        )  # fmt: skip
+
+
+async def post_events(asked: Asked) -> Response:
+    """Take events: one, a JSON list, or NDJSON of any length; answers with a receipt."""
+    tally = Tally()
+    if _is_lines(asked):
+        await _take_lines(asked, tally)
+    else:
+        body = await asked.body(most_bytes=MOST_JSON_BYTES)
+        tally.add(await asked.take(body, translator.translate))
+    refused = tally.rejected and is_strict(asked.request)
+    headers = {
+        "Location": f"/v1/receipts/{asked.receipt}",
+        "X-Habitue-Rejected": str(tally.rejected),
+    }
+    return encoded(tally.answer(asked.receipt), status=400 if refused else 202, headers=headers)
+
+
+async def get_receipt(asked: Asked) -> Response:
+    """Say what became of a request: not settled yet, or its rows appended, duplicate, rejected."""
+    receipt, shop = asked.request.path_params["id"], asked.shop
+    if is_receipt_id(receipt):
+        if not is_of_shop(receipt, shop.secret):
+            raise _no_receipt()
+        if not asked.service.settlement.is_settled(receipt):
+            return encoded({"id": receipt, "settled": False})
+    counts = await asyncio.to_thread(_counts, asked, receipt)
+    if counts is None:
+        raise _no_receipt()
+    return encoded({"id": receipt, "settled": True, **counts})
+
+
+async def get_rejected(asked: Asked) -> Response:
+    """Show what was not taken: counts per reason, and a page of inputs, the latest first."""
+    query = asked.request.query_params
+    reason = query.get("reason")
+    limit = _number(query.get("limit", "100"), "limit", MOST_PAGE)
+    offset = _number(query.get("offset", "0"), "offset", _MOST_OFFSET)
+    try:
+        reasons = await asyncio.to_thread(_query, asked, _REASONS)
+        page = await asyncio.to_thread(_query, asked, _PAGE, reason, reason, limit, offset)
+    except NoSuchShop:
+        reasons, page = [], []
+    following = f"/v1/rejected?limit={limit}&offset={offset + limit}"
+    return encoded(
+        {
+            "reasons": {row["reason"]: row["rejected"] for row in reasons},
+            "rejected": page,
+            "next": following if len(page) == limit else None,
+        }
+    )
+
+
+ROUTES = (
+    Route(method="POST", path="/v1/events", endpoint=post_events, public=True),
+    Route(method="GET", path="/v1/receipts/{id}", endpoint=get_receipt),
+    Route(method="GET", path="/v1/rejected", endpoint=get_rejected),
+)
+
+
+def _is_lines(asked: Asked) -> bool:
+    kind = asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (*_LINES, *_DOCUMENTS):
+        raise Refused(
+            415, "bad_content_type",
+            "this takes application/json (one event, or a list) or application/x-ndjson",
+        )  # fmt: skip
+    return kind in _LINES
+
+
+async def _take_lines(asked: Asked, tally: Tally) -> None:
+    """Translate and flush an upload in portions, so that memory stays flat."""
+    stream = translator.Stream(asked.door())
+    held = bytearray()
+    async for part in bodies.pieces(asked.request, most_bytes=MOST_STREAM_BYTES):
+        held += part
+        if len(held) >= translator.PORTION_BYTES:
+            tally.add(await asked.take(bytes(held), lambda portion, _: stream.feed(portion)))
+            held.clear()
+    tally.add(await asked.take(bytes(held), lambda portion, _: _last(stream, portion)))
+
+
+def _last(stream: translator.Stream, portion: bytes) -> Intake:
+    """What the last portion of an upload brings."""
+    fed, rest = stream.feed(portion), stream.finish()
+    return Intake(
+        rows=fed.rows + rest.rows,
+        entries=fed.entries + rest.entries,
+        rejections=fed.rejections + rest.rejections,
+    )
+
+
+def _told(rejection: Rejection) -> Told:
+    detail = REASONS.get(rejection.reason, "")
+    return Told(rejection.position, rejection.pointer, rejection.reason, detail)
+
+
+def _query(asked: Asked, sql: str, *values: object) -> list[dict[str, object]]:
+    """The rows of a query over the shop's views."""
+    from habitue.lake.query import read
+
+    return read(asked.service.place.lake(), sql, values, shop=asked.shop.name).to_pylist()
+
+
+def _counts(asked: Asked, receipt: str) -> dict[str, int] | None:
+    """Rows of a settled request; None where the shop has none of that id."""
+    from habitue.ingest.commit import settlement
+
+    found = settlement(asked.service.place.lake(), asked.shop.name, receipt)
+    return None if found is None else msgspec.to_builtins(found)
+
+
+def _number(text: str, name: str, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) <= most):
+        raise Refused(400, "bad_number", f"{name} is a whole number up to {most:,}")
+    return int(text)
+
+
+def _no_receipt() -> Refused:
+    return Refused(404, "not_found", "this shop has no receipt of that id")

@@ -1,0 +1,123 @@
+"""Counters and histograms of the service, and their text for Prometheus.
+
+Labels are shops' names, reasons and doors, never what a shop sent.
+"""
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from habitue.events import Rejection
+
+# upper bounds in seconds; the last bucket has none
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How often a duration fell between two bounds."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(_BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def lines(self, name: str) -> Iterator[str]:
+        """The histogram as Prometheus reads it."""
+        total = 0
+        for bound, count in zip([*map(str, _BOUNDS), "+Inf"], self.counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{le="{bound}"}} {total}'
+        yield f"{name}_sum {self.seconds:.6f}"
+        yield f"{name}_count {total}"
+
+
+class Metrics:
+    """What the service counted since it began. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self.accepted: Counter[str] = Counter()                  # by shop
+        self.rejected: Counter[tuple[str, str]] = Counter()      # by shop and reason
+        self.answers: Counter[int] = Counter()                   # by status
+        self.flush, self.answer = Histogram(), Histogram()
+        self.flush_failures = 0
+
+    def took(self, shop: str, accepted: int, rejections: Iterable[Rejection]) -> None:
+        """Count what one request brought."""
+        with self._guard:
+            self.accepted[shop] += accepted
+            for one in rejections:
+                self.rejected[shop, one.reason] += 1
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs came, accepted and rejected."""
+        with self._guard:
+            return self.accepted.total() + self.rejected.total()
+
+    def reasons(self) -> dict[str, dict[str, int]]:
+        """Rejected inputs by shop and reason."""
+        told: dict[str, dict[str, int]] = {}
+        with self._guard:
+            for (shop, reason), count in self.rejected.items():
+                told.setdefault(shop, {})[reason] = count
+        return told
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count one answer, and how long it took from the first byte on."""
+        with self._guard:
+            self.answers[status] += 1
+            self.answer.add(seconds)
+
+    def flushed(self, seconds: float) -> None:
+        """Count one flush."""
+        with self._guard:
+            self.flush.add(seconds)
+
+    def flush_failed(self) -> None:
+        """Count a flush that the storage refused."""
+        with self._guard:
+            self.flush_failures += 1
+
+    def text(self, gauges: Mapping[str, float], settled: Mapping[str, int]) -> str:
+        """All of it for Prometheus; `settled` counts what the worker appended, and repeats."""
+        with self._guard:
+            lines = [*self._counters(settled), *_gauges(gauges)]
+            for name, histogram in (("flush", self.flush), ("ack", self.answer)):
+                lines.append(f"# TYPE habitue_{name}_seconds histogram")
+                lines += histogram.lines(f"habitue_{name}_seconds")
+        return "\n".join(lines) + "\n"
+
+    def _counters(self, settled: Mapping[str, int]) -> Iterator[str]:
+        yield "# TYPE habitue_accepted_total counter"
+        for shop, count in sorted(self.accepted.items()):
+            yield f"habitue_accepted_total{{shop={_quoted(shop)}}} {count}"
+        yield "# TYPE habitue_rejected_total counter"
+        for (shop, reason), count in sorted(self.rejected.items()):
+            labels = f"shop={_quoted(shop)},reason={_quoted(reason)}"
+            yield f"habitue_rejected_total{{{labels}}} {count}"
+        for name in ("appended", "duplicate"):
+            yield f"# TYPE habitue_{name}_total counter"
+            yield f"habitue_{name}_total {settled.get(name, 0)}"
+        yield "# TYPE habitue_answers_total counter"
+        for status, count in sorted(self.answers.items()):
+            yield f'habitue_answers_total{{status="{status}"}} {count}'
+        yield "# TYPE habitue_flush_failures_total counter"
+        yield f"habitue_flush_failures_total {self.flush_failures}"
+
+
+def _gauges(gauges: Mapping[str, float]) -> Iterator[str]:
+    for name, value in gauges.items():
+        yield f"# TYPE habitue_{name} gauge"
+        yield f"habitue_{name} {value:g}"
+
+
+def _quoted(label: str) -> str:
+    escaped = label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,303 @@
+"""What runs beside the server, in a process of its own: the readers of the log, and the sweeping.
+
+Each shard's committer takes what is new into the lake, a second reader keeps the live profiles up
+to date, and what both have read is dropped from the log after a while. The process ends with the
+server however that ends: the kernel kills it, and the pipe between the two closes.
+
+Commits are made in the main thread. Beside it, the live profiles follow the log by some
+milliseconds, and small files of the lake are merged.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from habitue import faults
+from habitue.config import utc_now
+from habitue.directory import Directory
+from habitue.errors import Busy, HabitueError
+from habitue.events import Noun
+from habitue.ingest.commit import Committer, Settled
+from habitue.lake.eventlog.cursors import trimmable
+from habitue.lake.eventlog.records import EventLog, decode, key_of
+from habitue.lake.maintenance import tidy
+from habitue.lake.profiles import PROFILES_FILE, Profiles
+from habitue.serving.app import Place
+from habitue.serving.settlement import PROGRESS_FILE, Progress
+
+log = logging.getLogger(__name__)
+
+MOST_ROWS = 50_000                         # of one commit
+PACE_SECONDS = 1.0                         # between commits, while less than that many rows wait
+SETTLE_SECONDS = 8.0                       # the longest that a last settling may take
+TRIM_SECONDS = 10.0                        # between looks at what may be dropped from the log
+GRACE_ROWS = 1_000                         # that stay in the log below the lowest cursor
+LIVE_SECONDS = 0.03                        # between looks of the live profiles at the log
+LIVE_BYTES = 4_000_000                     # of the log that they apply at once
+CATCH_UP_SECONDS = 30.0                    # … at what came into the lake by another way
+TIDY_SECONDS = 15.0                        # between looks at the lake's files
+_RATE_SECONDS = 10.0
+_KILL_WITH_PARENT = 1                      # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(slots=True)
+class Committing:
+    """The committers of all shards, and how far they have come."""
+
+    log: EventLog
+    committers: list[Committer]
+    cursors: list[int]                     # by shard: the next offset that the lake lacks
+    most_rows: int = MOST_ROWS
+    settled: Counter[str] = field(default_factory=Counter)
+    recent: list[tuple[float, int]] = field(default_factory=list)   # (when, rows) of commits
+    last_commit: float | None = None
+    failure: str | None = None
+
+    def round(self) -> bool:
+        """One step of each; whether one was as large as it may be, so that more waits."""
+        is_more = False
+        for shard, committer in enumerate(self.committers):
+            settled = committer.step(most_rows=self.most_rows)
+            if settled is not None:
+                self._count(shard, settled)
+                is_more |= settled.rows >= self.most_rows
+        return is_more
+
+    def attempt(self) -> bool:
+        """A round; what fails is told, written down and tried again in the next."""
+        try:
+            is_more, self.failure = self.round(), None
+        except (HabitueError, OSError) as error:
+            told = f"{type(error).__name__}: {error}"
+            if told != self.failure:
+                log.warning("committing failed, trying again: %s", told)
+            self.failure = told
+            return False
+        return is_more
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the log holds what the lake lacks."""
+        return any(at < self.log.end(shard) for shard, at in enumerate(self.cursors))
+
+    def tell(self, path: Path) -> None:
+        """Write down how far it has come, for the server and for `habitue status`."""
+        now = time.time()
+        self.recent = [(at, rows) for at, rows in self.recent if now - at < _RATE_SECONDS]
+        progress = Progress(
+            pid=os.getpid(), time=now, cursors=tuple(self.cursors),
+            behind_since=self._behind_since(), settled=dict(self.settled),
+            last_commit=self.last_commit, failure=self.failure,
+            rows_per_second=sum(rows for _, rows in self.recent) / _RATE_SECONDS,
+        )  # fmt: skip
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_bytes(msgspec.json.encode(progress))
+        draft.replace(path)
+
+    def _count(self, shard: int, settled: Settled) -> None:
+        self.cursors[shard] = settled.cursor
+        self.last_commit = time.time()
+        self.recent.append((self.last_commit, settled.rows))
+        for name in ("appended", "duplicate", "rejected"):
+            self.settled[name] += getattr(settled, name)
+
+    def _behind_since(self) -> float | None:
+        """When the oldest request came in that the lake lacks; None where it lacks none."""
+        oldest = []
+        for shard, cursor in enumerate(self.cursors):
+            if cursor < self.log.end(shard):
+                record = self.log.read(shard, cursor, most_bytes=1)[0]
+                oldest.append(decode(record.body).received.timestamp())
+        return min(oldest, default=None)
+
+
+class Beside:
+    """A thread that does one thing again and again; what fails is told and tried again."""
+
+    def __init__(self, name: str, step: Callable[[], bool], *, pause_seconds: float) -> None:
+        """Start it; `step` says whether to go on without a pause."""
+        self._step, self._name, self._pause = step, name, pause_seconds
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let it end what it does."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        failure = ""
+        while not self._ending.is_set():
+            is_more = False
+            try:
+                is_more, failure = self._step(), ""
+            except Busy:
+                pass                       # someone else does it
+            except (HabitueError, OSError, sqlite3.Error) as error:
+                told = f"{type(error).__name__}: {error}"
+                if told != failure:
+                    log.warning("%s failed, trying again: %s", self._name, told)
+                failure = told
+            self._ending.wait(0 if is_more else self._pause)
+
+
+class Refusals:
+    """Whether a noun is of a customer who was erased, as the directory says now."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._watch = directory.watch()
+        self._guard = threading.Lock()
+        self._erased: dict[str, dict[str, datetime]] = {}
+
+    def __call__(self, noun: Noun) -> bool:
+        """Whether the noun tells of an erased key, of a time up to its erasure."""
+        keys = {key_of(noun), getattr(noun, "other", None)}
+        erased = self._of(noun.shop)
+        return any(key in erased and noun.time <= erased[key] for key in keys if key is not None)
+
+    def refresh(self) -> None:
+        """Look again if anyone changed the directory; once for each step of a reader."""
+        with self._guard:
+            if self._watch.changed():
+                self._erased.clear()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._watch.close()
+
+    def _of(self, shop: str) -> dict[str, datetime]:
+        with self._guard:
+            if shop not in self._erased:
+                self._erased[shop] = self._directory.erased(shop)
+            return self._erased[shop]
+
+
+class Worker:
+    """All that runs beside a server, until it is closed."""
+
+    def __init__(self, place: Place, *, most_rows: int = MOST_ROWS) -> None:
+        """Open everything where it stopped; the live state first takes what imports brought."""
+        self.online = place.online
+        self.online.mkdir(exist_ok=True)
+        self.log, self.lake = place.log, place.lake()
+        self.refusals = Refusals(place.directory)
+        shards = range(self.log.shards)
+        self.committing = Committing(
+            self.log,
+            [Committer(self.lake, self.log, n, refuses=self.refusals) for n in shards],
+            [max(self.lake.cursor(f"log-{n}"), 0) for n in shards],
+            most_rows=most_rows,
+        )
+        self.profiles = Profiles(self.online / PROFILES_FILE, refuses=self.refusals)
+        self._beside = [
+            Beside("live profiles", self._follow, pause_seconds=LIVE_SECONDS),
+            Beside("catching up", self._catch_up, pause_seconds=CATCH_UP_SECONDS),
+            Beside("tidying", self._tidy, pause_seconds=TIDY_SECONDS),
+        ]
+
+    def run(self, heard: Callable[[float], bytes | None], *, pace_seconds: float) -> None:
+        """Follow the log until the server is gone, or says to settle and end."""
+        next_trim = 0.0
+        while True:
+            began = time.monotonic()
+            self.refusals.refresh()
+            is_more = self.committing.attempt()
+            self._tell()
+            if began >= next_trim:
+                with contextlib.suppress(HabitueError):
+                    self.trim()
+                next_trim = began + TRIM_SECONDS
+            pause = 0.0 if is_more else max(pace_seconds - (time.monotonic() - began), 0.01)
+            match heard(pause):
+                case b"":
+                    return
+                case b"settle":
+                    self.settle()
+                    return
+
+    def settle(self, *, within_seconds: float = SETTLE_SECONDS) -> None:
+        """Commit all that the log holds, as far as the time suffices."""
+        deadline = time.monotonic() + within_seconds
+        while self.committing.is_behind and time.monotonic() < deadline:
+            self.committing.attempt()
+            if self.committing.failure:
+                time.sleep(0.1)
+        self._tell()
+
+    def trim(self) -> None:
+        """Drop from the log what every reader has read, but for a little."""
+        for shard, cursor in enumerate(self.committing.cursors):
+            readers = (cursor, self.profiles.cursor(shard))
+            self.log.trim(shard, max(trimmable(readers) - GRACE_ROWS, 0))
+
+    def close(self) -> None:
+        """End the threads and give files back."""
+        for thread in self._beside:
+            thread.end()
+        for committer in self.committing.committers:
+            committer.close()
+        self.profiles.close()
+        self.refusals.close()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(HabitueError, OSError):   # a full disk is told to those who send
+            self.committing.tell(self.online / PROGRESS_FILE)
+
+    def _follow(self) -> bool:
+        """Apply what came to the live profiles; in a thread of its own."""
+        is_more = False
+        for shard in range(self.log.shards):
+            cursor = self.profiles.cursor(shard)
+            records = self.log.read(shard, cursor, most_bytes=LIVE_BYTES)
+            if records:
+                self.profiles.apply(shard, records)
+                is_more = True
+        return is_more
+
+    def _catch_up(self) -> bool:
+        """Tell the live profiles what came into the lake by another way, such as imports."""
+        self.profiles.catch_up(self.lake, shards=self.log.shards)
+        return False
+
+    def _tidy(self) -> bool:
+        """Merge and delete files of the lake; in a thread of its own."""
+        return tidy(self.lake, now=utc_now()) is not None
+
+
+def hear(seconds: float) -> bytes | None:
+    """What the server said within so many seconds: None for nothing, b"" when it is gone."""
+    ready, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
+    return os.read(sys.stdin.fileno(), 100).strip() if ready else None
+
+
+def live_with(parent: int, *, again: bool) -> None:
+    """Live as long as the server, and end when it says so, not when its terminal does.
+
+    The kernel is asked to kill this process when its parent ends; where there is no such kernel,
+    the pipe to the server closes. A fault that a test asked for did its work in the process that
+    this one follows.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(0)                        # it ended before we asked
+    if again:
+        faults.arm("")
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
