@@ -195,7 +195,7 @@ def sequence_of(table: DeltaTable) -> int:
 
 def active_files(table: DeltaTable) -> list[WrittenFile]:
     """The files of a snapshot, sorted by path; without their statistics."""
-    held = pa.record_batch(table.get_add_actions(flatten=True))
+    held = table.get_add_actions(flatten=True)
     names = ("path", "partition.bucket", "size_bytes", "num_records")
     rows = zip(*(held[name].to_pylist() for name in names), strict=True)
     return sorted(
