@@ -75,6 +75,7 @@ def event(number: int) -> Event:
 
 def measured(name: str, one: bytes, events: int, group: int, disk: Path | None) -> list[Row]:
     """The rows of one cell of the table, for both methods."""
+    load = f"load average {os.getloadavg()[0]:.1f}, ours less than 1 of it"
     rates: dict[str, list[float]] = {"sqlite_log": [], "bare_file": []}
     waits: dict[str, list[float]] = {"sqlite_log": [], "bare_file": []}
     for _ in range(ROUNDS):
@@ -99,7 +100,7 @@ def measured(name: str, one: bytes, events: int, group: int, disk: Path | None) 
             ]
         found += [
             Row(
-                data=name, protocol=PROTOCOL, method=method, metric=metric,
+                data=name, protocol=f"{PROTOCOL}; {load}", method=method, metric=metric,
                 value=statistics.median(values), low=min(values), high=max(values),
                 seconds=sum(ordered), peak_mb=peak_mb(),
                 commit=harness_commit(*OURS), hardware=hardware(),
