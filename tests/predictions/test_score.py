@@ -10,6 +10,7 @@ from scipy.stats import nbinom
 from habitue.model.checkpoint import over
 from habitue.model.embed import Readings
 from habitue.predictions import metrics
+from habitue.predictions import score as score_module
 from habitue.predictions.calendar import PERIOD_EDGES, Level, flat_level
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, probability_of_order
@@ -178,6 +179,23 @@ def test_a_horizon_longer_than_the_closed_window_is_extrapolated(scores: Scores)
     judged = replace(scores, calibration=Calibration(window_days=90.0))
     assert not judged.predict(90.0).extrapolated
     assert judged.predict(365.0).extrapolated
+
+
+def test_customers_answered_in_blocks_are_answered_alike(
+    trained: Trained, scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_module, "BLOCK", 7)
+    again = scored(trained, Calibration())
+    assert np.array_equal(again.log_rate, scores.log_rate)
+    blocks = list(again.blocks())
+    assert len(blocks) > 3
+    assert np.concatenate([block.names for block in blocks]).tolist() == scores.names.tolist()
+    for question in ("order", "orders", "revenue"):
+        whole = getattr(scores, question)(90.0)
+        parts = [getattr(block, question)(90.0) for block in blocks]
+        for name in ("value", "low", "high"):
+            found = np.concatenate([getattr(part, name) for part in parts])
+            assert np.array_equal(found, getattr(whole, name)), (question, name)
 
 
 def test_everyone_with_an_order_is_scored_once(scores: Scores, shop: Sequences) -> None:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from habitue.sequences import snapshots as snapshots_module
 from habitue.sequences.aggregates import purchase_summaries
 from habitue.sequences.build import DAY, Sequences, instant, microseconds, upto
 from habitue.sequences.classical_fit import MBG_NBD_PRIOR, fit_mbg_nbd
@@ -50,6 +51,14 @@ def test_a_month_s_process_is_fitted_on_what_came_before_it(shop: Sequences) -> 
         known = age > 0
         fitted = fit_mbg_nbd(x[known], t_x[known], age[known], prior=MBG_NBD_PRIOR).model
         assert snapshots.processes[month] == fitted
+
+
+def test_customers_counted_a_few_at_a_time_give_the_same_processes(
+    shop: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = take_snapshots(shop)
+    monkeypatch.setattr(snapshots_module, "CUSTOMERS_AT_ONCE", 7)
+    assert take_snapshots(shop).processes == whole.processes
 
 
 def test_the_month_that_serves_an_instant_had_begun_by_then(shop: Sequences) -> None:
