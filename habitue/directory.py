@@ -8,11 +8,12 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from habitue.errors import BadSetting, Busy, NoSuchKey, NoSuchShop
+from habitue.events import Identifier, Item, Link, Noun
 
 DIRECTORY_FILE = "directory.sqlite"
 PREFIXES: dict[str, str] = {"public": "hp_", "secret": "hs_"}
 _SECRET_BYTES = 32
 _MOST_NAME_LENGTH = 200
 _WAIT_SECONDS = 30.0
+LOOK_SECONDS = 0.5                         # between looks at whether somebody was erased
 
 KeyKind: TypeAlias = Literal["public", "secret"]
 
@@ -99,7 +102,7 @@ class Erasure:
 
     id: str
     shop: str
-    keys: tuple[str, ...]
+    tombstones: tuple[str, ...]            # surrogates of the keys, see `tombstone`
     erased_at: datetime
     requested: datetime
     completed: datetime | None = None
@@ -226,10 +229,14 @@ class Directory:
     def erase(
         self, shop: str, keys: Collection[str], erased_at: datetime, requested: datetime
     ) -> Erasure:
-        """Refuse what these keys did up to `erased_at`, from now on and for ever."""
-        self.shop(shop)
+        """Refuse what these keys did up to `erased_at`, from now on and for ever.
+
+        What is kept of a key is a surrogate of it, which tells nobody whom it stands for.
+        """
+        secret = self.shop(shop).secret
         erasure = Erasure(
-            id=_base32(secrets.token_bytes(10)), shop=shop, keys=tuple(sorted(keys)),
+            id=_base32(secrets.token_bytes(10)), shop=shop,
+            tombstones=tuple(sorted(tombstone(secret, key) for key in keys)),
             erased_at=erased_at, requested=requested,
         )  # fmt: skip
         at = _text(erased_at)
@@ -240,9 +247,18 @@ class Directory:
             )
             connection.executemany(
                 "INSERT INTO tombstones VALUES (?, ?, ?, ?)",
-                [(shop, key, at, erasure.id) for key in erasure.keys],
+                [(shop, one, at, erasure.id) for one in erasure.tombstones],
             )
         return erasure
+
+    def entomb(self, erasure: Erasure, keys: Collection[str]) -> None:
+        """Refuse further keys of the same customer, found while the erasure was under way."""
+        secret, at = self.shop(erasure.shop).secret, _text(erasure.erased_at)
+        with self._writing() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)",
+                [(erasure.shop, tombstone(secret, key), at, erasure.id) for key in sorted(keys)],
+            )
 
     def complete_erasure(self, erasure: str, *, completed: datetime, proof: str) -> None:
         """Write down that nothing of it is left anywhere, and what was removed (JSON)."""
@@ -259,7 +275,7 @@ class Directory:
             Erasure(
                 id=one,
                 shop=shop,
-                keys=tuple(
+                tombstones=tuple(
                     key
                     for (key,) in self._read(
                         "SELECT key FROM tombstones WHERE erasure = ? ORDER BY key", one
@@ -273,9 +289,36 @@ class Directory:
             for one, _, requested, erased_at, completed, proof in rows
         ]
 
+    def erased_shops(self) -> list[str]:
+        """The shops that erased somebody, sorted."""
+        return [shop for (shop,) in self._read("SELECT DISTINCT shop FROM tombstones ORDER BY 1")]
+
     def erased(self, shop: str) -> dict[str, datetime]:
-        """The erased keys of a shop and the instant up to which each is refused."""
+        """The tombstones of a shop and the instant up to which each refuses."""
         return {key: _time(erased_at) for key, erased_at in self._read(_ERASED, shop)}
+
+    def adopt_erasures(self, other: "Directory") -> None:
+        """Refuse whom another directory refuses, as after this one was put back from a copy.
+
+        Shops that are not the same ones (they have another secret) are left alone.
+        """
+        for shop in other.erased_shops():
+            theirs = other.shop(shop)
+            if theirs.secret != self.shop(shop, create=True).secret:
+                continue
+            with self._writing() as connection:
+                for one in other.erasures(shop):
+                    connection.execute(
+                        "INSERT OR IGNORE INTO erasures VALUES (?, ?, ?, ?, ?, ?)",
+                        (
+                            one.id, shop, _text(one.requested), _text(one.erased_at),
+                            _text(one.completed) if one.completed else None, one.proof,
+                        ),
+                    )  # fmt: skip
+                    connection.executemany(
+                        "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)",
+                        [(shop, key, _text(one.erased_at), one.id) for key in one.tombstones],
+                    )
 
     def put_job(self, job: Job) -> None:
         """Write down a job, or how far it has come."""
@@ -296,6 +339,11 @@ class Directory:
             )
             for one, name, kind, status, created, updated, detail in rows
         ]  # fmt: skip
+
+    def drop_job(self, job: str) -> None:
+        """Forget a job."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
 
     def watch(self) -> "Watch":
         """Tells whether anything was changed, by whatever process."""
@@ -351,6 +399,94 @@ class Watch:
     def _read(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         return int(version)
+
+
+class Refusals:
+    """Tells nouns of erased customers; one for each process that takes nouns in.
+
+    Tombstones are held in memory. With a `clock` (seconds) they are read again when the directory
+    was changed, which is looked at once in `LOOK_SECONDS`; without, they stay as they are now.
+    """
+
+    def __init__(
+        self, directory: Directory, *, clock: Callable[[], float] | None = None
+    ) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._watch: Watch | None = None
+        self._looked = -math.inf
+        self._tombstones: dict[str, tuple[bytes, dict[str, datetime]]] = {}
+        self.look()
+
+    def __call__(self, noun: Noun) -> bool:
+        """Whether the noun is of a customer who was erased after it."""
+        if self._clock is not None:
+            self._look(self._clock())
+        if noun.shop not in self._tombstones or isinstance(noun, Item):
+            return False
+        secret, erased = self._tombstones[noun.shop]
+        return any(
+            noun.time <= erased[stone]
+            for key in _keys_of(noun)
+            if (stone := tombstone(secret, key)) in erased
+        )
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def look(self) -> None:
+        """Read the tombstones as they are now."""
+        shops = self._directory.erased_shops()
+        self._tombstones = {
+            shop: (self._directory.shop(shop).secret, self._directory.erased(shop))
+            for shop in shops
+        }
+
+    def refuses_key(self, shop: str, key: str, time: datetime) -> bool:
+        """Whether a row of this key and time is of a customer who was erased after it."""
+        if shop not in self._tombstones:
+            return False
+        secret, erased = self._tombstones[shop]
+        until = erased.get(tombstone(secret, key))
+        return until is not None and time <= until
+
+    def until(self, shop: str, keys: Collection[str]) -> dict[str, datetime]:
+        """Those of some keys that are erased, and up to when each is refused."""
+        if shop not in self._tombstones:
+            return {}
+        secret, erased = self._tombstones[shop]
+        stones = {key: tombstone(secret, key) for key in keys}
+        return {key: erased[stone] for key, stone in stones.items() if stone in erased}
+
+    def _look(self, now: float) -> None:
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        if self._watch is None:
+            if not self._directory.path.exists():
+                return
+            self._watch = self._directory.watch()
+            self.look()
+        elif self._watch.changed():
+            self.look()
+
+
+def tombstone(secret: bytes, key: str) -> str:
+    """What is kept of an erased key: a surrogate that only the same key of the same shop has."""
+    return hmac.digest(secret, f"tombstone\0{key}".encode(), "sha256")[:16].hex()
+
+
+def _keys_of(noun: Noun) -> tuple[str, ...]:
+    match noun:
+        case Link():
+            return (noun.key, noun.other)
+        case Identifier():
+            return (noun.key,)
+        case Item():
+            return ()
+    return () if noun.customer is None else (noun.customer,)
 
 
 def _make(path: Path) -> None:

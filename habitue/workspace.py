@@ -3,7 +3,6 @@
 Rooms are imported inside the methods, so that opening a workspace is quick.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from habitue.config import TrainConfig, load_settings, nano, utc_now
-from habitue.directory import DIRECTORY_FILE, Directory
+from habitue.directory import DIRECTORY_FILE, Directory, Refusals
 from habitue.errors import BadWorkspace, NotEnoughHistory
+from habitue.marker import FORMAT, FORMAT_FILE, read_format, write_format
 from habitue.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from habitue.lake.tables import Lake
     from habitue.lake.views.customer import Customer
     from habitue.predictions.rows import Row
+    from habitue.privacy import Places
     from habitue.publishing import Source
 
-FORMAT = 1                                 # of the folder; raised when an old one cannot be read
-FORMAT_FILE = "habitue-format"
 DEFAULT_HORIZONS = (30.0, 90.0, 180.0)     # days
 
 Share = Callable[[float], None]            # told which share is done, 0 to 1
@@ -67,7 +66,7 @@ def open_workspace(path: Path | str | None = None, *, create: bool = True) -> "W
     folder = load_settings().workspace if path is None else Path(path)
     marker = folder / FORMAT_FILE
     if marker.is_file():
-        _check_format(marker)
+        _check_format(folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadWorkspace(f"{folder} is no workspace, and not empty\nhint: name a new folder")
     elif not create:
@@ -76,26 +75,22 @@ def open_workspace(path: Path | str | None = None, *, create: bool = True) -> "W
             " NAME --mapping MAPPING.toml` makes one"
         )
     else:
-        _mark(marker)
+        write_format(folder, FORMAT)
     return Workspace(folder)
 
 
-def _check_format(marker: Path) -> None:
-    text = marker.read_text().strip()
-    if not text.isdecimal():
-        raise BadWorkspace(f"{marker} should hold a number and holds {text[:40]!r}")
-    if int(text) > FORMAT:
+def _check_format(folder: Path) -> None:
+    number = read_format(folder)
+    if number > FORMAT:
         raise BadWorkspace(
-            f"{marker.parent} has format {text}; this version of habitue reads up to {FORMAT}\n"
+            f"{folder} has format {number}; this version of habitue reads up to {FORMAT}\n"
             "hint: install a newer habitue"
         )
-
-
-def _mark(marker: Path) -> None:
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    draft = marker.with_name(f".{marker.name}.{os.getpid()}")
-    draft.write_text(f"{FORMAT}\n")
-    draft.replace(marker)
+    if number < FORMAT:
+        raise BadWorkspace(
+            f"{folder} has format {number}, of an earlier release; this one has {FORMAT}\n"
+            f"hint: `habitue upgrade --workspace {folder}` brings it up; copy the folder first"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +122,13 @@ class Workspace:
     def directory(self) -> Directory:
         """The shops' keys, name tables and erasures."""
         return Directory(self.path / DIRECTORY_FILE)
+
+    @property
+    def places(self) -> "Places":
+        """Where what is kept of a customer is, for erasure and export."""
+        from habitue.privacy import Places
+
+        return Places(lake=self.lake, directory=self.directory, folder=self.path)
 
     def shops(self) -> list[str]:
         """The names of the shops, sorted."""
@@ -195,7 +197,7 @@ class Shop:
                 self.workspace.lake,
                 self.workspace.directory.shop(self.name, create=True),
                 self.workspace.path / "imports",
-                erased=self.workspace.directory.erased(self.name),
+                refuses=Refusals(self.workspace.directory),
                 now=now or utc_now(),
             ),
             since=since,
@@ -290,6 +292,12 @@ class Shop:
                 settings=Settings(order_sources=tuple(sources)),
             )
         )
+
+    def key_of(
+        self, key: str | None = None, *, email: str | None = None, phone: str | None = None
+    ) -> str:
+        """The key by which tables name a customer: as told, or of an email or phone."""
+        return key or self._surrogate(email, phone)
 
     def _surrogate(self, email: str | None, phone: str | None) -> str:
         from habitue.ingest.doors.keys import surrogate

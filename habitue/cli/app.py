@@ -9,7 +9,7 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
-from habitue.cli.data import keys, people
+from habitue.cli.data import keeping, keys, people, privacy
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -65,7 +65,14 @@ for command in (
     people.unlink,
     people.conflicts,
     people.sources,
+    privacy.export,
+    privacy.erase,
+    privacy.erasures,
+    keeping.lake,
     store.compact,
+    keeping.backup,
+    keeping.restore,
+    keeping.upgrade,
     simulate.simulate,
 ):
     habitue.add_command(command)

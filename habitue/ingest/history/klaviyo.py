@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,14 +19,14 @@ import msgspec
 
 from habitue.directory import ShopEntry
 from habitue.errors import NoAnswer
-from habitue.events import Instant, Item, Link, Noun, Receipt, bucket_of, identity
+from habitue.events import Instant, Receipt, bucket_of, identity
 from habitue.faults import reach
 from habitue.ingest.commit import Committer, Refuses, settlement
 from habitue.ingest.doors.intake import Door
 from habitue.ingest.history import pages
 from habitue.ingest.history.api import Api, Page
 from habitue.ingest.history.pages import Sheet, Told
-from habitue.lake.eventlog.records import Entry, Part, Record, encode, key_of
+from habitue.lake.eventlog.records import Entry, Part, Record, encode
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
 
@@ -90,9 +89,9 @@ class Home:
 
 
 def home(
-    lake: Lake, shop: ShopEntry, folder: Path, *, erased: Mapping[str, Instant], now: Instant
+    lake: Lake, shop: ShopEntry, folder: Path, *, refuses: Refuses | None = None, now: Instant
 ) -> Home:
-    """Where the past of a shop of the workspace is brought, as of now; `erased` says who never."""
+    """Where the past of a shop of the workspace is brought, as of now."""
     door = Door(
         shop=shop.name,
         source=SOURCE,
@@ -101,7 +100,7 @@ def home(
         names=shop.names.get(SOURCE, {}),
         currency=shop.currency,
     )
-    return Home(lake=lake, door=door, folder=folder, refuses=partial(_is_erased, erased))
+    return Home(lake=lake, door=door, folder=folder, refuses=refuses)
 
 
 def import_history(
@@ -390,14 +389,6 @@ class _PageLog:
 
     def close(self) -> None:
         self.held = None
-
-
-def _is_erased(erased: Mapping[str, Instant], noun: Noun) -> bool:
-    """Whether a noun is of a customer who was erased after it."""
-    keys = (noun.key, noun.other) if isinstance(noun, Link) else (key_of(noun),)
-    if isinstance(noun, Item):
-        return False
-    return any(noun.time <= erased[key] for key in keys if key is not None and key in erased)
 
 
 def _read_state(file: Path) -> State | None:

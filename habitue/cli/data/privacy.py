@@ -1,0 +1,128 @@
+"""Commands about what is kept of one customer: export it, erase it."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from habitue.cli.options import examples, with_json, with_output, with_shop
+from habitue.cli.output import Output, print_json, say
+from habitue.config import utc_now
+from habitue.errors import LogUnavailable
+from habitue.workspace import Shop
+
+if TYPE_CHECKING:
+    from habitue.directory import Job
+
+
+@click.command(
+    epilog=examples(
+        "habitue export c_42 --shop acme",
+        "habitue export --email ada@example.com --shop acme --out ada.ndjson",
+    )
+)
+@click.argument("key", required=False)
+@click.option("--email", help="Name the customer by email instead.")
+@click.option("--phone", help="Name the customer by phone number instead.")
+@with_shop
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write there instead of to stdout.",
+)  # fmt: skip
+def export(
+    key: str | None, email: str | None, phone: str | None, shop: Shop, out: Path | None
+) -> None:
+    """Write all that is kept of a customer as NDJSON."""
+    import msgspec
+
+    from habitue import privacy
+
+    keys = _named(shop, key, email, phone)
+    lines = privacy.export(shop.workspace.places, shop.name, keys[0])
+    encoder = msgspec.json.Encoder(enc_hook=str)
+    if out is None:
+        for line in lines:
+            click.echo(encoder.encode(line).decode())
+        return
+    with out.open("wb") as file:
+        count = sum(bool(file.write(encoder.encode(line) + b"\n")) for line in lines)
+    say(f"wrote {count:,} lines to {out}")
+
+
+@click.command(
+    epilog=examples(
+        "habitue erase c_42 --shop acme",
+        "habitue erase --email ada@example.com --shop acme --yes --json",
+    )
+)
+@click.argument("key", required=False)
+@click.option("--email", help="Name the customer by email instead.")
+@click.option("--phone", help="Name the customer by phone number instead.")
+@click.option("--yes", is_flag=True, help="Do not ask first; it cannot be undone.")
+@with_shop
+@with_json
+def erase(
+    key: str | None, email: str | None, phone: str | None, yes: bool, shop: Shop, as_json: bool
+) -> None:
+    """Erase a customer, by any of their identities, from everywhere but your copies.
+
+    What they did up to now is refused for ever; what they do later is a new customer's.
+    """
+    from habitue import privacy
+
+    keys = _named(shop, key, email, phone)
+    if not yes:
+        click.confirm(f"Erase {', '.join(keys)} of {shop.name} for ever?", abort=True, err=True)
+    places = shop.workspace.places
+    job = privacy.request(places, shop.name, keys, now=utc_now())
+    try:
+        # a moment later, so that its own instant is over
+        job = privacy.finish(places, job, now=utc_now() + timedelta(microseconds=1))
+    except LogUnavailable:
+        say("a service runs here and takes the erasure to its end: see `habitue erasures`")
+    if as_json:
+        print_json(_told(job))
+    else:
+        say(f"erasure {job.id}: {job.status}")
+        for name, count in (job.detail.get("rows_erased") or job.detail["rows"]).items():
+            if count:
+                say(f"  {name}: {count:,} rows erased")
+
+
+@click.command(epilog=examples("habitue erasures --shop acme", "habitue erasures --json"))
+@with_shop
+@with_output
+def erasures(shop: Shop, output: Output) -> None:
+    """List a shop's erasures: how far each is, and its proof."""
+    import pyarrow as pa
+
+    jobs = [job for job in shop.workspace.directory.jobs(shop.name) if job.kind == "erasure"]
+    if not jobs:
+        say(f"nobody of {shop.name} was ever erased")
+        return
+    output.show(pa.Table.from_pylist([_row(job) for job in jobs]))
+
+
+def _named(shop: Shop, key: str | None, email: str | None, phone: str | None) -> list[str]:
+    if [key, email, phone].count(None) != 2:
+        raise click.UsageError("a customer is named by KEY, by --email or by --phone")
+    return [shop.key_of(key, email=email, phone=phone)]
+
+
+def _told(job: "Job") -> dict[str, object]:
+    """What may be told of an erasure: never whom it is about."""
+    detail = {name: value for name, value in job.detail.items() if name not in ("keys", "erasure")}
+    return {"id": job.id, "shop": job.shop, "status": job.status, "detail": detail}
+
+
+def _row(job: "Job") -> dict[str, object]:
+    rows = job.detail.get("rows_erased") or job.detail.get("rows") or {}
+    return {
+        "id": job.id,
+        "status": job.status,
+        "requested": job.created,
+        "updated": job.updated,
+        "rows_erased": sum(rows.values()),
+        "rows_left": job.detail.get("rows_left"),
+    }
