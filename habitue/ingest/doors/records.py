@@ -219,7 +219,7 @@ def _event(sent: SentEvent, request: Request, faults: list[Fault]) -> tuple[Noun
     key = None if who is None else who.key
     if own is None:
         content = (name, key, time, value, order, lines, _sorted(properties))
-        own = _derived_id(content, request.seen, faults)
+        own = derived_id(content, request.seen, faults)
     bought = settled(Bought(called, order, value, lines), "/lines", faults)
     if faults or own is None:
         return ()
@@ -383,7 +383,7 @@ def _lines(sent: SentEvent, of: str | None, faults: list[Fault]) -> tuple[Line, 
     return tuple(line for line in read if line is not None)
 
 
-def _derived_id(
+def derived_id(
     content: tuple[object, ...], seen: Occurrences, faults: list[Fault]
 ) -> str | None:
     """The id of an event that has none: its whole content, and its occurrence in the request."""
