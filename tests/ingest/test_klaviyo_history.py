@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from habitue.cli.app import main
 from habitue.errors import NoAnswer
 from habitue.events import Receipt
 from habitue.ingest.commit import Committer
@@ -284,6 +285,39 @@ def test_since_leaves_out_what_was_before(url, lake):
     receipt = imported(url, lake, since=datetime(2026, 11, 20, tzinfo=UTC))
 
     assert receipt.events == 2
+
+
+def test_the_command_imports_and_prints_the_receipt(account, url, tmp_path, capsys):
+    key, work = tmp_path / "klaviyo.key", tmp_path / "work"
+    key.write_text(f"{API_KEY}\n")
+    command = ["import", "--from", "klaviyo", "--api-key-file", str(key), "--url", url, "--json"]
+
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--workspace", str(work), "--shop", "acme"])
+
+    assert left.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["appended"], told["events"]) == (14, 14, 10)
+    assert API_KEY not in "".join(path.read_text() for path in (work / "imports").iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--from", "klaviyo"],
+        ["orders.csv", "--from", "klaviyo", "--api-key-file", "k"],
+        ["orders.csv", "--since", "2025-01-01", "--mapping", "m.toml"],
+    ],
+)
+def test_a_command_that_says_too_little_or_too_much_makes_no_workspace(options, tmp_path):
+    work = tmp_path / "work"
+
+    with pytest.raises(SystemExit) as left:
+        main(["import", *options, "--workspace", str(work), "--shop", "acme"])
+
+    assert left.value.code == 2
+    assert not work.exists()
 
 
 @pytest.mark.parametrize(

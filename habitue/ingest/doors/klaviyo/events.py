@@ -7,9 +7,7 @@ and changes nothing, within one request as well as between two.
 
 from collections.abc import Iterator
 
-import msgspec
-
-from habitue.events import EMPTY, Consent, Event, Instant
+from habitue.events import Consent, Event, Instant
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.keys import Said
 from habitue.ingest.doors.klaviyo.consents import Channel, Status
@@ -19,8 +17,8 @@ from habitue.ingest.doors.klaviyo.reading import (
     METRIC_CHARACTERS,
     MOST_EVENTS,
     At,
-    check_properties,
     document,
+    properties_of,
     whole,
 )
 from habitue.ingest.doors.names import canonical
@@ -83,9 +81,7 @@ def event_of(attributes: At, customer: str, backfilled: bool, door: Door) -> Eve
     metric = metric_of(attributes)
     time = _time(attributes, door)
     unique_id = _unique_id(attributes, time)
-    properties = attributes["properties"]
-    if properties.object(needed=True) is not None:
-        check_properties(properties)
+    properties = properties_of(attributes["properties"])
     # read even where there are faults already, so that all of them are told
     name = canonical(door.source, metric or "", door.names)
     what = bought(name, attributes, unique_id, door.currency)
@@ -103,7 +99,7 @@ def event_of(attributes: At, customer: str, backfilled: bool, door: Door) -> Eve
         value=what.value,
         order=what.order,
         lines=what.lines,
-        properties=_raw(properties),
+        properties=properties,
     )
 
 
@@ -193,9 +189,3 @@ def _unique_id(attributes: At, time: Instant) -> str | None:
         among = (attributes / "properties/$event_id").value
         told = among if isinstance(among, str) and "\0" not in among else None
     return told if told and told != _second(time) else None
-
-
-def _raw(properties: At) -> msgspec.Raw:
-    if not properties.value:
-        return EMPTY
-    return msgspec.Raw(msgspec.json.encode(properties.value))

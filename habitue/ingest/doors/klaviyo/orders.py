@@ -91,7 +91,10 @@ def _value(at: At, properties: Mapping[str, Any], currency: str) -> Money | None
     if isinstance(at.value, str | bool | dict | list):
         at.fault("bad_amount", "'value' must be a number.")
         return None
-    return money(at.value, currency, at.pointer, at.faults)
+    found = money(at.value, currency, "", [])
+    if found is None:
+        at.fault("bad_amount", "'value' is out of range.")
+    return found
 
 
 def _taken(value: Money | None) -> Money | None:
@@ -100,7 +103,9 @@ def _taken(value: Money | None) -> Money | None:
 
 
 def _currency(at: At, properties: Mapping[str, Any], default: str | None) -> str:
-    told = currency(at.value, at.pointer, at.faults)
+    told = currency(at.value, "", [])
+    if told is None and at.value not in (None, ""):
+        at.fault("bad_currency", "'value_currency' must be three letters, as EUR.")
     return told or currency(_first(properties, _CURRENCIES), "", []) or default or NO_CURRENCY
 
 

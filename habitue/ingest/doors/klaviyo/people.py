@@ -51,13 +51,14 @@ def who_is(profile: At, door: Door) -> Who | None:
             return None
     found: list[Fault] = []
     names = Names(**{kind: place.value for kind, place in places.items()})
-    who = identify(names, door, {kind: at.pointer for kind, at in places.items()}, found)
+    who = identify(names, door, {kind: kind for kind in places}, found)
     if who is None and not found:
         profile.fault(
             "no_customer",
             "One of id, email, phone_number, external_id, anonymous_id or _kx is needed.",
         )
-    profile.faults.extend(found)
+    for fault in found:
+        places[fault.pointer].fault(fault.reason, fault.detail)
     return None if found else who
 
 

@@ -4,14 +4,14 @@
 the first fault, so that a client is told of all. What cannot be read is None, as is what is absent.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from habitue.events import Instant
+from habitue.events import EMPTY, Instant
 from habitue.ingest.doors.bodies import readable, unreadable
 from habitue.ingest.doors.faults import Fault, escaped
 from habitue.ingest.doors.intake import Intake, Malformed
@@ -33,28 +33,41 @@ MOST_DEPTH = 10                            # of objects and lists, the propertie
 METRIC_CHARACTERS = 127                    # "fewer than 128"
 FIRST_YEAR = 1991                          # times must be after the year 1990
 MOST_FAULTS = 1_000                        # collected of one request
+# properties without these, and small, can break no limit: an escaped NUL, or very many digits
+_ODD = re.compile(rb"\\u0000|[0-9]{300}")
+_SMALL_BYTES = 4_000
 _MOST_WHOLE = 1 << 1023                    # beyond, no reader's floating point can hold it
 
 
-@dataclass(frozen=True, slots=True)
-class At:
-    """A value in a document, and where it stands."""
+class At(msgspec.Struct, frozen=True):
+    """A value in a document, and where it stands: the steps from a place with a pointer."""
 
     value: Any
-    pointer: str = ""
-    faults: list[Fault] = field(default_factory=list, repr=False)
+    start: str = ""                        # the pointer of where the document begins
+    faults: list[Fault] = []
+    steps: tuple[str | int, ...] = ()
+
+    @property
+    def pointer(self) -> str:
+        """Where it stands, as a JSON pointer; made when it is asked for, which is seldom."""
+        return self.start + "".join(f"/{escaped(str(step))}" for step in self.steps)
 
     def __getitem__(self, name: str) -> "At":
         """The member of that name, also where there is none."""
         inside = self.value.get(name) if isinstance(self.value, dict) else None
-        return At(inside, f"{self.pointer}/{escaped(name)}", self.faults)
+        return self.inside(name, inside)
+
+    def inside(self, step: str | int, value: object) -> "At":
+        """The place of a member or an element, one step from here."""
+        return At(value, self.start, self.faults, (*self.steps, step))
 
     def __truediv__(self, path: str) -> "At":
         """The place at the end of a path of members: `at / "profile/data"`."""
-        place = self
-        for name in path.split("/"):
-            place = place[name]
-        return place
+        names = path.split("/")
+        value = self.value
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        return At(value, self.start, self.faults, (*self.steps, *names))
 
     @property
     def is_told(self) -> bool:
@@ -100,7 +113,7 @@ class At:
             self.fault("bad_json", f"{self._name} must not be empty.")
         else:
             for place, value in enumerate(self.value):
-                yield At(value, f"{self.pointer}/{place}", self.faults)
+                yield self.inside(place, value)
 
     def resource(self, kind: str) -> "At":
         """The attributes of the resource here, which must be of that type."""
@@ -124,7 +137,7 @@ class At:
 
     @property
     def _name(self) -> str:
-        return f"'{self.pointer.rpartition('/')[2]}'"
+        return f"'{self.steps[-1] if self.steps else 'data'}'"
 
 
 def document(body: bytes, *, most_bytes: int = MOST_BYTES) -> At:
@@ -169,6 +182,22 @@ def a_year_after(time: Instant) -> Instant:
         return time.replace(year=time.year + 1, month=3, day=1)
 
 
+def properties_of(at: At) -> msgspec.Raw:
+    """The properties here as JSON, with a fault for each limit that they break."""
+    if at.object(needed=True) is None or not at.value:
+        return EMPTY
+    encoded = msgspec.json.encode(at.value)
+    is_within = (
+        len(encoded) <= _SMALL_BYTES
+        and encoded.count(b"{") + encoded.count(b"[") <= MOST_DEPTH
+        and encoded.count(b":") <= MOST_PROPERTIES
+        and _ODD.search(encoded) is None
+    )
+    if not is_within:
+        check_properties(at)
+    return msgspec.Raw(encoded)
+
+
 def check_properties(at: At, *, most: int = MOST_PROPERTIES) -> None:
     """Note where properties are beyond a limit: how many, how long, how deep."""
     if isinstance(at.value, dict) and len(at.value) > most:
@@ -196,7 +225,7 @@ def _inside(place: At) -> Iterator[At]:
         if "\0" in str(name):
             place.fault("bad_text", "A name may not hold NUL.")
         if isinstance(value, str | int | dict | list):
-            yield At(value, f"{place.pointer}/{escaped(str(name))}", place.faults)
+            yield place.inside(name, value)
 
 
 def _check_plain(place: At) -> None:
