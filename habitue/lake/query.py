@@ -17,7 +17,7 @@ import pyarrow as pa
 from habitue.errors import BadQuery, NoSuchShop
 from habitue.lake.identity import Resolution
 from habitue.lake.schema import TABLES
-from habitue.lake.tables import Lake
+from habitue.lake.tables import Lake, buckets_of
 from habitue.lake.views import orders, people
 from habitue.lake.views.catalogue import VIEWS, View
 
@@ -169,6 +169,11 @@ class _Tables:
         self._lake = lake
         self.names: set[str] = set()
 
+    @property
+    def buckets(self) -> int:
+        """How many buckets the tables are cut into."""
+        return self._lake.buckets
+
     def open(self, name: str) -> None:
         """Make a table readable as stored.NAME, with every column of its schema."""
         if name in self.names:
@@ -196,15 +201,19 @@ def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> N
 
 
 def _resolve(connection: duckdb.DuckDBPyConnection, shop: str, tables: _Tables) -> Resolution:
-    """Make `customer_of` and the conflicts; where nothing links two keys this costs nothing."""
+    """Make what turns keys into customers; where nothing links two keys it costs nothing."""
     tables.open("links")
     connection.execute(people.LINKS)
     found = people.identities(connection, shop, set(tables.names), tables.open)
     _keep(connection, "conflicts", found.conflicts())
     known = found.identities()
     if known.num_rows:
-        _keep(connection, "identities", known)
+        shops = pa.repeat(shop, known.num_rows)
+        buckets = buckets_of(known.append_column("shop", shops), tables.buckets)
+        _keep(connection, "identities", known.append_column("bucket", pa.array(buckets)))
     connection.execute(people.CUSTOMER_OF if known.num_rows else people.SAME_CUSTOMER)
+    if "events" in tables.names:
+        connection.execute(orders.LINKED_EVENTS if known.num_rows else orders.OWN_EVENTS)
     return found
 
 

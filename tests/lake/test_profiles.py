@@ -174,6 +174,7 @@ class Files:
     """A lake of single files, which costs a millisecond."""
 
     sequence = 0
+    buckets = 1
 
     def __init__(self, path: Path, nouns: Sequence[Noun]) -> None:
         self._files: dict[str, list[str]] = {}

@@ -302,6 +302,19 @@ def test_a_backfilled_link_was_known_when_it_happened_and_a_late_one_when_it_cam
     assert [row["customer"] for row in rows(lake, sql, known_at=day(9))] == [A, A]
 
 
+def test_all_events_of_one_customer_have_one_bucket(tmp_path):
+    keys = [f"anonymous:{n}" for n in range(12)]
+    lake = told(Lake(tmp_path), *(browsing(key, 1) for key in keys), browsing(A, 1))
+    count = "count(DISTINCT bucket) AS stored, count(DISTINCT customer_bucket) AS n"
+    sql = f"SELECT {count} FROM events"
+    (before,) = rows(lake, sql)
+    assert before["n"] == before["stored"] > 1
+    told(lake, *(link(A, key, 2) for key in keys))
+    assert rows(lake, sql) == [{"stored": before["stored"], "n": 1}]
+    apart = "SELECT 1 AS one FROM events WHERE key = customer AND bucket <> customer_bucket"
+    assert rows(lake, apart) == []
+
+
 def test_an_undo_parts_customers_from_then_on(tmp_path):
     lake = filled(Lake(tmp_path), browsing(WEB, 1))
     told(lake, link(A, WEB, 2), link(A, WEB, 4, undo=True))

@@ -13,11 +13,25 @@ CREATE MACRO source_rank(source) AS
     coalesce(nullif(list_position(getvariable('order_sources'), source), 0), 2147483647)
 """
 
+OWN_EVENTS = """
+-- one row per event of every shop, with the customer and the customer's bucket: where nothing links
+-- two keys these are the key, and the bucket in which the event is stored
+CREATE VIEW stored.own_events AS
+SELECT *, customer AS key, bucket AS customer_bucket FROM stored.events
+"""
+
+LINKED_EVENTS = """
+-- the same where links make one customer of several keys: all their events have one bucket
+CREATE VIEW stored.own_events AS
+SELECT told.* REPLACE (coalesce(known.customer, told.customer) AS customer),
+    told.customer AS key, coalesce(known.bucket, told.bucket) AS customer_bucket
+FROM stored.events AS told LEFT JOIN stored.identities AS known ON known.key = told.customer
+"""
+
 EVENTS = """
 -- one row per event of the shop that happened by the cutoff and was known by then
 CREATE VIEW events AS
-SELECT * REPLACE (customer_of(customer) AS customer), customer AS key
-FROM stored.events
+SELECT * FROM stored.own_events
 WHERE shop = getvariable('shop')
   AND "time" <= getvariable('cutoff')
   AND CASE WHEN backfilled THEN "time" ELSE received END <= getvariable('known_at')
