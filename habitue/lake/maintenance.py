@@ -38,7 +38,7 @@ _LEAST_BYTES = 16 << 10                    # of the lowest size class but one
 _VACUUM_EVERY = timedelta(hours=1)
 _MOST_FILES = 64                           # that are merged at once
 _STEP_BYTES = 256 << 20                    # of Parquet that one step of tidying reads
-_BATCH_ROWS = 8_192                        # of each file that are in memory while merging
+_ROWS_IN_MEMORY = 524_288                  # of all files that are merged at once
 _ROWS_PER_FILE = 4_000_000                 # of a merged file; then another begins
 _VACUUMED = "vacuumed.json"
 
@@ -236,12 +236,13 @@ def _merged(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
     Files no longer than a batch are sorted together. Then, in each round, all rows up to the
     least of the batches' last rows are final.
     """
+    size = max(_ROWS_IN_MEMORY // len(paths), 1)
     with ExitStack() as stack:
         sources = [stack.enter_context(pq.ParquetFile(path)) for path in paths]
-        short = [source for source in sources if source.metadata.num_rows <= _BATCH_ROWS]
-        batches = [_batches(table, source) for source in sources if source not in short]
+        short = [source for source in sources if source.metadata.num_rows <= size]
+        batches = [_batches(table, source, size) for source in sources if source not in short]
         if short:
-            parts = [part for source in short for part in _batches(table, source)]
+            parts = [part for source in short for part in _batches(table, source, size)]
             batches.append(iter([sorted_rows(table, pa.concat_tables(parts))]))
         heads = dict(enumerate(next(one) for one in batches))
         while heads:
@@ -266,8 +267,8 @@ def _take(
     return head.slice(0, stop)
 
 
-def _batches(table: Table, source: pq.ParquetFile) -> Iterator[pa.Table]:
-    for batch in source.iter_batches(batch_size=_BATCH_ROWS):
+def _batches(table: Table, source: pq.ParquetFile, size: int) -> Iterator[pa.Table]:
+    for batch in source.iter_batches(batch_size=size):
         if batch.num_rows:
             yield conformed_rows(table, pa.Table.from_batches([batch]))
 
