@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -462,39 +461,24 @@ def test_a_file_removed_under_a_running_log_loses_nothing(tmp_path, ending, read
     assert bodies(tmp_path) == numbered(0, 1, 2, 3)
 
 
-# ---- a process that dies ---------------------------------------------------------------------
-
-DIE = """
-import sys
-from pathlib import Path
-from habitue.lake.eventlog.segments import SqliteLog
-log = SqliteLog(Path(sys.argv[1]), segment_bytes=1)
-for number in range(4):
-    print(log.append(0, [b"row %d" % number]).start, flush=True)
-    log.trim(0, number - 1)
-"""
-
-
-@pytest.mark.parametrize(
-    ("fault", "acknowledged", "kept"),
-    [
-        ("log.before_commit:3", 2, 2),
-        ("log.after_commit:3", 2, 3),      # not acknowledged, and yet there: a retry is a duplicate
-        ("log.made:3", 2, 2),
-        ("log.rotated:2", 2, 2),
-        ("log.trim:1", 3, 3),
-    ],
-)
-def test_a_process_that_dies_anywhere_keeps_what_it_acknowledged(
-    tmp_path, fault, acknowledged, kept
+def test_a_segment_is_appended_to_only_after_its_place_in_the_folder_is_flushed(
+    tmp_path, monkeypatch
 ):
-    done = subprocess.run(
-        [sys.executable, "-c", DIE, str(tmp_path)], capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "HABITUE_FAULT": fault},
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert done.stdout.split() == [str(offset) for offset in range(acknowledged)]
-    assert bodies(tmp_path) == numbered(*range(kept))
+    def flush_files_only(path):
+        if path.is_dir():
+            raise OSError("the folder cannot be flushed")
+        flush(path)
+
+    flush = segmentfile.flush
     with closing(SqliteLog(tmp_path)) as log:
-        assert log.append(0, numbered(kept)) == range(kept, kept + 1)
-    assert bodies(tmp_path) == numbered(*range(kept + 1))
+        for number in range(3):                        # to make the first, to rotate, to open
+            monkeypatch.setattr(segmentfile, "flush", flush_files_only)
+            with pytest.raises(LogUnavailable, match="cannot be flushed"):
+                log.rotate(0)
+            with pytest.raises(LogUnavailable, match="cannot be flushed"):
+                log.append(0, numbered(-1))
+            monkeypatch.undo()
+            assert log.append(0, numbered(number)) == range(number, number + 1)
+            if number == 1:
+                log.close()
+        assert [record.body for record in log.read(0, 0)] == numbered(0, 1, 2)

@@ -213,6 +213,7 @@ class SqliteLog:
         for draft in folder.glob(f"*{segmentfile.UNFINISHED}*"):
             draft.unlink()
         paths = segmentfile.segments(folder)
+        segmentfile.flush(folder)                  # who made the newest may have died first
         known = highest(self.path, shard)
         if not paths:
             return self._made(shard, known, follows=0)
@@ -233,11 +234,10 @@ class SqliteLog:
         return _open(segmentfile.make(self._folder(shard), first, made))
 
     def _rotate(self, shard: int, writer: _Writer, first: int = 0) -> _Writer:
-        following = self._made(shard, max(writer.next, first), follows=writer.next)
+        self._release(shard)                       # should this fail, the disk says where we are
+        self._writers[shard] = self._made(shard, max(writer.next, first), follows=writer.next)
         reach("log.rotated")
-        self._release(shard)
-        self._writers[shard] = following
-        return following
+        return self._writers[shard]
 
     def _acquire(self, shard: int) -> None:
         """Become the one process that appends to the shard, until closed."""
@@ -245,9 +245,9 @@ class SqliteLog:
             return
         _make_shards_file(self.path, self._shards)
         folder = self._folder(shard)
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
-            segmentfile.flush(self.path)
+        folder.mkdir(exist_ok=True)
+        segmentfile.flush(self.path)
+        segmentfile.flush(self.path.parent)
         lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -371,7 +371,5 @@ def _make_shards_file(path: Path, shards: int) -> None:
         with contextlib.suppress(FileExistsError):
             os.link(draft, file)                   # unlike a rename, never over another's
         draft.unlink()
-        segmentfile.flush(path)
-        segmentfile.flush(path.parent)
     if (made := _shards_of(path, None)) != shards:
         raise Unusable(f"it was made with {made} shards, not {shards}")
