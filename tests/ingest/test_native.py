@@ -1,7 +1,9 @@
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -406,3 +408,19 @@ def test_portions_of_an_upload_hold_a_megabyte_at_a_time():
 def test_the_clock_may_be_a_day_ahead_and_a_naive_time_is_utc():
     ahead = (NOW + timedelta(hours=24)).replace(tzinfo=None).isoformat()
     assert first(translated({"name": "x", "time": ahead})).time == NOW + timedelta(hours=24)
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "events.md").read_text()
+
+
+def test_the_guides_records_are_taken():
+    (block,) = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    intake = native.translate(block.encode(), door())
+    assert (len(intake.entries), reasons(intake)) == (6, [])
+
+
+def test_the_guide_names_every_reason():
+    assert {
+        row[1]: row[2] for row in re.finditer(r"^\| `(\w+)` \| (.*) \|$", GUIDE, re.MULTILINE)
+        if row[1] in REASONS
+    } == REASONS  # fmt: skip

@@ -44,11 +44,8 @@ MOST_WITHOUT_ID = 1_000_000                # records of one request; their diges
 
 Id: TypeAlias = str | int | None
 Time: TypeAlias = str | int | float | None
-_POINTERS = {
-    name: f"/{field}" for name, field in
-    (("external", "customer"), ("email", "email"), ("phone", "phone"),
-     ("anonymous", "anonymous_id"))
-}  # fmt: skip
+_POINTERS = {"external": "/customer", "email": "/email", "phone": "/phone",
+             "anonymous": "/anonymous_id"}  # fmt: skip
 
 
 class Minor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -262,9 +259,10 @@ def _profile(sent: SentProfile, request: Request, faults: list[Fault]) -> tuple[
     door = request.door
     who = _someone(sent, door, faults)
     time = _time(sent.time, request, faults)
-    put = fields.properties(sent.set, "/set", faults)
-    append = fields.properties(sent.append, "/append", faults)
-    unappend = fields.properties(sent.unappend, "/unappend", faults)
+    put, append, unappend = (
+        fields.properties(getattr(sent, name), f"/{name}", faults)
+        for name in ("set", "append", "unappend")
+    )
     for place, name in enumerate(sent.clear):
         fields.text(name, NAME_CHARACTERS, f"/clear/{place}", faults)
     if faults or who is None or time is None:
@@ -327,9 +325,7 @@ def _who(sent: SentKeys, door: Door, faults: list[Fault], under: str = "") -> Wh
             return None
         if type(own) is str and 0 < len(own) < ID_CHARACTERS and own.isalnum():
             return Who(own)                   # nothing but letters and digits: has no prefix
-    names = Names(
-        external=own, email=sent.email, phone=sent.phone, anonymous=sent.anonymous_id
-    )
+    names = Names(external=own, email=sent.email, phone=sent.phone, anonymous=sent.anonymous_id)
     pointers = {kind: under + at for kind, at in _POINTERS.items()} if under else _POINTERS
     return identify(names, door, pointers, faults)
 
@@ -383,9 +379,7 @@ def _lines(sent: SentEvent, of: str | None, faults: list[Fault]) -> tuple[Line, 
     return tuple(line for line in read if line is not None)
 
 
-def derived_id(
-    content: tuple[object, ...], seen: Occurrences, faults: list[Fault]
-) -> str | None:
+def derived_id(content: tuple[object, ...], seen: Occurrences, faults: list[Fault]) -> str | None:
     """The id of an event that has none: its whole content, and its occurrence in the request."""
     digest = hashlib.blake2b(msgspec.msgpack.encode(content), digest_size=16).digest()
     occurrence = seen.next_of(digest)
