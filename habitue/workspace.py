@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from habitue.events import Receipt
+    from habitue.ingest.replay import Replayed
     from habitue.lake.eventlog.segments import SqliteLog
     from habitue.lake.tables import Lake
     from habitue.lake.views.customer import Customer
@@ -304,6 +305,25 @@ class Shop:
 
         return surrogate(
             self.workspace.directory.shop(self.name, create=True).secret, email=email, phone=phone
+        )
+
+    def replay(
+        self,
+        reasons: Sequence[str] = (),
+        *,
+        now: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> "Replayed":
+        """Try rejected inputs again, those of some reasons or all of them."""
+        from habitue.ingest.replay import replay
+
+        return replay(
+            self.workspace.lake,
+            self.workspace.directory.shop(self.name, create=True),
+            now=now or utc_now(),
+            reasons=reasons,
+            refuses=Refusals(self.workspace.directory),
+            progress=progress,
         )
 
     def last_event(self) -> datetime:

@@ -9,7 +9,7 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
-from habitue.cli.data import keeping, keys, people, privacy
+from habitue.cli.data import keeping, keys, people, privacy, rejected
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -49,7 +49,8 @@ for command in (
     serve.follow,
     keys.keys,
     keys.names,
-    store.rejected,
+    rejected.rejected,
+    rejected.replay,
     store.shops,
     train.train,
     evaluate.evaluate,

@@ -16,7 +16,6 @@ from habitue.cli.options import (
     When,
     examples,
     with_json,
-    with_known_at,
     with_new_shop,
     with_output,
     with_shop,
@@ -142,17 +141,6 @@ def _print_receipt(receipt: "Receipt") -> None:
     }
     rows = [[name, f"{count:,}"] for name, count in counts.items()]
     print_grid(["receipt", receipt.id], rows, numeric=[1])
-
-
-@click.command(
-    epilog=examples("habitue rejected --shop acme", "habitue rejected --shop acme --out bad.csv")
-)
-@with_shop
-@with_known_at
-@with_output
-def rejected(shop: Shop, known_at: datetime | None, output: Output) -> None:
-    """Show the rows that were not taken, and why."""
-    output.show(shop.rejected(known_at=known_at))
 
 
 @click.command(epilog=examples("habitue shops", "habitue shops --workspace work --json"))

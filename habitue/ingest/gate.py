@@ -120,16 +120,24 @@ class Gate:
 
         Each noun is a row of the receipt; repeats change nothing.
         """
+        receipt, _ = self.tell_new(
+            nouns, shop=shop, source=source, received=received, origin=origin
+        )
+        return receipt
+
+    def tell_new(
+        self, nouns: Sequence[Noun], *, shop: str, source: str, received: datetime, origin: str
+    ) -> tuple[Receipt, list[Noun]]:
+        """As `tell`; with the receipt come the nouns that were not known before."""
         index = DedupeIndex(self.lake.path.parent / "index")
         with closing(index), self.lake.lease():
             index.catch_up(self.lake)
             digests = digests_of(nouns)
             known = index.known(digests)
-            new = {
-                digest: noun
-                for digest, noun in zip(digests, nouns, strict=True)
-                if digest not in known
-            }
+            new: dict[bytes, Noun] = {}
+            for digest, noun in zip(digests, nouns, strict=True):
+                if digest not in known:
+                    new.setdefault(digest, noun)
             batch = Batch(shop=shop, source=source, origin=origin, received=received, rows=0)
             settling = _Settling(self.lake, batch)
             receipt = replace(
@@ -141,7 +149,7 @@ class Gate:
             shops = settling.settings()
             sequence = self.lake.append({"shops": shops, **told, "receipts": receipts})
             index.add(new, sequence=sequence)
-        return receipt
+        return receipt, list(new.values())
 
     def settle(self, batch: Batch) -> Receipt:
         """Append a batch, all or nothing, and say what became of every row of it."""

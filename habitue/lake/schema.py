@@ -155,6 +155,18 @@ REJECTED = pa.schema(
     ]
 )
 
+# one row per rejected input that was taken when it was tried again
+REPLAYED = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("receipt", pa.string(), nullable=False),         # of the batch that was rejected
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("taken", pa.string(), nullable=False),           # the receipt it has now
+        pa.field("received", TIME, nullable=False),               # when it was tried again
+    ]
+)
+
 # one row per batch, or a shard's part of one, that was settled
 RECEIPTS = pa.schema(
     [
@@ -224,6 +236,7 @@ TABLES = {
         Table("profiles", PROFILES, ("shop", "customer", "time")),
         Table("consents", CONSENTS, ("shop", "customer", "time")),
         Table("rejected", REJECTED, ("shop", "receipt", "position")),
+        Table("replayed", REPLAYED, ("shop", "receipt", "position")),
         Table("receipts", RECEIPTS, ("shop", "id")),
         Table("shops", SHOPS, ("shop", "received")),
         Table("predictions", PREDICTIONS, ("shop", "version", "customer", "question")),

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from habitue.lake.views import orders, people
 
 REJECTED = """
--- one row per input that was not taken
+-- one row per input that was not taken; `replayed` is the receipt it has since it was tried again
 CREATE VIEW rejected AS
-SELECT * FROM stored.rejected
-WHERE shop = getvariable('shop') AND received <= getvariable('known_at')
+SELECT refused.*, again.taken AS replayed
+FROM stored.rejected AS refused
+LEFT JOIN (
+    SELECT shop, receipt, position, min(taken) AS taken FROM stored.replayed
+    WHERE received <= getvariable('known_at') GROUP BY ALL
+) AS again USING (shop, receipt, position)
+WHERE shop = getvariable('shop') AND refused.received <= getvariable('known_at')
 """
 
 RECEIPTS = """
@@ -62,7 +67,7 @@ VIEWS = (
     View("consents", people.CONSENTS, views=("consent_history",)),
     View("identifiers", people.IDENTIFIERS, tables=("identifiers", "customers")),
     View("conflicts", people.CONFLICTS, tables=("customers",)),
-    View("rejected", REJECTED, tables=("rejected",)),
+    View("rejected", REJECTED, tables=("rejected", "replayed")),
     View("receipts", RECEIPTS, tables=("receipts",)),
     View("shop_settings", SHOP_SETTINGS, tables=("shops",)),
     View("predictions", PREDICTIONS, tables=("predictions",)),
