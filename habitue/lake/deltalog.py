@@ -112,7 +112,12 @@ def write(log: Path, version: int, told: Sequence[dict[str, object]]) -> None:
 
 
 def drop_torn_tip(log: Path) -> None:
-    """Remove the newest entry or checkpoint where a power loss left it empty or cut short."""
+    """Remove the newest entry or checkpoint where a power loss left it empty or cut short.
+
+    Drafts that a kill left behind go, too.
+    """
+    for draft in log.glob(".*.draft"):
+        draft.unlink()
     entries = sorted(log.glob("[0-9]*.json"))
     if entries and not _is_whole(entries[-1]):
         entries[-1].unlink()

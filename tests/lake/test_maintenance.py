@@ -1,6 +1,8 @@
 import os
+import signal
 import tarfile
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +12,10 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from habitue import faults
 from habitue.errors import Busy
 from habitue.lake import maintenance
+from habitue.lake.eventlog.rows import rows_of
 from habitue.lake.maintenance import (
     compact,
     evolve,
@@ -31,9 +35,10 @@ EVERYTHING = "SELECT * FROM events ORDER BY digest"
 
 def trickled(folder, commits: int) -> Lake:
     """A lake of one bucket after so many commits of one event."""
-    lake = Lake(folder, buckets=1)
-    for number in range(commits):
-        filled(lake, event(str(number), number / 10, customer=f"c{number % 3}"))
+    lake = filled(Lake(folder, buckets=1), event("0", 0, customer="c0"))
+    for number in range(1, commits):
+        one = event(str(number), number / 10, customer=f"c{number % 3}")
+        lake.append({"events": rows_of("events", [one], [one.digest], ["r"])})
     return lake
 
 
@@ -173,6 +178,58 @@ def test_what_a_crash_left_unfinished_goes_when_it_is_old(tmp_path):
     os.utime(orphan, (0, 0))
     vacuum(lake, now=day(0))
     assert not orphan.exists()
+
+
+def test_a_log_that_grew_long_is_cut_and_still_read_and_written(tmp_path):
+    lake = Lake(tmp_path, buckets=1)
+    for number in range(60):
+        lake.append({"receipts": receipt(number)}, cursors={"log-0": number})
+    entries = sorted((tmp_path / "receipts" / "_delta_log").glob("[0-9]*"))
+    for entry in entries:
+        os.utime(entry, (0, 0))
+    vacuum(lake, now=day(0))
+    left = sorted((tmp_path / "receipts" / "_delta_log").glob("[0-9]*"))
+    assert len(left) < len(entries) / 2
+    for again in (lake, Lake(tmp_path)):
+        again.append({"receipts": receipt(60)})
+        assert {status.name: status for status in lake_status(again)}["receipts"].rows > 60
+        assert again.cursor("log-0") == 59
+    (tmp_path / "journal.done").unlink()                   # then the tables know
+    assert (Lake(tmp_path).cursor("log-0"), Lake(tmp_path).sequence) == (59, 61)
+
+
+@pytest.mark.parametrize("fault", ["compact.before_journal", "commit.after_journal",
+                                   "commit.between_tables", "vacuum.before_delete:2"])
+def test_a_kill_while_house_is_kept_changes_no_row(tmp_path, fault):
+    lake = trickled(tmp_path, 9)
+    before = read(lake, EVERYTHING, shop="acme")
+    context = get_context("forkserver")
+    child = context.Process(target=_keep_house, args=(tmp_path, fault))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    again = Lake(tmp_path)
+    assert read(again, EVERYTHING, shop="acme").equals(before)
+    filled(again, event("later", 1))
+    compact(again)
+    vacuum(again, now=day(0), keep_hours=0)
+    assert len(read(again, EVERYTHING, shop="acme")) == 10
+    assert len(list((tmp_path / "events").rglob("*.parquet"))) == 1
+
+
+def _keep_house(folder: Path, fault: str) -> None:
+    faults.arm(fault)
+    lake = Lake(folder)
+    compact(lake)
+    vacuum(lake, now=day(0), keep_hours=0)
+
+
+def receipt(number: int) -> pa.Table:
+    row = {
+        "bucket": 0, "shop": "acme", "source": "s", "id": f"r{number}", "origin": "o",
+        "received": day(0), "rows": 1, "appended": 1, "duplicate": 0, "rejected": 0,
+    }
+    return pa.Table.from_pylist([row], schema=TABLES["receipts"].schema).drop_columns("bucket")
 
 
 def test_a_vacuum_comes_once_an_hour(tmp_path):
