@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from habitue.cli.app import main
+from habitue.directory import Directory, Refusals
 from habitue.errors import NoAnswer
 from habitue.events import Receipt
 from habitue.ingest.commit import Committer
 from habitue.ingest.doors.intake import Door, Intake
+from habitue.ingest.doors.keys import email_key
 from habitue.ingest.doors.klaviyo.events import create_event
 from habitue.ingest.history import klaviyo as history
 from habitue.ingest.history.api import Api, pace_seconds
@@ -73,7 +75,8 @@ def lake(tmp_path: Path) -> Lake:
 def imported(url: str, lake: Lake, *, clock: Clock | None = None, **options: Any) -> Receipt:
     clock = clock or Clock()
     door = options.pop("door", DOOR)
-    home = history.Home(lake=lake, door=door, folder=lake.path.parent / "imports")
+    folder, refuses = lake.path.parent / "imports", options.pop("refuses", None)
+    home = history.Home(lake=lake, door=door, folder=folder, refuses=refuses)
     return history.import_history(
         Api(url, API_KEY, pause=clock.pause, clock=clock), home, **options
     )
@@ -279,6 +282,24 @@ def test_events_of_the_last_minutes_are_left_to_the_live_door(account, url, lake
     account.event("Opened Email", "P1", "2026-11-23T11:58:00+00:00", **{"$event_id": "fresh"})
 
     assert imported(url, lake).events == 10
+
+
+def test_an_erased_customer_stays_erased_also_under_a_key_that_was_not_known_then(
+    url, lake, tmp_path
+):
+    directory = Directory(tmp_path / "directory.sqlite")
+    directory.shop("acme", create=True)
+    email = email_key(DOOR.secret, "ada@example.com")
+    directory.erase("acme", [email], erased_at=NOW, requested=NOW)
+
+    receipt = imported(url, lake, refuses=Refusals(directory))
+
+    assert receipt.reasons == {"erased": 2}                 # the profile and the order
+    bob = email_key(DOOR.secret, "bob@example.com")
+    rows = read(lake, "SELECT DISTINCT key FROM events", shop="acme").to_pylist()
+    assert {row["key"] for row in rows} == {bob, "profile:P3"}
+    rows = read(lake, "SELECT * FROM profiles", shop="acme").to_pylist()
+    assert "Ada" not in str(rows)
 
 
 def test_since_leaves_out_what_was_before(url, lake):

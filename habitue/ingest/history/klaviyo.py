@@ -17,11 +17,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from habitue.directory import ShopEntry
+from habitue.directory import Refusals, ShopEntry
 from habitue.errors import NoAnswer
-from habitue.events import Instant, Receipt, bucket_of, identity
+from habitue.events import Instant, Link, ProfileChange, Receipt, bucket_of, identity
 from habitue.faults import reach
-from habitue.ingest.commit import Committer, Refuses, settlement
+from habitue.ingest.commit import Committer, settlement
 from habitue.ingest.doors.intake import Door
 from habitue.ingest.history import pages
 from habitue.ingest.history.api import Api, Page
@@ -85,11 +85,11 @@ class Home:
     lake: Lake
     door: Door                             # as which it comes in; its source is "klaviyo"
     folder: Path                           # of the files that say how far imports are
-    refuses: Refuses | None = None         # tells nouns of erased customers
+    refuses: Refusals | None = None        # tells nouns of erased customers
 
 
 def home(
-    lake: Lake, shop: ShopEntry, folder: Path, *, refuses: Refuses | None = None, now: Instant
+    lake: Lake, shop: ShopEntry, folder: Path, *, refuses: Refusals | None = None, now: Instant
 ) -> Home:
     """Where the past of a shop of the workspace is brought, as of now."""
     door = Door(
@@ -279,7 +279,7 @@ class _Pages:
 
     def __init__(self, home: Home) -> None:
         self.door = home.door
-        self._lake = home.lake
+        self._lake, self._refusals = home.lake, home.refuses
         self._log = _PageLog()
         self._committer = Committer(home.lake, self._log, 0, refuses=home.refuses)
         self._committer.application = f"klaviyo-{home.door.shop}"
@@ -296,6 +296,8 @@ class _Pages:
         with self._lake.lease():
             if self.cursor() > state.page:
                 return
+            if self._refusals is not None:
+                self._refusals.look()      # someone may have been erased since the last page
             sheet = self._read(page, state, metrics)
             part = Part(
                 receipt=state.receipt,
@@ -319,7 +321,9 @@ class _Pages:
             case "items":
                 return pages.read_items(page, state.rows, self.door)
             case "profiles":
-                return pages.read_profiles(page, state.rows, self.door)
+                sheet = pages.read_profiles(page, state.rows, self.door)
+                sheet.entries = [self._refusable(entry) for entry in sheet.entries]
+                return sheet
         sheet = pages.read_events(page, state.rows, metrics, self.door)
         self._enter(sheet)
         return sheet
@@ -339,8 +343,29 @@ class _Pages:
                 found = (held.get((one, metric, event.time)) for one in keys)
                 key, name = next((one for one in found if one is not None), (keys[0], event.id))
                 event = msgspec.structs.replace(event, id=name)
-            event = msgspec.structs.replace(event, customer=key or keys[0])
+            key = self._erased(keys, event.time) or key or keys[0]
+            event = msgspec.structs.replace(event, customer=key)
             sheet.entries.append(Entry(position, (event,)))
+
+    def _refusable(self, entry: Entry) -> Entry:
+        """A profile under its erased key, if it has one, so that the committer refuses it."""
+        change, *others = entry.nouns
+        assert isinstance(change, ProfileChange), "a profile tells first what it changes"
+        keys = [change.customer, *(one.other for one in others if isinstance(one, Link))]
+        erased = self._erased(keys, change.time)
+        if erased is None:
+            return entry
+        return Entry(entry.position, (msgspec.structs.replace(change, customer=erased),))
+
+    def _erased(self, keys: Sequence[str], time: Instant) -> str | None:
+        """The first of a customer's keys that was erased after an instant.
+
+        Klaviyo may know them by a key that was not known here when they were erased.
+        """
+        if self._refusals is None:
+            return None
+        shop = self.door.shop
+        return next((key for key in keys if self._refusals.refuses_key(shop, key, time)), None)
 
     def _of_the_same_second(
         self, unsure: Sequence[Told]
