@@ -275,7 +275,8 @@ class Application:
 
 def _is_kept(refused: Refused, asked: Asked) -> bool:
     """Whether a refusal is of what was sent, and not of when or by what method."""
-    return asked.route.method == "POST" and refused.status in {400, 403, 409, 413, 415, 422}
+    is_of_content = refused.status in {400, 403, 409, 413, 415, 422}
+    return asked.route.method in {"POST", "PATCH"} and is_of_content and not refused.is_kept
 
 
 def _matched(parts: list[str], path: list[str]) -> Mapping[str, str] | None:

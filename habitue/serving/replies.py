@@ -48,6 +48,7 @@ class Refused(Exception):
         self.detail = detail               # what was wanted, what was found, what to do
         self.pointer = pointer             # a JSON pointer
         self.retry_seconds = retry_seconds
+        self.is_kept = False               # whether what was refused is kept already
         self.body: bytes | None = None     # what Klaviyo's clients are told, if it is known already
 
 

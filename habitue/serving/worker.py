@@ -21,19 +21,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from habitue import faults
 from habitue.config import utc_now
-from habitue.directory import Directory
+from habitue.directory import Refusals
 from habitue.errors import Busy, HabitueError
-from habitue.events import Noun
 from habitue.ingest.commit import Committer, Settled
 from habitue.lake.eventlog.cursors import trimmable
-from habitue.lake.eventlog.records import EventLog, decode, key_of
+from habitue.lake.eventlog.records import EventLog, decode
 from habitue.lake.maintenance import tidy
 from habitue.lake.profiles import PROFILES_FILE, Profiles
 from habitue.serving.app import Place
@@ -156,38 +154,6 @@ class Beside:
             self._ending.wait(0 if is_more else self._pause)
 
 
-class Refusals:
-    """Whether a noun is of a customer who was erased, as the directory says now."""
-
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-        self._watch = directory.watch()
-        self._guard = threading.Lock()
-        self._erased: dict[str, dict[str, datetime]] = {}
-
-    def __call__(self, noun: Noun) -> bool:
-        """Whether the noun tells of an erased key, of a time up to its erasure."""
-        keys = {key_of(noun), getattr(noun, "other", None)}
-        erased = self._of(noun.shop)
-        return any(key in erased and noun.time <= erased[key] for key in keys if key is not None)
-
-    def refresh(self) -> None:
-        """Look again if anyone changed the directory; once for each step of a reader."""
-        with self._guard:
-            if self._watch.changed():
-                self._erased.clear()
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._watch.close()
-
-    def _of(self, shop: str) -> dict[str, datetime]:
-        with self._guard:
-            if shop not in self._erased:
-                self._erased[shop] = self._directory.erased(shop)
-            return self._erased[shop]
-
-
 class Worker:
     """All that runs beside a server, until it is closed."""
 
@@ -196,15 +162,16 @@ class Worker:
         self.online = place.online
         self.online.mkdir(exist_ok=True)
         self.log, self.lake = place.log, place.lake()
-        self.refusals = Refusals(place.directory)
+        # one for each thread that takes nouns in
+        self.refusals = [Refusals(place.directory, clock=time.monotonic) for _ in range(2)]
         shards = range(self.log.shards)
         self.committing = Committing(
             self.log,
-            [Committer(self.lake, self.log, n, refuses=self.refusals) for n in shards],
+            [Committer(self.lake, self.log, n, refuses=self.refusals[0]) for n in shards],
             [max(self.lake.cursor(f"log-{n}"), 0) for n in shards],
             most_rows=most_rows,
         )
-        self.profiles = Profiles(self.online / PROFILES_FILE, refuses=self.refusals)
+        self.profiles = Profiles(self.online / PROFILES_FILE, refuses=self.refusals[1])
         self._beside = [
             Beside("live profiles", self._follow, pause_seconds=LIVE_SECONDS),
             Beside("catching up", self._catch_up, pause_seconds=CATCH_UP_SECONDS),
@@ -216,7 +183,6 @@ class Worker:
         next_trim = 0.0
         while True:
             began = time.monotonic()
-            self.refusals.refresh()
             is_more = self.committing.attempt()
             self._tell()
             if began >= next_trim:
@@ -253,7 +219,8 @@ class Worker:
         for committer in self.committing.committers:
             committer.close()
         self.profiles.close()
-        self.refusals.close()
+        for one in self.refusals:
+            one.close()
 
     def _tell(self) -> None:
         with contextlib.suppress(HabitueError, OSError):   # a full disk is told to those who send

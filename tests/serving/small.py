@@ -35,6 +35,10 @@ class ListLog:
         self.open = threading.Event()              # appends wait while it is not set
         self.open.set()
 
+    def forget(self) -> None:
+        self.rows = [[] for _ in range(self.shards)]
+        self.batches.clear()
+
     def append(self, shard: int, bodies: Sequence[bytes]) -> range:
         self.open.wait()
         if self.broken:
