@@ -1,6 +1,7 @@
 """`Sequences`: every customer's events up to a cutoff, as flat arrays, in time order."""
 
 # C customers · E events · L order lines · V items · S rows of daily item sales
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -96,7 +97,11 @@ _CURRENCY_SQL = "SELECT mode(currency) AS currency FROM events"
 
 # one row per bucket that the shop has events in
 _BUCKETS_SQL = "SELECT bucket, count(*) AS events FROM events GROUP BY bucket ORDER BY bucket"
-_BUCKET_SQL = f"SELECT {COLUMNS} FROM events WHERE bucket BETWEEN ? AND ?"
+# one row per event of some buckets, or of a share of a large one's customers
+_RUN_SQL = f"""
+SELECT {COLUMNS} FROM events
+WHERE bucket BETWEEN ? AND ? AND hash(coalesce(customer, hex(digest))) % ? = ?
+"""
 
 
 def sequences_from_events(
@@ -132,7 +137,7 @@ def build_sequences(
 ) -> Sequences:
     """`Sequences` of `shop` from the lake, as of `cutoff` and `known_at` (both µs, UTC).
 
-    Read a few buckets at a time, so that no more than EVENTS_AT_ONCE rows, or one bucket of them,
+    Read a few buckets at a time, or a large one share by share, so that about EVENTS_AT_ONCE rows
     are held beside the arrays.
     """
     ask = partial(
@@ -150,11 +155,10 @@ def build_sequences(
         not_item_codes=tuple(held.get("not_item_codes") or ()),
         not_item_patterns=tuple(held.get("not_item_patterns") or ()),
     )
-    buckets = ask(_BUCKETS_SQL)
-    runs = _runs(buckets["bucket"].to_numpy(), buckets["events"].to_numpy())
+    runs = _runs(tuple(row.values()) for row in ask(_BUCKETS_SQL).to_pylist())
     titles = _titles(ask("SELECT item, time, title, category FROM items"), cutoff)
     terms = _terms(ask, titles, rules, shares=len(runs))
-    flat = flatten((ask(_BUCKET_SQL, list(run)) for run in runs), terms)
+    flat = flatten((ask(_RUN_SQL, list(run)) for run in runs), terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
     )
@@ -170,12 +174,27 @@ def microseconds(time: datetime) -> int:
     return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def _runs(buckets: np.ndarray, events: np.ndarray) -> list[tuple[int, int]]:
-    """First and last bucket of runs of about EVENTS_AT_ONCE events each; at least one run."""
-    before = np.cumsum(events) - events
-    cuts = np.flatnonzero(np.diff(before // EVENTS_AT_ONCE)) + 1
-    runs = np.split(buckets, cuts) if len(buckets) else [np.zeros(1, np.int32)]
-    return [(int(run[0]), int(run[-1])) for run in runs]
+def _runs(buckets: Iterable[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+    """(first bucket, last, shares, share) of readings of EVENTS_AT_ONCE events at most, about.
+
+    `buckets` are numbers with how many events each holds.
+
+    >>> _runs([(0, 100_000), (1, 100_000), (2, 600_000)])
+    [(0, 1, 1, 0), (2, 2, 3, 0), (2, 2, 3, 1), (2, 2, 3, 2)]
+    """
+    runs: list[tuple[int, int, int]] = []              # first, last, events
+    for bucket, events in buckets:
+        if runs and runs[-1][2] + events <= EVENTS_AT_ONCE:
+            first, _, held = runs.pop()
+            runs.append((first, bucket, held + events))
+        else:
+            runs.append((bucket, bucket, events))
+    return [
+        (first, last, shares, share)
+        for first, last, events in runs or [(0, 0, 1)]
+        for shares in [-(-events // EVENTS_AT_ONCE)]
+        for share in range(shares)
+    ]
 
 
 def _terms(read: Read, titles: pa.Table, rules: ShopRules, *, shares: int) -> Terms:
