@@ -9,6 +9,7 @@ shard cannot both store it: the cursor is looked at again under the lake's lease
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -17,9 +18,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from habitue.errors import Busy, LogUnavailable
 from habitue.events import Noun, Rejection, bucket_of
 from habitue.faults import reach
-from habitue.lake.eventlog.records import EventLog, Part, decode
+from habitue.lake.eventlog.records import EventLog, Part, Record, decode
 from habitue.lake.eventlog.rows import (
     TABLE_OF,
     Refused,
@@ -29,6 +31,7 @@ from habitue.lake.eventlog.rows import (
     unplaced,
 )
 from habitue.lake.index import DedupeIndex
+from habitue.lake.maintenance import housekeeping
 from habitue.lake.tables import Lake
 
 log = logging.getLogger(__name__)
@@ -89,8 +92,10 @@ class Committer:
 
         Raises:
             LogUnavailable: the log cannot be read from the lake's cursor on.
+            OSError: the lake or its index cannot be written; the step never happened.
             Busy: another writer keeps the lake's lease.
         """
+        self._prepare()
         while True:
             cursor = self.lake.cursor(self.application)
             parts, following = self._read(max(cursor, 0), most_rows)
@@ -106,6 +111,15 @@ class Committer:
         """Give the index back."""
         self.index.close()
 
+    def _prepare(self) -> None:
+        """Fill an index that was lost before the lease is taken: for a large lake it takes long.
+
+        Nobody deletes files meanwhile. Where somebody keeps house, it is filled under the lease.
+        """
+        if self.index.sequence < 0 <= self.lake.sequence:
+            with suppress(Busy), housekeeping(self.lake):
+                self.index.catch_up(self.lake)
+
     def _read(self, offset: int, most_rows: int) -> tuple[list[Part], int]:
         """Requests from an offset on, and the offset that follows them."""
         parts: list[Part] = []
@@ -115,7 +129,7 @@ class Committer:
             if not records:
                 break
             for record in records:
-                part = decode(record.body)
+                part = self._decoded(record)
                 rows += len(part.entries) + len(part.rejections)
                 size += len(record.body)
                 if parts and (rows > most_rows or size > _MOST_BYTES):
@@ -123,6 +137,15 @@ class Committer:
                 parts.append(part)
                 offset = record.offset + 1
         return parts, offset
+
+    def _decoded(self, record: Record) -> Part:
+        try:
+            return decode(record.body)
+        except msgspec.DecodeError as error:
+            raise LogUnavailable(
+                f"row {record.offset} of {self.application} is no request: {error}\n"
+                "hint: was it written by a newer habitue?"
+            ) from error
 
     def _settle(self, batch: "_Batch", following: int) -> Settled:
         self.index.catch_up(self.lake)

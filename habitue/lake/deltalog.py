@@ -53,16 +53,17 @@ def actions(
 ) -> list[dict[str, object]]:
     """What an entry says: transactions, files that are no longer there, and files that are.
 
-    Times are those of the file system. An entry that removes files moves rows, and changes none.
+    Times are those of the file system. An entry that takes away as many rows as it adds is told
+    to move them, and to change none.
     """
     modified = [_modified(folder / file.path) for file in added]
     now = max(modified, default=0) or _modified(folder / "_delta_log")
-    changes = not removed
+    changes = sum(file.rows for file in added) != sum(file.rows for file in removed)
     told: list[dict[str, object]] = [
         {
             "commitInfo": {
                 "timestamp": now,
-                "operation": "WRITE" if changes else "OPTIMIZE",
+                "operation": "OPTIMIZE" if removed else "WRITE",
                 "operationParameters": {},
                 "engineInfo": "habitue",
             }

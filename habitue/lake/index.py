@@ -74,8 +74,21 @@ class DedupeIndex:
         """Learn what the lake holds beyond what is known here; returns how many files were read.
 
         A lake that is behind what is known here was put back from a copy: all is learnt anew.
+
+        Raises:
+            OSError: the index cannot be written, such as on a full disk; nothing is lost by it.
         """
-        wanted, held = lake.sequence, self.sequence
+        try:
+            return self._catch_up(lake)
+        except lmdb.Error as error:
+            raise OSError(
+                f"the dedupe index cannot be written: {error}\n"
+                f"hint: make room, or delete {self._shared.path}; it is made anew"
+            ) from error
+
+    def _catch_up(self, lake: Lake) -> int:
+        held = self.sequence               # first: the lake may go on while we look
+        wanted = lake.sequence
         if held == wanted:
             return 0
         if held > wanted:
@@ -108,7 +121,7 @@ class _Shared:
     _gate: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._users = 0
         self._lock = threading.RLock()     # the map may not grow under another thread's feet
         self._marker = _enter(path)
@@ -130,7 +143,7 @@ class _Shared:
         with self._gate:
             self._users -= 1
             if self._users == 0:
-                del self._opened[self._path]
+                del self._opened[self.path]
                 self._environment.sync(True)
                 self._environment.close()
                 _leave(self._marker)
@@ -179,7 +192,7 @@ class _Shared:
 
     def _open(self) -> None:
         self._environment = lmdb.open(
-            str(self._path), map_size=_FIRST_MAP_BYTES, max_dbs=2, sync=False, metasync=False,
+            str(self.path), map_size=_FIRST_MAP_BYTES, max_dbs=2, sync=False, metasync=False,
             readahead=False,
         )
         self._digests = self._environment.open_db(b"digests")

@@ -1,8 +1,9 @@
 """Commits from the log into the lake: every input once, whatever dies, repeats or rivals."""
 
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitue import faults
+from habitue.errors import LogUnavailable
 from habitue.events import (
     Consent,
     Event,
@@ -25,6 +27,7 @@ from habitue.events import (
 from habitue.ingest.commit import Committer, Settlement, settlement
 from habitue.ingest.gate import Gate
 from habitue.lake.eventlog.records import encode
+from habitue.lake.maintenance import housekeeping
 from habitue.lake.query import read
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
@@ -203,6 +206,25 @@ def test_a_step_takes_no_more_rows_than_it_is_told_but_always_one_request(tmp_pa
     with committer(tmp_path, log) as one:
         assert [one.step(most_rows=6).rows, one.step(most_rows=1).rows] == [6, 3]
         assert one.step(most_rows=1000).cursor == 4
+
+
+def test_a_lost_index_is_filled_again_whether_or_not_somebody_keeps_house(tmp_path):
+    log = logged(part("r1", *orders(1, 2)))
+    drained(tmp_path, log)
+    for receipt, lock in (("r2", nullcontext), ("r3", housekeeping)):
+        shutil.rmtree(tmp_path / "index")
+        log.append(0, [encode(part(receipt, *orders(1, 2)))])
+        with lock(Lake(tmp_path / "lake")), committer(tmp_path, log) as one:
+            assert one.step().duplicate == 2
+
+
+def test_a_row_that_is_no_request_is_told_and_never_passed_over(tmp_path):
+    log = logged(part("r1", *orders(1)))
+    log.append(0, [b'["r2"]'])
+    with committer(tmp_path, log) as one:
+        with pytest.raises(LogUnavailable, match="row 1 of log-0"):
+            one.step()
+        assert one.lake.cursor("log-0") == -1
 
 
 def test_two_rivals_on_one_log_store_nothing_twice(tmp_path, monkeypatch):

@@ -186,6 +186,8 @@ def test_a_disk_that_is_full_leaves_the_rest_to_be_caught_up(tmp_path, monkeypat
         with monkeypatch.context() as patch:
             patch.setattr(module._Shared, "put", full)
             index.add([event("2", 0).digest], sequence=lake.sequence)
+            with pytest.raises(OSError, match="no space left"):
+                index.catch_up(lake)
         assert index.sequence < lake.sequence
         index.catch_up(lake)
         assert index.known([event("2", 0).digest])
