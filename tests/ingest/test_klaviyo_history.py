@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from habitue.ingest.history import klaviyo as history
 from habitue.ingest.history.api import Api, pace_seconds
 from habitue.lake.eventlog.records import Part, encode
 from habitue.lake.eventlog.segments import SqliteLog
+from habitue.lake.maintenance import housekeeping, tidy
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
 from tests.ingest.klaviyo_server import API_KEY, Klaviyo, application, served
@@ -300,6 +302,26 @@ def test_an_erased_customer_stays_erased_also_under_a_key_that_was_not_known_the
     assert {row["key"] for row in rows} == {bob, "profile:P3"}
     rows = read(lake, "SELECT * FROM profiles", shop="acme").to_pylist()
     assert "Ada" not in str(rows)
+
+
+@pytest.mark.parametrize("is_kept_by_another", [False, True])
+def test_an_import_that_tidies_as_it_goes_holds_the_same(
+    url, lake, monkeypatch, is_kept_by_another
+):
+    monkeypatch.setattr(history, "TIDY_EVERY", 1)
+    tidied: list[Lake] = []
+
+    def counted(lake: Lake, *, now: datetime) -> None:
+        tidied.append(lake)
+        tidy(lake, now=now)
+
+    monkeypatch.setattr(history, "tidy", counted)
+    with housekeeping(lake) if is_kept_by_another else nullcontext():
+        receipt = imported(url, lake)
+
+    assert counts(receipt) == (14, 0, 0)
+    assert len(tidied) == 6                # after each page
+    assert len(digests(lake)) == 10
 
 
 def test_since_leaves_out_what_was_before(url, lake):

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from habitue.directory import Refusals, ShopEntry
-from habitue.errors import NoAnswer
+from habitue.errors import Busy, NoAnswer
 from habitue.events import Instant, Link, ProfileChange, Receipt, bucket_of, identity
 from habitue.faults import reach
 from habitue.ingest.commit import Committer, settlement
@@ -27,6 +28,7 @@ from habitue.ingest.history import pages
 from habitue.ingest.history.api import Api, Page
 from habitue.ingest.history.pages import Sheet, Told
 from habitue.lake.eventlog.records import Entry, Part, Record, encode
+from habitue.lake.maintenance import tidy
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
 
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int | None], None]    # what is being done, steps done, of how many
 
 SETTLING = timedelta(minutes=5)            # events younger than this are left to the next import
+TIDY_EVERY = 16                            # pages
 OVERLAP = timedelta(days=1)                # that an import reads again of what the last one read
 SOURCE = "klaviyo"                         # as of the live door
 ORIGIN = "klaviyo history"
@@ -183,6 +186,8 @@ class _Journey:
             return
         if page.resources:
             self._settling.settle(page, self.state, self._metrics)
+            if self.state.page % TIDY_EVERY == TIDY_EVERY - 1:
+                self._settling.tidy()
         reach("history.before_state")
         self._save(self._after(page))
         self._tell()
@@ -311,6 +316,11 @@ class _Pages:
             self._log.put(state.page, encode(part))
             settled = self._committer.step()
             assert settled is not None, "a page with resources is settled"
+
+    def tidy(self) -> None:
+        """Merge small files of many pages, so that a long import stays as quick as it began."""
+        with suppress(Busy):               # whoever else keeps house merges ours as well
+            tidy(self._lake, now=self.door.received)
 
     def close(self) -> None:
         """Give the index back."""
