@@ -19,12 +19,16 @@ import habitue
 from habitue import config, events
 from habitue.cli import app
 from habitue.demo import words
+from habitue.ingest.doors.faults import REASONS
 from habitue.lake import query, schema
 from habitue.lake.tables import Lake
 from habitue.lake.views.catalogue import VIEWS, View
+from habitue.serving.app import Route
+from habitue.serving.doors.routes import ROUTES
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by `make docs`; change the code instead. -->\n"
+TEMPLATES = Path(__file__).parent / "templates"
 HELP_WIDTH = 90
 
 
@@ -37,6 +41,7 @@ def pages() -> dict[str, str]:
         "tables.md": tables_page(),
         "events.md": events_page(),
         "metrics.md": metrics_page(),
+        "http.md": http_page(),
     }
     return {name: f"{NOTICE}\n{text.strip()}\n" for name, text in written.items()}
 
@@ -45,8 +50,16 @@ def cli_page() -> str:
     """What `--help` says, for every command."""
     parts = ["# Command line", _fenced(_help(app.habitue, "habitue"))]
     for name, command in app.habitue.commands.items():
-        parts += [f"## habitue {name}", _fenced(_help(command, f"habitue {name}"))]
+        parts += _helped(command, f"habitue {name}", "##")
     return "\n\n".join(parts)
+
+
+def _helped(command: click.Command, path: str, level: str) -> Iterator[str]:
+    """The help of a command, and of those below it."""
+    yield f"{level} {path}"
+    yield _fenced(_help(command, path))
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _helped(below, f"{path} {name}", f"{level}#")
 
 
 def _help(command: click.Command, path: str) -> str:
@@ -230,6 +243,34 @@ def metrics_page() -> str:
             ),
         ]
     )
+
+
+def http_page() -> str:
+    """Every path of the service, and what is common to all."""
+    groups = {
+        "## Our own paths": [one for one in ROUTES if one.source == "native"],
+        "## Segment, RudderStack, PostHog": [
+            one for one in ROUTES if one.source in {"segment", "posthog"}
+        ],
+        "## Klaviyo": [one for one in ROUTES if one.source == "klaviyo"],
+    }
+    assert sum(map(len, groups.values())) == len(ROUTES), "every path is in one group"
+    parts = ["# HTTP", (TEMPLATES / "http.md").read_text().strip()]
+    for title, routes in groups.items():
+        rows = ((f"`{one.method} {one.path}`", _key(one), one.about) for one in routes)
+        parts += [title, _table(("path", "key", "what it does"), rows)]
+    parts += [
+        "## Why an input is not taken",
+        "The reasons in receipts, in `/v1/rejected` and in `habitue rejected`.",
+        _table(("reason", "the input has"), ((f"`{one}`", told) for one, told in REASONS.items())),
+    ]
+    return "\n\n".join(parts)
+
+
+def _key(route: Route) -> str:
+    if route.open:
+        return "none"
+    return "public or secret" if route.public else "secret"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

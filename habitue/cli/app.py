@@ -9,7 +9,7 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
-from habitue.cli.data import keeping, keys, people, privacy, rejected
+from habitue.cli.data import keeping, keys, people, privacy, rejected, status
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -47,6 +47,7 @@ for command in (
     store.import_,
     serve.serve,
     serve.follow,
+    status.status,
     keys.keys,
     keys.names,
     rejected.rejected,

@@ -1,5 +1,5 @@
 """The service: HTTP in, the event log behind it, and the workers that follow the log.
 
 Requests enter, receipts leave. Read `app` (routes), `collect` (a request's way to the log), `auth`,
-then `worker` (what runs beside the server).
+then `server`, and `beside` (what runs beside it).
 """

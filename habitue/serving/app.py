@@ -25,12 +25,12 @@ from habitue.ingest.doors.intake import Door, Malformed, Translator
 from habitue.lake.eventlog.records import EventLog
 from habitue.serving import bodies
 from habitue.serving.auth import Caller, Keys, Windows, key_in_body, key_in_request
+from habitue.serving.beside.settlement import Settlement
 from habitue.serving.bodies import Gone, Room
 from habitue.serving.collect import Collector, Kept, Origin, receipt_id
 from habitue.serving.doors.people import People
 from habitue.serving.metrics import Metrics
 from habitue.serving.replies import Refused, empty, refusal, refused_as, unavailable
-from habitue.serving.settlement import Settlement
 
 if TYPE_CHECKING:
     from habitue.lake.tables import Lake

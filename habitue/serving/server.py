@@ -28,12 +28,12 @@ from habitue.config import utc_now
 from habitue.errors import Busy
 from habitue.serving.app import Application, Place, Service
 from habitue.serving.auth import Keys
+from habitue.serving.beside.settlement import PROGRESS_FILE, Settlement
 from habitue.serving.collect import Collector
 from habitue.serving.connection import Connection
 from habitue.serving.doors.people import People
 from habitue.serving.doors.routes import ROUTES
 from habitue.serving.metrics import Metrics
-from habitue.serving.settlement import PROGRESS_FILE, Settlement
 
 log = logging.getLogger(__name__)
 

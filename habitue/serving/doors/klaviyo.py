@@ -47,6 +47,17 @@ _JOBS = {
     for path in (one.path for one in WRITES)
     if path.endswith("-jobs") and ("catalog" in path or "import" in path)
 }
+_ABOUT = {
+    "/api/events": "Take one event, and what it says of its profile.",
+    "/api/event-bulk-create-jobs": "Take up to 1,000 events of many profiles, all or none.",
+    "/client/events": "Take one event, and what it says of its profile.",
+    "/client/event-bulk-create": "Take up to 1,000 events of one profile, all or none.",
+    "/client/profiles": "Take what a browser says of its profile.",
+    "/client/subscriptions": "Subscribe a profile.",
+    "/api/profile-bulk-import-jobs": "Make or change up to 10,000 profiles, all or none.",
+    "/api/profile-subscription-bulk-create-jobs": "Subscribe profiles, all or none.",
+    "/api/profile-subscription-bulk-delete-jobs": "Unsubscribe profiles, all or none.",
+}
 _ATTRIBUTES = (
     "email", "phone_number", "external_id", "first_name", "last_name", "organization", "locale",
     "title", "image",
@@ -277,7 +288,7 @@ def _text(time: datetime) -> str:
 
 def _route(write: Write) -> Route:
     """The path of one translator, with the answer that belongs to it."""
-    about = (write.translate.__doc__ or "").partition("\n")[0]
+    about = _ABOUT.get(write.path, "Change the catalogue: an item or variant, or up to 100.")
     endpoint = _ENDPOINTS.get((write.method, write.path))
     if endpoint is None:
         shows = write.status in {200, 201} and write.path.startswith("/api/catalog-")

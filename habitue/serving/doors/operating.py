@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from habitue.serving.app import Asked, Route
 from habitue.serving.auth import is_from_here, key_in_request, unknown_key
+from habitue.serving.beside.settlement import Progress, depth_bytes
 from habitue.serving.replies import encoded
-from habitue.serving.settlement import Progress, depth_bytes
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -35,7 +35,7 @@ from habitue.lake.eventlog.records import EventLog, decode
 from habitue.lake.maintenance import tidy
 from habitue.lake.profiles import PROFILES_FILE, Profiles
 from habitue.serving.app import Place
-from habitue.serving.settlement import PROGRESS_FILE, Progress
+from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
 
 log = logging.getLogger(__name__)
 
