@@ -108,7 +108,7 @@ def follow(
 
     By itself it settles what a service that is not running any more has acknowledged, and ends.
     """
-    from habitue.serving.worker import Worker, hear, live_with
+    from habitue.serving.beside.worker import Worker, hear, live_with
 
     if parent is not None:
         live_with(parent, again=again)
