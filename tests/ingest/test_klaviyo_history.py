@@ -315,7 +315,7 @@ def test_an_import_that_tidies_as_it_goes_holds_the_same(
         tidied.append(lake)
         tidy(lake, now=now)
 
-    monkeypatch.setattr(history, "tidy", counted)
+    monkeypatch.setattr("habitue.ingest.history.settling.tidy", counted)
     with housekeeping(lake) if is_kept_by_another else nullcontext():
         receipt = imported(url, lake)
 
