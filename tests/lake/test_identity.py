@@ -91,6 +91,17 @@ def test_after_an_undo_a_key_is_free_for_another_customer():
     assert whys(*links) == []
 
 
+def test_the_example_of_the_guide_holds():
+    app = link(ADA, APP, 6, cause="identify")
+    links = (link(A, WEB, 3, cause="identify"), link(A, ADA, 4), app)
+    assert customers(*links) == {A: A, WEB: A, ADA: A, APP: A}
+    assert APP not in customers(*links[:2])
+    claimed = (*links, link(B, WEB, 9))
+    assert whys(*claimed) == [(B, WEB, TWO_EXTERNALS)]
+    assert customers(*claimed)[WEB] == A
+    assert customers(*claimed, link(A, WEB, 10, undo=True)) == {A: A, ADA: A, APP: A, B: B, WEB: B}
+
+
 def test_a_profile_id_means_the_key_that_has_it():
     shown = f"profile:{profile_id('acme', WEB)}"
     found = resolved(link(shown, ADA, 2), link(A, APP, 1), seen=(WEB,))

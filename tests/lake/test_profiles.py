@@ -5,11 +5,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habitue.events import Event, Noun
+from habitue.events import Event, Link, Noun
 from habitue.lake.eventlog.records import Entry, Part, Record, encode
+from habitue.lake.identity import resolve
 from habitue.lake.keys import profile_id
 from habitue.lake.profiles import LiveConsent, LiveProfile, Profiles
 from habitue.lake.query import read
@@ -147,6 +148,22 @@ def test_who_is_forgotten_leaves_nothing_behind(profiles, tmp_path):
     assert ADA.encode() not in held
 
 
+def test_a_pair_that_is_told_earlier_after_all_keeps_its_key(profiles):
+    apply(profiles, link(A, WEB, 3))
+    apply(profiles, link(B, WEB, 2))
+    assert profiles.customers_of("acme", [WEB]) == {WEB: B}
+    apply(profiles, link(A, WEB, 1))
+    assert profiles.customers_of("acme", [WEB]) == {WEB: A}
+
+
+def test_a_pair_that_is_told_again_after_an_undo_is_joined_again(profiles):
+    apply(profiles, link(A, WEB, 1))
+    apply(profiles, link(WEB, A, 2, undo=True))
+    assert profiles.customers_of("acme", [WEB]) == {WEB: WEB}
+    apply(profiles, link(A, WEB, 3))
+    assert profiles.customers_of("acme", [WEB]) == {WEB: A}
+
+
 def test_imports_are_caught_up_with_and_told_once(profiles, tmp_path):
     lake = told(Lake(tmp_path / "lake"), seen(A, 1), link(A, ADA, 1))
     apply(profiles, seen(A, 1), seen(ADA, 2))
@@ -276,3 +293,32 @@ def test_the_live_state_says_what_the_lake_says(tmp_path_factory, batches, again
     assert told_keys.items() <= live.customers_of("acme", [*told_keys, *everyone]).items()
     for opened in (live, derived):
         opened.close()
+
+
+pairs = st.sampled_from(((A, WEB), (B, WEB), (SHOWN, WEB), (A, ADA)))
+few_nouns = st.one_of(
+    st.builds(lambda pair, at, **told: link(*pair, at, **told), pairs, st.integers(0, 3),
+              received=later, public=st.booleans(), undo=st.booleans()),
+    st.builds(seen, st.sampled_from((ADA, WEB, SHOWN)), st.integers(0, 3)),
+)  # fmt: skip
+
+
+@settings(max_examples=4 * settings.default.max_examples)
+@given(batches=st.lists(st.lists(few_nouns, max_size=2), max_size=8))
+def test_after_every_batch_keys_are_whose_all_links_so_far_say(batches):
+    live = Profiles(":memory:")
+    first: dict[bytes, Noun] = {}
+    for batch in batches:
+        apply(live, *batch)
+        first = {noun.digest: noun for noun in batch} | first
+        links = [noun for noun in first.values() if isinstance(noun, Link)]
+        keys = {noun.customer for noun in first.values() if isinstance(noun, Event)}
+        keys |= {key for one in links for key in (one.key, one.other)}
+        rows = rows_of(links).get("links", TABLES["links"].schema.empty_table())
+        found = resolve(rows, shop="acme", seen=sorted(keys))
+        assert live.customers_of("acme", sorted(keys)) == {
+            key: found.customer_of(key) for key in keys
+        }
+        names = set(map(found.customer_of, keys))
+        assert {one.customer for one in live.page("acme", most=100)} == names
+    live.close()

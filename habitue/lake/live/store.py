@@ -233,7 +233,10 @@ class _Keys:
         before = {one[:2]: one for one in self._held(connection, spans)}
         connection.executemany(
             _PUT_KEY,
-            [(shop, key, shown_id(shop, key), *span) for (shop, key), span in spans.items()],
+            [  # of a key that is known the profile id stands
+                (shop, key, "" if (shop, key) in before else shown_id(shop, key), *span)
+                for (shop, key), span in spans.items()
+            ],
         )
         for shop, key, id, _, first in list(self._held(connection, spans)):
             self._ids[shop, key] = id
@@ -290,7 +293,9 @@ def _moments(told: Told) -> Iterator[tuple[str, str, int, int | None, int | None
 
 
 def _later(one: int | None, other: int | None) -> int | None:
-    return max((time for time in (one, other) if time is not None), default=None)
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
 
 
 def _first_of_each(connection: sqlite3.Connection, told: Told) -> dict[str, list[Row]]:
