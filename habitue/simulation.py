@@ -122,12 +122,12 @@ def catalogue(config: ShopConfig, seed: int) -> pa.Table:
         "received": times,
         "title": shelf.titles,
         "category": [tuple(_VOCABULARY)[k] for k in shelf.category],
-        "brand": pa.nulls(len(digests), pa.string()),
         "price_minor": shelf.price_minor,
         "currency": pa.repeat(config.currency, len(digests)),
         **_constants(config, len(digests)),
     }
-    return pa.table(columns).select(schema.ITEMS.names).cast(schema.ITEMS)
+    untold = {name: pa.nulls(len(digests)) for name in schema.ITEMS.names if name not in columns}
+    return pa.table(columns | untold).select(schema.ITEMS.names).cast(schema.ITEMS)
 
 
 def customer_keys(first: int, count: int) -> list[str]:

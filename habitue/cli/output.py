@@ -58,7 +58,14 @@ def print_json(value: object) -> None:
     """One value as indented JSON, on stdout."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as Python's own number."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def print_json_rows(table: "pa.Table") -> None:

@@ -93,14 +93,18 @@ FROM catalogue WHERE epoch_us(time) <= $cutoff GROUP BY item ORDER BY item
 """
 
 # one row: the shop's most frequent currency
-_CURRENCY_SQL = "SELECT mode(currency) AS currency FROM events"
+_CURRENCY_SQL = (
+    f"SELECT mode(currency) AS currency FROM events WHERE currency <> '{NO_CURRENCY}'"
+)
 
-# one row per bucket that the shop has events in
-_BUCKETS_SQL = "SELECT bucket, count(*) AS events FROM events GROUP BY bucket ORDER BY bucket"
+# one row per bucket in which the shop has customers: all keys of a customer count to one
+_BUCKETS_SQL = (
+    "SELECT customer_bucket AS bucket, count(*) AS events FROM events GROUP BY 1 ORDER BY 1"
+)
 # one row per event of some buckets, or of a share of a large one's customers
 _RUN_SQL = f"""
 SELECT {COLUMNS} FROM events
-WHERE bucket BETWEEN ? AND ? AND hash(coalesce(customer, hex(digest))) % ? = ?
+WHERE customer_bucket BETWEEN ? AND ? AND hash(coalesce(customer, hex(digest))) % ? = ?
 """
 
 

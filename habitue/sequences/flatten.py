@@ -40,15 +40,26 @@ GROUP BY 1 HAVING count(*) > 1
 """
 
 # one row per event of the part that belongs to a customer, in reading order; an order told by two
-# sources counts once, an order without positive value not at all
+# sources counts once, an order without positive value not at all. Lines that were told apart from
+# their order join it where it has none of its own, and if they were told by then: a token knows
+# nothing later than its time
 _EVENTS_SQL = """
-SELECT e.customer, epoch_us(e.time) AS time, e.name, e.lines,
+WITH apart AS (
+    SELECT o.digest, flatten(list(i.lines)) AS lines
+    FROM events o JOIN events i
+        ON i."order" = o."order" AND i.source = o.source AND i.customer = o.customer
+        AND i.name = 'item_ordered' AND i.time <= o.time
+    WHERE o.name = 'order_placed' AND coalesce(len(o.lines), 0) = 0
+    GROUP BY o.digest
+)
+SELECT e.customer, epoch_us(e.time) AS time, e.name, coalesce(a.lines, e.lines) AS lines,
        coalesce(CASE WHEN e.currency IS NULL OR e.currency = $currency THEN e.value_minor END, 0)
            AS value_minor,
        CASE WHEN e.name = 'order_placed' THEN coalesce(c.at, $never) ELSE $never END
            AS cancelled_at
 FROM events e LEFT JOIN cancelled c USING ("order") LEFT JOIN told t USING ("order")
-WHERE e.customer IS NOT NULL
+    LEFT JOIN apart a ON a.digest = e.digest
+WHERE e.customer IS NOT NULL AND e.name <> 'item_ordered'
   AND (e.name <> 'order_placed'
        OR (e.value_minor > 0 AND (t.source IS NULL OR e.source = t.source)))
 ORDER BY e.customer, e.time, e.received, e.digest

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from habitue.events import Money
+from habitue.events import Event, Money
+from habitue.ingest.gate import events_table
 from habitue.lake import schema
 from habitue.lake.tables import Lake
 from habitue.sequences import build as build_module
@@ -22,6 +23,7 @@ from habitue.sequences.build import (
     upto,
 )
 from habitue.simulation import catalogue
+from tests.lake.people import link, told
 from tests.lake.small import day, event, filled, line
 from tests.sequences.small import CONFIG, another_future, past_of, sequences_at
 from tests.shops import end_of, events_of, orders_of, sequences_of
@@ -40,6 +42,16 @@ def assert_equal(one: Sequences, other: Sequences, *, but: tuple[str, ...] = ())
             assert mine.tolist() == theirs.tolist(), field.name
         else:
             assert mine == theirs, field.name
+
+
+def filled_rows(*events: Event) -> pa.Table:
+    """Events as rows of the EVENTS schema."""
+    rows = events_table(events)
+    held = rows.schema.names
+    empty = {name: pa.nulls(len(rows)) for name in schema.EVENTS.names if name not in held}
+    bucket = pa.array([0] * len(rows), pa.int32())
+    columns = {name: rows[name] for name in rows.schema.names} | empty | {"bucket": bucket}
+    return pa.table(columns).select(schema.EVENTS.names).cast(schema.EVENTS)
 
 
 def changed(events: pa.Table, **columns: list[object]) -> pa.Table:
@@ -228,3 +240,39 @@ def test_what_another_bucket_says_of_an_order_counts(
     assert sequences.customers.tolist() == sorted(f"d{number}" for number in range(20))
     assert sequences.cancelled_at.tolist() == [microseconds(day(2))] * 20
     assert sequences.sales_orders.tolist() == [40]
+
+
+@pytest.mark.parametrize("at_once", [3, 10**9])
+def test_a_customer_of_several_keys_is_one_from_the_link_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(build_module, "EVENTS_AT_ONCE", at_once)
+    keys = [f"anonymous:{number}" for number in range(9)]
+    lake = filled(
+        Lake(tmp_path),
+        *(event(f"v{key}", 1.0, customer=key, name="item_viewed") for key in keys),
+        event("o", 2.0, customer="c1"),
+    )
+    told(lake, *(link("c1", key, 3.0) for key in keys))
+    before = build_sequences(lake, "acme", cutoff=microseconds(day(2.5)))
+    assert before.customers.tolist() == sorted([*keys, "c1"])
+    after = build_sequences(lake, "acme", cutoff=microseconds(day(4)))
+    assert after.customers.tolist() == ["c1"]
+    assert np.diff(after.offsets).tolist() == [10]
+
+
+def test_lines_told_apart_join_their_order_unless_it_has_its_own_or_they_come_later() -> None:
+    bare = {"lines": (), "order": "1"}
+    apart = {"name": "item_ordered", "value": None}
+    rows = filled_rows(
+        event("1", 1.0, **bare),
+        event("1a", 1.0, **apart, order="1", lines=(line("jug", 100),)),
+        event("1b", 0.9, **apart, order="1", lines=(line("pot", 100),)),
+        event("1c", 1.1, **apart, order="1", lines=(line("cup", 100),)),
+        event("2", 2.0, order="2", lines=(line("mug", 100),)),
+        event("2a", 2.0, **apart, order="2", lines=(line("mug", 100),)),
+    )
+    found = sequences_from_events(rows, shop="acme", cutoff=microseconds(day(6)))
+    assert found.kinds == ("order_placed",)
+    assert np.diff(found.line_offsets).tolist() == [2, 1]
+    assert sorted(found.items[found.line_item].tolist()) == ["jug", "mug", "pot"]
