@@ -122,9 +122,10 @@ class Profiles:
             "cache_size = -65536", "temp_store = MEMORY",
         ):  # fmt: skip
             self._connection.execute(f"PRAGMA {pragma}")
-        with self._writing() as connection:
-            for statement in store.TABLES.split(";\n"):
-                connection.execute(statement)
+        if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'keys'"):
+            with self._writing() as connection:   # a reader waits for no writer
+                for statement in store.TABLES.split(";\n"):
+                    connection.execute(statement)
 
     def close(self) -> None:
         """Give the file back."""

@@ -105,6 +105,15 @@ def test_a_crash_while_applying_changes_nothing(profiles):
     assert profiles.find("acme", A) == []
 
 
+def test_a_reader_opens_while_a_writer_is_at_work_and_sees_what_was_there(profiles):
+    apply(profiles, seen(A, 1))
+    with profiles._writing() as connection:
+        connection.execute("DELETE FROM counts")
+        reader = Profiles(profiles.path)
+        assert reader.find("acme", A)[0].counts == {"item_viewed": 1}
+        reader.close()
+
+
 def test_what_is_refused_never_enters(tmp_path):
     opened = Profiles(tmp_path / "live.sqlite", refuses=lambda noun: noun.time <= day(1))
     apply(opened, seen(A, 1), seen(A, 2))
