@@ -37,9 +37,11 @@ _FAN = 8                                   # so many files of one size class are
 _LEAST_BYTES = 16 << 10                    # of the lowest size class but one
 _VACUUM_EVERY = timedelta(hours=1)
 _MOST_FILES = 64                           # that are merged at once
+_OPEN_ROWS = 1 << 20                       # of the groups that are being read then
 _STEP_BYTES = 256 << 20                    # of Parquet that one step of tidying reads
-_ROWS_IN_MEMORY = 524_288                  # of all files that are merged at once
+_ROWS_IN_MEMORY = 131_072                  # of all files that are merged at once
 _ROWS_PER_FILE = 4_000_000                 # of a merged file; then another begins
+_BUFFER_BYTES = 1 << 16                    # of each column that is read at once
 _VACUUMED = "vacuumed.json"
 
 
@@ -173,7 +175,14 @@ def _due(lake: Lake, name: str) -> Iterator[list[WrittenFile]]:
         for file in files:
             if file.size < LARGE_BYTES:
                 classes[_class_of(file.size)].append(file)
-        yield from (held[:_MOST_FILES] for held in classes.values() if len(held) >= _FAN)
+        yield from (_at_once(held) for held in classes.values() if len(held) >= _FAN)
+
+
+def _at_once(files: Sequence[WrittenFile]) -> list[WrittenFile]:
+    """As many of the files as may be open at once, at least two where there are two."""
+    opened = accumulate(min(file.rows, journal.ROWS_PER_GROUP) for file in files)
+    fitting = sum(rows <= _OPEN_ROWS for rows in opened)
+    return list(files[: min(max(fitting, 2), _MOST_FILES)])
 
 
 def _bounded(crowds: list[list[WrittenFile]]) -> list[list[WrittenFile]]:
@@ -190,7 +199,7 @@ def _merge_all(lake: Lake, name: str) -> int:
     for bucket in _by_bucket(lake, name):
         while True:
             files = [file for file in _by_bucket(lake, name)[bucket] if file.size < LARGE_BYTES]
-            smallest = sorted(files, key=lambda file: file.size)[:_MOST_FILES]
+            smallest = _at_once(sorted(files, key=lambda file: file.size))
             done = _merge(lake, name, [smallest]) if len(smallest) > 1 else 0
             if not done:
                 break
@@ -238,7 +247,7 @@ def _merged(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
     """
     size = max(_ROWS_IN_MEMORY // len(paths), 1)
     with ExitStack() as stack:
-        sources = [stack.enter_context(pq.ParquetFile(path)) for path in paths]
+        sources = [stack.enter_context(_opened(path)) for path in paths]
         short = [source for source in sources if source.metadata.num_rows <= size]
         batches = [_batches(table, source, size) for source in sources if source not in short]
         if short:
@@ -265,6 +274,10 @@ def _take(
     if rest is not None:
         heads[number] = rest
     return head.slice(0, stop)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
 def _batches(table: Table, source: pq.ParquetFile, size: int) -> Iterator[pa.Table]:
