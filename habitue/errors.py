@@ -13,6 +13,7 @@
     ├── Busy                another process holds the lease of a table or a run
     ├── Overtaken           another writer stored the same rows first
     ├── LogUnavailable      the event log cannot be written or read; nothing was appended
+    ├── NotInstalled        what was asked for needs a package that is not there
     ├── NoAnswer            a server that is read from refuses the question, or does not answer
     └── BadWorkspace        the folder is no workspace, or of a newer format
 
@@ -20,6 +21,7 @@ A message says what was wanted, what was found, and what to do.
 """
 
 from collections.abc import Collection
+from importlib.util import find_spec
 
 
 class HabitueError(Exception):
@@ -100,6 +102,22 @@ class Overtaken(HabitueError, RuntimeError):
 
 class BadWorkspace(HabitueError, ValueError):
     """The folder is no workspace, or one of a newer format."""
+
+
+class NotInstalled(HabitueError, ImportError):
+    """What was asked for needs a package that is installed only on demand."""
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package}, which is not installed\n"
+            f"hint: pip install 'habitue[{extra}]'"
+        )
+
+    @classmethod
+    def unless(cls, module: str, *, package: str, extra: str) -> None:
+        """Raise it, unless the module can be imported."""
+        if find_spec(module) is None:
+            raise cls(package, extra=extra)
 
 
 class NoAnswer(HabitueError):

@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from base64 import b32decode, b32encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -260,7 +260,7 @@ def _busy(full: Full) -> Refused:
     return unavailable("too much is waiting to be written; send the same again")
 
 
-def _succeed(batch: list[_Waiting], offsets: range) -> None:
+def _succeed(batch: list[_Waiting], offsets: Sequence[int]) -> None:
     for waiting, offset in zip(batch, offsets, strict=True):
         _set(waiting.told, offset)
 

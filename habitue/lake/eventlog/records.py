@@ -37,18 +37,23 @@ class Record:
 
 
 class EventLog(Protocol):
-    """An append-only log in shards. One process appends to a shard; any number read it."""
+    """An append-only log in shards, which any number of processes read.
+
+    Whether several may append to a shard, and whether a failed append leaves nothing behind, is
+    each log's own: see its docstring.
+    """
 
     @property
     def shards(self) -> int:
         """How many there are; fixed when the log is made."""
         ...
 
-    def append(self, shard: int, bodies: Sequence[bytes]) -> range:
-        """Append all or none, durable on return; the offsets they got.
+    def append(self, shard: int, bodies: Sequence[bytes]) -> Sequence[int]:
+        """Append, durable on return; the offsets they got, one each, growing.
 
         Raises:
-            LogUnavailable: nothing was appended; the storage is full, read-only or broken.
+            LogUnavailable: what was sent counts as not appended, and is sent again; the storage is
+                full, read-only, broken or out of reach.
         """
         ...
 
@@ -65,7 +70,7 @@ class EventLog(Protocol):
         ...
 
     def trim(self, shard: int, below: int) -> int:
-        """Drop whole segments whose rows are all below an offset; returns how many rows."""
+        """Drop rows that are all below an offset, as far as it can; returns how many."""
         ...
 
     def close(self) -> None:
