@@ -234,12 +234,13 @@ class Application:
 
     def _route(self, request: Request, path: str) -> Route | None:
         """Where a request leads; None for a browser's question whether it may ask."""
-        found = self._exact.get((request.method, path))
+        method = "GET" if request.method == "HEAD" else request.method
+        found = self._exact.get((method, path))
         if found is not None:
             return found
         for route, parts in self._patterns:
             values = _matched(parts, path.split("/"))
-            if route.method == request.method and values is not None:
+            if route.method == method and values is not None:
                 request.scope["path_params"] = values
                 return route
         methods = self._methods(path)

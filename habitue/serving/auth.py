@@ -19,6 +19,7 @@ from habitue.serving.replies import Refused
 
 _KEY_LENGTHS = {len(prefix) + 52 for prefix in PREFIXES.values()}
 _MOST_WINDOWS = 100_000
+LOOK_SECONDS = 0.1                         # between looks whether a key was revoked
 _MOST_UNKNOWN = 10_000                     # wrong keys that are remembered as such
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
@@ -42,6 +43,7 @@ class Keys:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._watch = directory.watch()
+        self._looked = time.monotonic()
         self._callers: dict[str, Caller | None] = {}
 
     def caller(self, plain: str | None) -> Caller:
@@ -50,8 +52,7 @@ class Keys:
         Raises:
             Refused: it is nobody's, or was revoked.
         """
-        if self._watch.changed() or len(self._callers) > _MOST_UNKNOWN:
-            self._callers.clear()
+        self._look()
         if plain is None or len(plain) not in _KEY_LENGTHS:
             raise unknown_key()
         if plain not in self._callers:
@@ -67,6 +68,14 @@ class Keys:
     def close(self) -> None:
         """Give the file back."""
         self._watch.close()
+
+    def _look(self) -> None:
+        """Forget what is remembered if the directory was changed, or if it is too much."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            if self._watch.changed() or len(self._callers) > _MOST_UNKNOWN:
+                self._callers.clear()
 
 
 class Windows:

@@ -26,9 +26,10 @@ import uvloop
 
 from habitue.config import utc_now
 from habitue.errors import Busy
+from habitue.lake.eventlog.segments import SqliteLog
 from habitue.serving.app import Application, Place, Service
 from habitue.serving.auth import Keys
-from habitue.serving.beside.settlement import PROGRESS_FILE, Settlement
+from habitue.serving.beside.settlement import PROGRESS_FILE, Settlement, read_progress
 from habitue.serving.collect import Collector
 from habitue.serving.connection import Connection
 from habitue.serving.doors.people import People
@@ -91,6 +92,7 @@ def serve(
     """
     place.online.mkdir(exist_ok=True)
     with _alone(place.online / LOCK_FILE), contextlib.closing(_socket(config)) as listener:
+        _skip_used_offsets(place)
         uvloop.run(_Running(place, config, follow, now).run(listener, listening))
 
 
@@ -213,6 +215,20 @@ class _Running:
         return subprocess.Popen(
             [*self.follow, *told], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
+
+
+def _skip_used_offsets(place: Place) -> None:
+    """Where the lake is ahead of a damaged log, let the log go on where the lake stands.
+
+    Otherwise what comes in would get offsets that the lake has read, and never reach it.
+    """
+    progress = read_progress(place.online / PROGRESS_FILE)
+    if progress is None or not isinstance(place.log, SqliteLog):
+        return
+    for shard, cursor in enumerate(progress.cursors[: place.log.shards]):
+        if place.log.end(shard) < cursor:
+            log.warning("the log lost rows that the lake holds shard=%d cursor=%d", shard, cursor)
+            place.log.rotate(shard, at=cursor)
 
 
 async def _open_soon(service: Service) -> None:

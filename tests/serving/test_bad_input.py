@@ -167,6 +167,12 @@ def test_paths_and_methods_that_are_none_are_told_so(server, method, path, statu
     assert is_clear(told)
 
 
+def test_a_balancer_may_ask_for_the_head_of_an_answer_alone(server):
+    with server.client() as client:
+        told = client.head("/health")
+    assert (told.status_code, told.content) == (200, b"")
+
+
 @pytest.mark.parametrize("kind", ["text/xml", "multipart/form-data; boundary=x", "image/png"])
 def test_another_kind_of_content_is_refused(server, kind):
     with server.client() as client:

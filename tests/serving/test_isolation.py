@@ -1,11 +1,13 @@
 """One shop's key cannot read, write or infer anything of another's; a public key reads nothing."""
 
 import base64
+import time
 
 import pytest
 
 from habitue.config import utc_now
 from habitue.directory import Limit
+from habitue.serving import auth
 from habitue.workspace import open_workspace
 from tests.serving.small import ListLog, in_process, keys_of, running, settled
 
@@ -106,12 +108,13 @@ def test_a_key_is_taken_in_every_clients_place(server, log):
         assert (asked.status_code, asked.text) == (204, "")
 
 
-def test_a_revoked_key_is_refused_at_once(server):
+def test_a_revoked_key_is_refused_a_moment_later(server):
     directory = open_workspace(server.workspace).directory
     key, plain = directory.issue_key("acme", "secret", now=utc_now())
     with server.client(plain) as client:
         assert client.get("/v1/status").status_code == 200
         directory.revoke(key.id, shop="acme", now=utc_now())
+        time.sleep(1.5 * auth.LOOK_SECONDS)
         assert client.get("/v1/status").status_code == 401
 
 
@@ -124,6 +127,18 @@ def test_a_keys_own_limit_holds_and_is_told(server):
     assert [one.status_code for one in told].count(429) >= 2
     assert told[0].headers["ratelimit-remaining"] == "1"
     assert int(told[-1].headers["retry-after"]) >= 1
+
+
+def test_klaviyos_own_rates_hold_where_others_can_ask(tmp_path):
+    held = in_process(tmp_path / "work", ListLog(), klaviyo_limits=True)
+    with held as server, server.client() as client:
+        told = [client.post("/api/event-bulk-create-jobs", content=b"{") for _ in range(40)]
+        other = client.post("/v1/events", json={"name": "x", "customer": "c"})
+    assert told[0].headers["ratelimit-limit"] == "10, 10;w=1, 150;w=60"
+    refused = [one for one in told if one.status_code == 429]
+    assert refused
+    assert refused[0].json()["errors"][0]["code"] == "throttled"
+    assert other.status_code == 202
 
 
 def test_metrics_are_for_this_machine_or_the_operators_key(server):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,3 +206,39 @@ def test_a_log_that_cannot_be_written_answers_503_and_heals(tmp_path):
         moved.rename(folder)
         until(lambda: client.post("/v1/events", json=EVENT | {"id": "2"}).status_code == 202)
     assert count(tmp_path / "work") == (2, 2)
+
+
+def test_a_log_that_was_removed_goes_on_where_the_lake_stands(tmp_path):
+    with running(tmp_path / "work") as server, server.client() as client:
+        first = client.post("/v1/events", json=EVENT | {"id": "1"}).json()["id"]
+        settled(client, first)
+    shutil.rmtree(tmp_path / "work" / "log")
+    with running(tmp_path / "work") as server, server.client() as client:
+        second = client.post("/v1/events", json=EVENT | {"id": "2"}).json()["id"]
+        assert settled(client, second)["appended"] == 1
+    assert count(tmp_path / "work") == (2, 2)
+
+
+def resident_mb(pid: int) -> float:
+    """Memory that a process holds now."""
+    held = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(held[1]) / 1024
+
+
+@pytest.mark.slow
+def test_an_upload_of_a_hundred_megabytes_takes_no_memory_of_its_size(tmp_path):
+    properties = '"properties": {"text": "' + "a" * 460 + '"}'
+    line = '{"name": "x", "customer": "c%d", "id": "%d", ' + properties + "}\n"
+
+    def upload():
+        for begin in range(0, 200_000, 200):
+            yield "".join(line % (at % 5_000, at) for at in range(begin, begin + 200)).encode()
+
+    with running(tmp_path / "work") as server, server.client() as client:
+        time.sleep(4)                      # until what is loaded late is loaded
+        before = resident_mb(server.process.pid)
+        kind = {"Content-Type": "application/x-ndjson"}
+        told = client.post("/v1/events", content=upload(), headers=kind, timeout=600).json()
+        assert (told["accepted"], told["rejected_in_all"]) == (200_000, 0)
+        assert resident_mb(server.process.pid) - before < 60
+        assert settled(client, told["id"], within_seconds=300)["appended"] == 200_000

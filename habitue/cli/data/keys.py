@@ -25,22 +25,19 @@ SOURCES = ("native", "klaviyo", "segment", "posthog")
         "habitue keys revoke --shop acme KEY",
     ),
 )
-@click.pass_context
 @click.option("--shop", metavar="NAME", help="The shop whose keys to list.")
 @click.option(
     "--workspace", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="The folder that holds the shops.  [default: of the settings, or work]",
 )  # fmt: skip
 @with_output
-def keys(
-    context: click.Context, shop: str | None, workspace: Path | None, output: Output
-) -> None:
+def keys(shop: str | None, workspace: Path | None, output: Output) -> None:
     """List a shop's keys, make one, or revoke one.
 
     A public key may be in a browser: it sends and never reads. A key is shown once, when it is
     made; only its hash is kept.
     """
-    if context.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return
     chosen = choose(open_workspace(workspace, create=False), shop)
     output.show(_table(chosen.workspace.directory.keys(chosen.name)))
