@@ -50,3 +50,9 @@ def test_the_status_of_a_workspace_that_nobody_serves_is_read_from_its_files(run
     assert seen["address"] is None
     assert (seen["log_rows"], seen["files"], seen["failure"]) == (0, 0, None)
     assert "none runs" in run("status").stdout
+
+
+def test_a_shop_that_has_keys_and_no_events_yet_is_listed(run):
+    run("keys", "create", "--shop", "lonely", "--kind", "public")
+    (row,) = json.loads(run("shops", "--json").stdout)
+    assert (row["shop"], row["customers"], row["orders"]) == ("lonely", 0, 0)

@@ -26,6 +26,8 @@ from habitue.cli.output import Output, print_grid, print_json, say
 from habitue.workspace import Shop, Workspace
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from habitue.events import Receipt
 
 # one row: what a shop holds
@@ -155,13 +157,30 @@ def shops(workspace: Workspace, when: When, output: Output) -> None:
     if not names:
         say("no shops yet\nhint: `habitue import FILE --shop NAME --mapping MAPPING.toml`")
         return
+    in_lake = set(workspace.lake.shops())
     held = [
         workspace.shop(name).query(
             _SUMMARY, [name], cutoff=when.cutoff, known_at=when.known_at
-        )
+        ).cast(_summary_schema())
         for name in names
+        if name in in_lake
     ]
+    # a shop that has keys, and nothing came with them yet
+    waiting = [{"shop": name, "customers": 0, "orders": 0} for name in names if name not in in_lake]
+    held.append(pa.Table.from_pylist(waiting, schema=_summary_schema()))
     output.show(pa.concat_tables(held))
+
+
+def _summary_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    time = pa.timestamp("us", tz="UTC")
+    return pa.schema(
+        {
+            "shop": pa.string(), "customers": pa.int64(), "orders": pa.int64(),
+            "first_order": time, "last_order": time,
+        }
+    )  # fmt: skip
 
 
 @click.command(
