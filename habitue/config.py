@@ -31,6 +31,7 @@ class Settings:
 
     workspace: Path = Path("work")         # the folder that holds every shop
     shop: str | None = None                # the shop that is meant when none is named
+    log: str | None = None                 # the event log: kafka://host:9092/topic; none: in files
     threads: int = 0                       # for arithmetic; 0 takes half the cores
 
 

@@ -13,6 +13,7 @@
     ├── Busy                another process holds the lease of a table or a run
     ├── Overtaken           another writer stored the same rows first
     ├── LogUnavailable      the event log cannot be written or read; nothing was appended
+    │   └── Dropped         the log no longer holds rows that were asked for
     ├── NotInstalled        what was asked for needs a package that is not there
     ├── NoAnswer            a server that is read from refuses the question, or does not answer
     └── BadWorkspace        the folder is no workspace, or of a newer format
@@ -88,6 +89,10 @@ class Busy(HabitueError, RuntimeError):
 
 class LogUnavailable(HabitueError, RuntimeError):
     """The event log's storage is full, read-only, broken, or another process writes to it."""
+
+
+class Dropped(LogUnavailable):
+    """The log holds rows that were asked for no longer: they were trimmed, or too old."""
 
 
 class Overtaken(HabitueError, RuntimeError):

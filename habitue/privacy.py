@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from habitue.directory import Directory, Job, Refusals
-from habitue.errors import BadSetting, LogUnavailable
+from habitue.errors import BadSetting, Dropped
 from habitue.events import Instant
 from habitue.ingest.commit import Committer
 from habitue.lake.erasing import Whose, count_rows, erase_rows
+from habitue.lake.eventlog.opening import open_log
 from habitue.lake.eventlog.records import EventLog
 from habitue.lake.eventlog.segments import SqliteLog
 from habitue.lake.index import DedupeIndex
@@ -68,6 +69,7 @@ class Places:
     lake: Lake
     directory: Directory
     folder: Path                           # of the workspace
+    log_place: str | None = None           # the setting; none: in files
 
     @property
     def index(self) -> Path:
@@ -81,8 +83,12 @@ class Places:
 
     @property
     def log(self) -> Path:
-        """The folder of the event log."""
+        """The folder of the event log, or of what says where it is."""
         return self.folder / "log"
+
+    def open_log(self) -> EventLog:
+        """The event log; close it when done."""
+        return open_log(self.log, self.log_place, lambda n: self.lake.cursor(f"log-{n}"))
 
 
 def reapply(places: Places) -> int:
@@ -137,6 +143,8 @@ def advance(places: Places, job: Job, *, now: Instant) -> Job:
     Raises:
         Busy: somebody else writes to the lake; try again.
     """
+    if job.status == "complete":
+        return job
     ends = job.detail["ends"]
     if any(places.lake.cursor(f"log-{shard}") < end for shard, end in enumerate(ends) if end):
         return _put(places, job, "queued", now)
@@ -154,9 +162,10 @@ def finish(places: Places, job: Job, *, now: Instant) -> Job:
         LogUnavailable: a service runs, which will take it to its end.
     """
     refuses = Refusals(places.directory)
-    with closing(SqliteLog(places.log)) as log:
+    with closing(places.open_log()) as log:
         for shard in range(log.shards):
-            log.rotate(shard)              # which only the one who may append can do
+            if isinstance(log, SqliteLog):
+                log.rotate(shard)          # which only the one who may append can do
             _settle(places.lake, log, shard, refuses)
         _catch_up(places, log)
         job = advance(places, job, now=now)
@@ -280,7 +289,7 @@ def _ends(places: Places) -> list[int]:
     """Where each shard of the log ends now; empty where there is no log."""
     if not places.log.exists():
         return []
-    with closing(SqliteLog(places.log)) as log:
+    with closing(places.open_log()) as log:
         return [log.end(shard) for shard in range(log.shards)]
 
 
@@ -288,14 +297,14 @@ def _holds(places: Places, ends: list[int]) -> bool:
     """Whether the log still holds a row from before the request."""
     if not places.log.exists():
         return False
-    with closing(SqliteLog(places.log)) as log:
+    with closing(places.open_log()) as log:
         return any(_can_read(log, shard, end - 1) for shard, end in enumerate(ends) if end)
 
 
 def _can_read(log: EventLog, shard: int, offset: int) -> bool:
     try:
         return bool(log.read(shard, offset, most_bytes=1))
-    except LogUnavailable:
+    except Dropped:
         return False
 
 

@@ -19,6 +19,7 @@ from habitue.directory import DIRECTORY_FILE, Directory
 from habitue.errors import BadWorkspace
 from habitue.events import Instant
 from habitue.lake import maintenance
+from habitue.lake.eventlog.opening import TOPIC_FILE
 from habitue.lake.tables import Lake
 from habitue.marker import FORMAT, FORMAT_FILE, read_format, write_format
 
@@ -140,7 +141,7 @@ def _plain_files(folder: Path) -> Iterator[Path]:
         for path in sorted((folder / room).rglob("*")):
             if path.is_file() and path.name not in ("lease", "housekeeping"):
                 yield path
-    for path in sorted((folder / "log").rglob("shards*")):
+    for path in sorted((*(folder / "log").rglob("shards*"), folder / "log" / TOPIC_FILE)):
         if path.is_file():
             yield path
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from habitue.events import Receipt
     from habitue.ingest.replay import Replayed
-    from habitue.lake.eventlog.segments import SqliteLog
+    from habitue.lake.eventlog.records import EventLog
     from habitue.lake.tables import Lake
     from habitue.lake.views.customer import Customer
     from habitue.predictions.rows import Row
@@ -113,11 +113,12 @@ class Workspace:
         return Registry(self.path)
 
     @property
-    def log(self) -> "SqliteLog":
-        """What came in and is not in the lake yet; close it when done."""
-        from habitue.lake.eventlog.segments import SqliteLog
+    def log(self) -> "EventLog":
+        """What came in and is not in the lake yet, where the settings say; close it when done."""
+        from habitue.lake.eventlog.opening import open_log
 
-        return SqliteLog(self.path / "log")
+        place = load_settings().log
+        return open_log(self.path / "log", place, lambda shard: self.lake.cursor(f"log-{shard}"))
 
     @property
     def directory(self) -> Directory:
@@ -129,7 +130,12 @@ class Workspace:
         """Where what is kept of a customer is, for erasure and export."""
         from habitue.privacy import Places
 
-        return Places(lake=self.lake, directory=self.directory, folder=self.path)
+        return Places(
+            lake=self.lake,
+            directory=self.directory,
+            folder=self.path,
+            log_place=load_settings().log,
+        )
 
     def shops(self) -> list[str]:
         """The names of the shops, sorted."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import confluent_kafka
 
 PRODUCE, FETCH, LIST_OFFSETS = 0, 1, 2     # the protocol's numbers of requests
-NOT_ENOUGH_REPLICAS, MESSAGE_TOO_LARGE, TOPIC_NOT_ALLOWED = 19, 10, 29
+NO_ERROR, MESSAGE_TOO_LARGE, NOT_ENOUGH_REPLICAS, TOPIC_NOT_ALLOWED = 0, 10, 19, 29
 
 _PRODUCER = 0
 _handle = ctypes.c_void_p
@@ -45,6 +45,7 @@ def _library() -> ctypes.CDLL:
             "rd_kafka_mock_push_request_errors_array", None,
             [_handle, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
         ),
+        ("rd_kafka_mock_clear_request_errors", None, [_handle, ctypes.c_int16]),
         ("rd_kafka_mock_broker_set_down", ctypes.c_int, [_handle, ctypes.c_int32]),
         ("rd_kafka_mock_broker_set_up", ctypes.c_int, [_handle, ctypes.c_int32]),
     ):  # fmt: skip
@@ -79,7 +80,10 @@ class Broker:
         )
 
     def fail(self, request: int, errors: Sequence[int]) -> None:
-        """Answer the next requests of a kind with these errors."""
+        """Answer the next requests of a kind with these errors; none: as usual again."""
+        if not errors:
+            self._library.rd_kafka_mock_clear_request_errors(self._cluster, request)
+            return
         array = (ctypes.c_int * len(errors))(*errors)
         self._library.rd_kafka_mock_push_request_errors_array(
             self._cluster, request, len(errors), array

@@ -1,50 +1,104 @@
-"""What every event log promises. A new one adds a line to LOGS."""
+"""What every event log promises. A new one adds a line to LOGS.
 
-from collections.abc import Callable, Iterator
+What only some can promise stands there, too: whether a failed append leaves nothing behind
+(`is_whole`), and whether several processes may append to one shard (`is_shared`).
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from habitue.errors import LogUnavailable
+from habitue.lake.eventlog import segmentfile
 from habitue.lake.eventlog.brokers import Cluster, Place
 from habitue.lake.eventlog.kafka import KafkaLog
 from habitue.lake.eventlog.records import EventLog, Record
 from habitue.lake.eventlog.segments import SqliteLog
-from tests.broker import broker
+from tests.broker import NO_ERROR, PRODUCE, TOPIC_NOT_ALLOWED, broker
 
 SHARDS = 2
 Opener = Callable[[], EventLog]            # called again, it opens the same log again
 
 
-@contextmanager
-def sqlite(folder: Path) -> Iterator[Opener]:
-    yield lambda: SqliteLog(folder / "log", shards=SHARDS)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A log to test, and what only some logs promise."""
+
+    made: Callable[[Path], AbstractContextManager["Opened"]]
+    is_whole: bool                         # all or none of an append
+    is_shared: bool                        # several may append to a shard
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How to open a log, and how to let its next append fail."""
+
+    log: Opener
+    failing: Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def sqlite_of_small_segments(folder: Path) -> Iterator[Opener]:
-    yield lambda: SqliteLog(folder / "log", shards=SHARDS, segment_bytes=1)
+def sqlite(folder: Path, **named: int) -> Iterator[Opened]:
+    yield Opened(lambda: SqliteLog(folder / "log", shards=SHARDS, **named), _failing_insert)
 
 
 @contextmanager
-def kafka(folder: Path) -> Iterator[Opener]:
+def kafka(folder: Path) -> Iterator[Opened]:
     with broker() as one:
         one.make("log", SHARDS)
-        yield lambda: KafkaLog(Place(Cluster(one.addresses), "log", shards=SHARDS))
+
+        @contextmanager
+        def failing() -> Iterator[None]:
+            one.fail(PRODUCE, [NO_ERROR, TOPIC_NOT_ALLOWED, TOPIC_NOT_ALLOWED])
+            yield
+            one.fail(PRODUCE, [])
+
+        place = Place(Cluster(one.addresses, {"batch.num.messages": "1"}), "log", shards=SHARDS)
+        yield Opened(lambda: KafkaLog(place), failing)
 
 
-LOGS: dict[str, Callable[[Path], AbstractContextManager[Opener]]] = {
-    "sqlite": sqlite,
-    "sqlite, a segment per append": sqlite_of_small_segments,
-    "kafka": kafka,
+@contextmanager
+def _failing_insert() -> Iterator[None]:
+    """The disk fills up after the first row of a transaction."""
+    insert = segmentfile.insert
+
+    def full(connection: sqlite3.Connection, first: int, bodies: Sequence[bytes]) -> None:
+        insert(connection, first, bodies[:1])
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with patch.object(segmentfile, "insert", full):
+        yield
+
+
+LOGS = {
+    "sqlite": Kind(sqlite, is_whole=True, is_shared=False),
+    "sqlite, a segment per append": Kind(
+        partial(sqlite, segment_bytes=1), is_whole=True, is_shared=False
+    ),
+    "kafka": Kind(kafka, is_whole=False, is_shared=True),
 }
 
 
 @pytest.fixture(params=LOGS)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
-    with LOGS[request.param](tmp_path) as found:
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return LOGS[request.param]
+
+
+@pytest.fixture
+def opened(kind: Kind, tmp_path: Path) -> Iterator[Opened]:
+    with kind.made(tmp_path) as found:
         yield found
+
+
+@pytest.fixture
+def opener(opened: Opened) -> Opener:
+    return opened.log
 
 
 @pytest.fixture
@@ -167,3 +221,26 @@ def test_another_reader_sees_what_is_appended_after_it_was_opened(opener):
 def test_large_bodies_come_back_whole(log):
     body = bytes(range(256)) * 4_000                   # 1 MB
     assert log.read(0, log.append(0, [body])[0])[0].body == body
+
+
+def test_a_failed_append_is_told_and_leaves_what_its_kind_says(kind, opened, log):
+    log.append(0, [b"before"])
+    start = log.end(0)
+    with opened.failing(), pytest.raises(LogUnavailable):
+        log.append(0, [b"a", b"b", b"c"])
+    left = bodies(everything(log, 0, start))
+    assert left == [] if kind.is_whole else set(left) <= {b"a", b"b", b"c"}
+    told = log.append(0, [b"a", b"b", b"c"])               # as whoever sent them does
+    assert bodies(everything(log, 0, told[0])) == [b"a", b"b", b"c"]
+
+
+def test_a_second_appender_is_heard_or_refused(kind, opener):
+    with closing(opener()) as one, closing(opener()) as two:
+        told = [*one.append(0, [b"a"])]
+        if kind.is_shared:
+            told += [*two.append(0, [b"b"]), *one.append(0, [b"c"])]
+            assert told == sorted(set(told))
+            assert bodies(everything(one, 0, told[0])) == [b"a", b"b", b"c"]
+        else:
+            with pytest.raises(LogUnavailable):
+                two.append(0, [b"b"])

@@ -2,5 +2,6 @@
 
 Translated requests enter as `Part`s, one per shard; two readers follow each with a cursor of its
 own. Read `records` (the interface and its nouns), then `segments` and `segmentfile` (SQLite files,
-the default), `cursors` (where readers stand), then `kafka` (the same on a broker).
+the default), `cursors` (where readers stand), `brokers` and `kafka` (the same on Kafka), `opening`
+(which of them a workspace has), then `rows` (what a log's rows become in the lake).
 """

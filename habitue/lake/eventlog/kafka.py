@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from habitue.errors import LogUnavailable
+from habitue.errors import Dropped, LogUnavailable
 from habitue.faults import reach
 from habitue.lake.eventlog.brokers import MESSAGE_BYTES, UNSUPPORTED, Place, Settings, hint, said
 from habitue.lake.eventlog.records import Record
@@ -34,7 +34,8 @@ Told: TypeAlias = Callable[[KafkaError | None, Message], None]
 class KafkaLog:
     """An event log in a topic, which is made if it is missing. Threads may share it.
 
-    `begins` is the offset of each shard's first row, where the log goes on from another one.
+    `begins` is added to the offsets of each partition, where the log goes on from another one;
+    `cluster` is what the brokers call themselves.
 
     Raises:
         LogUnavailable: no broker answers, or the topic has another number of partitions.
@@ -56,7 +57,7 @@ class KafkaLog:
         except BaseException:
             self._asking.close()
             raise
-        self._begins = [*begins, *[0] * self._shards][: self._shards]
+        self.begins = [*begins, *[0] * self._shards][: self._shards]
         self._guards = [threading.Lock() for _ in range(self._shards)]
         self._reading = [threading.Lock() for _ in range(self._shards)]
         self._producers: dict[int, Producer] = {}
@@ -87,7 +88,7 @@ class KafkaLog:
                 self._producers.pop(shard).purge()         # what still waits is not sent later
                 raise
             reach("log.after_commit")
-            return [offset + self._begins[shard] for offset in offsets]
+            return [offset + self.begins[shard] for offset in offsets]
 
     def read(self, shard: int, offset: int, *, most_bytes: int = 16_000_000) -> list[Record]:
         """Rows from `offset` on in order, at least one if there is one, up to `most_bytes`.
@@ -118,6 +119,15 @@ class KafkaLog:
         with self._told("read"):
             return self._bounds(shard)[1]
 
+    def begin(self, shard: int) -> int:
+        """The offset of the oldest row that is still there, or of the next one.
+
+        Raises:
+            LogUnavailable: the brokers do not answer.
+        """
+        with self._told("read"):
+            return self._bounds(shard)[0]
+
     def trim(self, shard: int, below: int) -> int:
         """Drop rows below an offset; returns how many, 0 where the brokers cannot drop any.
 
@@ -129,7 +139,7 @@ class KafkaLog:
             at = min(below, end)
             if at <= first:
                 return 0
-            row = TopicPartition(self.place.topic, shard, at - self._begins[shard])
+            row = TopicPartition(self.place.topic, shard, at - self.begins[shard])
             administrator = self._administrator()          # must outlive its answer
             try:
                 told = administrator.delete_records(
@@ -141,7 +151,7 @@ class KafkaLog:
                     raise
                 log.info("cannot drop rows topic=%s: %s", self.place.topic, error.args[0].str())
                 return 0
-            return int(dropped.low_watermark) + self._begins[shard] - first
+            return int(dropped.low_watermark) + self.begins[shard] - first
 
     def close(self) -> None:
         """Give connections back."""
@@ -165,7 +175,9 @@ class KafkaLog:
 
     def _partitions(self) -> int:
         """How many the topic has; it is made where there is none."""
-        found = self._asking.list_topics(timeout=self._timeout).topics
+        told = self._asking.list_topics(timeout=self._timeout)
+        self.cluster = str(told.cluster_id)
+        found = told.topics
         if self.place.topic not in found:
             self._make()
             found = self._asking.list_topics(timeout=self._timeout).topics
@@ -212,7 +224,7 @@ class KafkaLog:
         found = self._asking.get_watermark_offsets(row, timeout=self._timeout, cached=False)
         if found is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return found[0] + self._begins[shard], found[1] + self._begins[shard]
+        return found[0] + self.begins[shard], found[1] + self.begins[shard]
 
     def _reader(self, shard: int, offset: int) -> "_Reader":
         """A reader that goes on at an offset: one that stopped there, else the oldest one."""
@@ -222,7 +234,7 @@ class KafkaLog:
             readers.remove(reader)
         else:
             reader = readers.pop(0) if len(readers) >= READERS else None
-            begin = self._begins[shard]
+            begin = self.begins[shard]
             reader = reader or _Reader(self._consumer(), self.place.topic, shard, begin)
             reader.go_to(offset)
         readers.append(reader)                             # the last one was used last
@@ -366,7 +378,7 @@ def _offset(message: Message) -> int:
 
 def _refuse_outside(offset: int, first: int, end: int) -> None:
     if offset < first:
-        raise LogUnavailable(
+        raise Dropped(
             f"rows {offset} to {first - 1} are no longer in Kafka's topic\n"
             "hint: its retention must be longer than the lake is ever behind; -1 keeps all"
         )

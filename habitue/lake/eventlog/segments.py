@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from habitue.config import clock
-from habitue.errors import LogUnavailable
+from habitue.errors import Dropped, LogUnavailable
 from habitue.faults import reach
 from habitue.lake.eventlog import segmentfile
 from habitue.lake.eventlog.cursors import highest
@@ -309,7 +309,10 @@ def _inodes(path: Path) -> tuple[int, int]:
 
 def _refuse_outside(offset: int, paths: Sequence[Path]) -> None:
     if paths and offset < (first := segmentfile.first_of(paths[0])):
-        raise Unusable(f"rows from {offset} on were trimmed; it begins at {first}")
+        raise Dropped(
+            f"the log {paths[0].parent} cannot be read: rows from {offset} on were trimmed; it"
+            f" begins at {first}"
+        )
 
 
 def _readable(paths: Sequence[Path], offset: int) -> Generator[Record, None, None]:
