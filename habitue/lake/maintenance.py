@@ -39,7 +39,8 @@ _VACUUM_EVERY = timedelta(hours=1)
 _MOST_FILES = 64                           # that are merged at once
 _OPEN_ROWS = 1 << 20                       # of the groups that are being read then
 _STEP_BYTES = 256 << 20                    # of Parquet that one step of tidying reads
-_ROWS_IN_MEMORY = 131_072                  # of all files that are merged at once
+_ROWS_IN_MEMORY = 131_072                  # of all long files that are merged at once
+_SORTED_ROWS = 262_144                     # of short files, which are sorted in memory
 _ROWS_PER_FILE = 4_000_000                 # of a merged file; then another begins
 _BUFFER_BYTES = 1 << 16                    # of each column that is read at once
 _VACUUMED = "vacuumed.json"
@@ -242,36 +243,44 @@ def _merge(lake: Lake, name: str, crowds: Sequence[Sequence[WrittenFile]]) -> in
 def _merged(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
     """The rows of sorted files in one order, in chunks; memory holds a batch of each file.
 
-    Files no longer than a batch are sorted together. Then, in each round, all rows up to the
-    least of the batches' last rows are final.
+    Short files are sorted together first. Then, in each round, all rows up to the least of the
+    batches' last rows are final.
     """
-    size = max(_ROWS_IN_MEMORY // len(paths), 1)
     with ExitStack() as stack:
         sources = [stack.enter_context(_opened(path)) for path in paths]
-        short = [source for source in sources if source.metadata.num_rows <= size]
-        batches = [_batches(table, source, size) for source in sources if source not in short]
-        if short:
-            parts = [part for source in short for part in _batches(table, source, size)]
-            batches.append(iter([sorted_rows(table, pa.concat_tables(parts))]))
+        sources.sort(key=lambda source: source.metadata.num_rows)
+        totals = accumulate(source.metadata.num_rows for source in sources)
+        short = sum(total <= _SORTED_ROWS for total in totals)
+        size = max(_ROWS_IN_MEMORY // max(len(paths) - short, 1), 1)
+        batches = [_batches(table, source, size) for source in sources[short:]]
+        parts = [part for source in sources[:short] for part in _batches(table, source, size)]
+        if parts:
+            whole = sorted_rows(table, pa.concat_tables(parts))
+            batches.append(whole.slice(start, size) for start in range(0, len(whole), size))
         heads = dict(enumerate(next(one) for one in batches))
         while heads:
             bound = min(_key(table, head, len(head) - 1) for head in heads.values())
-            ready = [_take(table, heads, batches, one, bound) for one in list(heads)]
+            ready = [_take(table, heads, batches[one], one, bound) for one in list(heads)]
             yield sorted_rows(table, pa.concat_tables(ready))
 
 
 def _take(
     table: Table,
     heads: dict[int, pa.Table],
-    batches: Sequence[Iterator[pa.Table]],
+    batches: Iterator[pa.Table],
     number: int,
     bound: tuple[tuple[object, ...], ...],
 ) -> pa.Table:
-    """The rows of one file's batch up to a bound; what is left, or the next batch, stays."""
+    """The rows of one file's batch up to a bound; what is left stays, and with it the next batch.
+
+    So a round takes about a batch of every file, and not of one alone.
+    """
     head = heads.pop(number)
     stop = bisect_right(range(len(head)), bound, key=partial(_key, table, head))
-    rest = head.slice(stop) if stop < len(head) else next(batches[number], None)
-    if rest is not None:
+    rest = head.slice(stop)
+    if len(rest) <= stop:
+        rest = pa.concat_tables([rest, *islice(batches, 1)])
+    if len(rest):
         heads[number] = rest
     return head.slice(0, stop)
 

@@ -111,8 +111,9 @@ def test_a_merge_of_files_that_were_replaced_meanwhile_changes_nothing(tmp_path,
         min_size=2, max_size=4,
     ),
     batch=st.integers(1, 16),
+    short=st.integers(0, 12),
 )
-def test_merging_batch_by_batch_is_sorting_the_whole(tmp_path_factory, files, batch):
+def test_merging_batch_by_batch_is_sorting_the_whole(tmp_path_factory, files, batch, short):
     folder, table = tmp_path_factory.mktemp("files"), TABLES["events"]
     parts, serial = [], 0
     for number, rows in enumerate(files):
@@ -129,12 +130,10 @@ def test_merging_batch_by_batch_is_sorting_the_whole(tmp_path_factory, files, ba
         rows_of = pa.Table.from_pylist(held, schema=table.schema).drop_columns("bucket")
         parts.append(maintenance.sorted_rows(table, rows_of))
         pq.write_table(parts[-1], folder / f"{number}.parquet")
-    former = maintenance._ROWS_IN_MEMORY
-    maintenance._ROWS_IN_MEMORY = batch
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maintenance, "_ROWS_IN_MEMORY", batch)
+        patch.setattr(maintenance, "_SORTED_ROWS", short)
         chunks = list(maintenance._merged(table, sorted(folder.iterdir())))
-    finally:
-        maintenance._ROWS_IN_MEMORY = former
     whole = maintenance.sorted_rows(table, pa.concat_tables(parts))
     assert pa.concat_tables(chunks).combine_chunks().equals(whole.combine_chunks())
 
