@@ -25,6 +25,7 @@ from habitue.events import Identifier, Item, Link, Noun
 
 DIRECTORY_FILE = "directory.sqlite"
 PREFIXES: dict[str, str] = {"public": "hp_", "secret": "hs_"}
+ERASURE = "erasure"                        # the kind of a job that erases a customer
 _SECRET_BYTES = 32
 _MOST_NAME_LENGTH = 200
 _WAIT_SECONDS = 30.0
@@ -340,10 +341,12 @@ class Directory:
             for one, name, kind, status, created, updated, detail in rows
         ]  # fmt: skip
 
-    def drop_job(self, job: str) -> None:
-        """Forget a job."""
-        with self._writing() as connection:
-            connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
+    def open_jobs(self, kind: str) -> list[Job]:
+        """Every shop's jobs of one kind that are not complete, oldest first."""
+        sql = "SELECT DISTINCT shop FROM jobs WHERE kind = ? AND status <> 'complete'"
+        jobs = [job for (shop,) in self._read(sql, kind) for job in self.jobs(shop)]
+        still = [job for job in jobs if job.kind == kind and job.status != "complete"]
+        return sorted(still, key=lambda job: (job.created, job.id))
 
     def watch(self) -> "Watch":
         """Tells whether anything was changed, by whatever process."""

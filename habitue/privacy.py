@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from habitue.directory import Directory, Job, Refusals
+from habitue.directory import ERASURE, Directory, Job, Refusals
 from habitue.errors import BadSetting, Dropped
 from habitue.events import Instant
 from habitue.ingest.commit import Committer
@@ -31,7 +31,6 @@ from habitue.lake.query import opened
 from habitue.lake.tables import Lake
 from habitue.lake.views.customer import customer
 
-KIND = "erasure"                           # of the job
 _EXPORTED = {                              # view -> the kind of its lines
     "profile_changes": "profile",
     "identifiers": "identifier",
@@ -121,7 +120,7 @@ def request(places: Places, shop: str, keys: Collection[str], *, now: Instant) -
     job = Job(
         id=f"er_{secrets.token_hex(8)}",
         shop=shop,
-        kind=KIND,
+        kind=ERASURE,
         status="queued",
         created=now,
         updated=now,
@@ -133,8 +132,7 @@ def request(places: Places, shop: str, keys: Collection[str], *, now: Instant) -
 
 def pending(places: Places) -> list[Job]:
     """Erasures that are not complete, oldest first."""
-    jobs = [job for shop in places.directory.shops() for job in places.directory.jobs(shop)]
-    return [job for job in jobs if job.kind == KIND and job.status != "complete"]
+    return places.directory.open_jobs(ERASURE)
 
 
 def advance(places: Places, job: Job, *, now: Instant) -> Job:

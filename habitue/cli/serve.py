@@ -113,9 +113,10 @@ def follow(
     if parent is not None:
         live_with(parent, again=again)
     limit_threads(1)
-    place = _place(open_workspace(folder, create=False))
+    workspace = open_workspace(folder, create=False)
+    place = _place(workspace)
     with contextlib.closing(place.log):
-        worker = Worker(place, most_rows=commit_rows)
+        worker = Worker(place, workspace.places, most_rows=commit_rows)
         with contextlib.closing(worker):
             if parent is None:
                 worker.settle(within_seconds=math.inf)

@@ -25,7 +25,8 @@ import uvicorn
 import uvloop
 
 from habitue.config import utc_now
-from habitue.errors import Busy
+from habitue.directory import ERASURE
+from habitue.errors import Busy, HabitueError
 from habitue.lake.eventlog.segments import SqliteLog
 from habitue.serving.app import Application, Place, Service
 from habitue.serving.auth import Keys
@@ -46,6 +47,7 @@ LOCK_FILE, OPERATOR_FILE, TOLD_FILE = "serve.lock", "operator.key", "serve.json"
 STOP_SECONDS = 5                           # that requests get to end when the server is stopped
 SETTLE_SECONDS = 10.0                      # … and then the worker, to settle what they brought
 LOOK_SECONDS = 0.2                         # between looks whether the worker lives
+ERASE_SECONDS = 5.0                        # between looks whether somebody is being erased
 MOST_PAUSE_SECONDS = 30.0                  # before one that keeps dying is started again
 
 
@@ -142,6 +144,7 @@ class _Running:
             asyncio.create_task(self._say_when(server, lambda: listening(port, server.stop))),
             asyncio.create_task(self._tell(service, port)),
             asyncio.create_task(_open_soon(service)),
+            asyncio.create_task(_end_segments(self.place)),
         ]
         if self.follow:
             tasks.append(asyncio.create_task(self._keep_worker()))
@@ -229,6 +232,20 @@ def _skip_used_offsets(place: Place) -> None:
         if place.log.end(shard) < cursor:
             log.warning("the log lost rows that the lake holds shard=%d cursor=%d", shard, cursor)
             place.log.rotate(shard, at=cursor)
+
+
+async def _end_segments(place: Place) -> None:
+    """End the log's newest segment while somebody is being erased, so that it can be dropped."""
+
+    def look() -> None:
+        if isinstance(place.log, SqliteLog) and place.directory.open_jobs(ERASURE):
+            for shard in range(place.log.shards):
+                place.log.rotate(shard)
+
+    while True:
+        await asyncio.sleep(ERASE_SECONDS)
+        with contextlib.suppress(HabitueError, OSError):
+            await asyncio.to_thread(look)
 
 
 async def _open_soon(service: Service) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from habitue import privacy
+from habitue.config import utc_now
 from habitue.workspace import open_workspace
 from tests.serving.small import running, settled, start
 
@@ -46,6 +48,26 @@ def worker_of(workspace: Path) -> int:
     path = workspace / "online" / "progress.json"
     until(path.exists)
     return json.loads(path.read_text())["pid"]
+
+
+@pytest.mark.slow
+def test_an_erasure_that_is_asked_for_beside_the_service_completes_there(tmp_path):
+    told = [
+        EVENT | {"id": who, "customer": who, "time": "2026-01-05T10:00:00Z"}
+        for who in ("ada", "bo")
+    ]
+    with running(tmp_path / "work") as server:
+        workspace = open_workspace(server.workspace)
+        with server.client() as client:
+            settled(client, client.post("/v1/events", json=told).json()["id"])
+            privacy.request(workspace.places, "acme", ["ada"], now=utc_now())
+            until(lambda: not privacy.pending(workspace.places), 40)
+            for path in (server.workspace / "log").rglob("*.sqlite*"):
+                assert b"ada" not in path.read_bytes()
+            again = settled(client, client.post("/v1/events", json=told).json()["id"])
+        assert (again["appended"], again["duplicate"], again["rejected"]) == (0, 1, 1)
+        customers = workspace.shop("acme").query("SELECT customer FROM events")["customer"]
+        assert customers.to_pylist() == ["bo"]
 
 
 def test_what_was_acknowledged_is_settled_when_the_server_ends_in_order(tmp_path):

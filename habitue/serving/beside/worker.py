@@ -25,9 +25,9 @@ from pathlib import Path
 
 import msgspec
 
-from habitue import faults
+from habitue import faults, privacy
 from habitue.config import utc_now
-from habitue.directory import Refusals
+from habitue.directory import ERASURE, Refusals
 from habitue.errors import Busy, HabitueError
 from habitue.ingest.commit import Committer, Settled
 from habitue.lake.eventlog.cursors import trimmable
@@ -47,6 +47,7 @@ GRACE_ROWS = 1_000                         # that stay in the log below the lowe
 LIVE_SECONDS = 0.03                        # between looks of the live profiles at the log
 LIVE_BYTES = 4_000_000                     # of the log that they apply at once
 CATCH_UP_SECONDS = 30.0                    # … at what came into the lake by another way
+ERASE_SECONDS = 2.0                        # between looks whether somebody is to be erased
 TIDY_SECONDS = 15.0                        # between looks at the lake's files
 _RATE_SECONDS = 10.0
 _KILL_WITH_PARENT = 1                      # PR_SET_PDEATHSIG of prctl(2)
@@ -157,11 +158,14 @@ class Beside:
 class Worker:
     """All that runs beside a server, until it is closed."""
 
-    def __init__(self, place: Place, *, most_rows: int = MOST_ROWS) -> None:
+    def __init__(
+        self, place: Place, places: privacy.Places, *, most_rows: int = MOST_ROWS
+    ) -> None:
         """Open everything where it stopped; the live state first takes what imports brought."""
         self.online = place.online
         self.online.mkdir(exist_ok=True)
         self.log, self.lake = place.log, place.lake()
+        self.places = places
         # one for each thread that takes nouns in
         self.refusals = [Refusals(place.directory, clock=time.monotonic) for _ in range(2)]
         shards = range(self.log.shards)
@@ -176,6 +180,7 @@ class Worker:
             Beside("live profiles", self._follow, pause_seconds=LIVE_SECONDS),
             Beside("catching up", self._catch_up, pause_seconds=CATCH_UP_SECONDS),
             Beside("tidying", self._tidy, pause_seconds=TIDY_SECONDS),
+            Beside("erasing", self._erase, pause_seconds=ERASE_SECONDS),
         ]
 
     def run(self, heard: Callable[[float], bytes | None], *, pace_seconds: float) -> None:
@@ -207,10 +212,14 @@ class Worker:
         self._tell()
 
     def trim(self) -> None:
-        """Drop from the log what every reader has read, but for a little."""
+        """Drop from the log what every reader has read, but for a little.
+
+        While somebody is being erased nothing is left.
+        """
+        grace = 0 if self.places.directory.open_jobs(ERASURE) else GRACE_ROWS
         for shard, cursor in enumerate(self.committing.cursors):
             readers = (cursor, self.profiles.cursor(shard))
-            self.log.trim(shard, max(trimmable(readers) - GRACE_ROWS, 0))
+            self.log.trim(shard, max(trimmable(readers) - grace, 0))
 
     def close(self) -> None:
         """End the threads and give files back."""
@@ -240,6 +249,13 @@ class Worker:
     def _catch_up(self) -> bool:
         """Tell the live profiles what came into the lake by another way, such as imports."""
         self.profiles.catch_up(self.lake, shards=self.log.shards)
+        return False
+
+    def _erase(self) -> bool:
+        """Take erasures as far as they can go; in a thread of its own."""
+        for job in privacy.pending(self.places):
+            privacy.advance(self.places, job, now=utc_now())
+            self.trim()
         return False
 
     def _tidy(self) -> bool:
