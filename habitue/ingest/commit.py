@@ -8,7 +8,7 @@ shard cannot both store it: the cursor is looked at again under the lake's lease
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from habitue.errors import Busy, LogUnavailable
+from habitue.errors import Busy, LogUnavailable, Overtaken
 from habitue.events import Noun, Rejection, bucket_of
 from habitue.faults import reach
 from habitue.lake.eventlog.records import EventLog, Part, Record, decode
@@ -66,6 +66,77 @@ class Settlement:
     rejected: int
 
 
+class Taker:
+    """Takes requests into the lake, wherever they come from. Close it to give the index back."""
+
+    def __init__(
+        self, lake: Lake, *, refuses: Refuses | None = None, index: DedupeIndex | None = None
+    ) -> None:
+        """`refuses` tells nouns of erased customers; the index lies beside the lake."""
+        self.lake = lake
+        self.index = index or DedupeIndex(lake.path.parent / "index")
+        self._refuses = refuses
+        self._shops: set[str] = set()      # that are known to have settings
+
+    def take(self, parts: Sequence[Part], cursors: Mapping[str, tuple[int, int]]) -> Settled:
+        """Commit requests, and in the same commit move the cursors of where they came from.
+
+        Each cursor is told as it was (-1: none) when they were read, and as it shall be.
+
+        Raises:
+            Overtaken: a cursor is not where it was; a rival took them, and nothing has changed.
+            OSError: the lake or its index cannot be written; nothing was taken.
+            Busy: another writer keeps the lake's lease.
+        """
+        self._prepare()
+        batch = _Batch.of(parts)           # the long part of the work needs no lease
+        with self.lake.lease():
+            for application, (begin, following) in cursors.items():
+                if (held := self.lake.cursor(application)) != begin:
+                    raise Overtaken(application, wanted=following, held=held)
+            return self._settle(batch, {name: to for name, (_, to) in cursors.items()})
+
+    def close(self) -> None:
+        """Give the index back."""
+        self.index.close()
+
+    def _prepare(self) -> None:
+        """Fill an index that was lost before the lease is taken: for a large lake it takes long.
+
+        Nobody deletes files meanwhile. Where somebody keeps house, it is filled under the lease.
+        """
+        if self.index.sequence < 0 <= self.lake.sequence:
+            with suppress(Busy), housekeeping(self.lake):
+                self.index.catch_up(self.lake)
+
+    def _settle(self, batch: "_Batch", cursors: dict[str, int]) -> Settled:
+        self.index.catch_up(self.lake)
+        batch.sort_out(self.index.known(batch.digests), self._refuses)
+        rows = batch.tables()
+        fresh = self._fresh_shops(batch.parts)
+        sequence = self.lake.append({"shops": _shop_rows(fresh), **rows}, cursors=cursors)
+        reach("commit.before_index")
+        self.index.add(batch.stored, sequence=sequence)
+        self._shops.update(fresh)
+        settled = batch.settled(max(cursors.values()))
+        log.info(
+            "settled from=%s cursor=%d rows=%d appended=%d duplicate=%d rejected=%d",
+            ",".join(cursors), settled.cursor, settled.rows, settled.appended, settled.duplicate,
+            settled.rejected,
+        )
+        return settled
+
+    def _fresh_shops(self, parts: Sequence[Part]) -> dict[str, datetime]:
+        """Shops without settings, and when they were first heard of."""
+        heard: dict[str, datetime] = {}
+        for part in parts:
+            if part.shop not in self._shops:
+                heard.setdefault(part.shop, part.received)
+        if heard:
+            self._shops.update(self.lake.shops())
+        return {shop: at for shop, at in heard.items() if shop not in self._shops}
+
+
 class Committer:
     """The reader of one shard that fills the lake. Close it to give the index back."""
 
@@ -80,12 +151,15 @@ class Committer:
     ) -> None:
         """`refuses` tells nouns of erased customers; the index lies beside the lake."""
         self.lake = lake
-        self.index = index or DedupeIndex(lake.path.parent / "index")
         self.application = f"log-{shard}"
+        self._taker = Taker(lake, refuses=refuses, index=index)
         self._log = log
         self._shard = shard
-        self._refuses = refuses
-        self._shops: set[str] = set()      # that are known to have settings
+
+    @property
+    def index(self) -> DedupeIndex:
+        """The digests of all that the lake holds."""
+        return self._taker.index
 
     def step(self, *, most_rows: int = 100_000) -> Settled | None:
         """Commit what comes next, at most about so many rows; None where there is nothing new.
@@ -95,30 +169,17 @@ class Committer:
             OSError: the lake or its index cannot be written; the step never happened.
             Busy: another writer keeps the lake's lease.
         """
-        self._prepare()
         while True:
             cursor = self.lake.cursor(self.application)
             parts, following = self._read(max(cursor, 0), most_rows)
             if not parts:
                 return None
-            batch = _Batch.of(parts)       # the long part of the work needs no lease
-            with self.lake.lease():
-                if self.lake.cursor(self.application) != cursor:
-                    continue               # a rival was first
-                return self._settle(batch, following)
+            with suppress(Overtaken):      # a rival was first
+                return self._taker.take(parts, {self.application: (cursor, following)})
 
     def close(self) -> None:
         """Give the index back."""
-        self.index.close()
-
-    def _prepare(self) -> None:
-        """Fill an index that was lost before the lease is taken: for a large lake it takes long.
-
-        Nobody deletes files meanwhile. Where somebody keeps house, it is filled under the lease.
-        """
-        if self.index.sequence < 0 <= self.lake.sequence:
-            with suppress(Busy), housekeeping(self.lake):
-                self.index.catch_up(self.lake)
+        self._taker.close()
 
     def _read(self, offset: int, most_rows: int) -> tuple[list[Part], int]:
         """Requests from an offset on, and the offset that follows them."""
@@ -146,35 +207,6 @@ class Committer:
                 f"row {record.offset} of {self.application} is no request: {error}\n"
                 "hint: was it written by a newer habitue?"
             ) from error
-
-    def _settle(self, batch: "_Batch", following: int) -> Settled:
-        self.index.catch_up(self.lake)
-        batch.sort_out(self.index.known(batch.digests), self._refuses)
-        rows = batch.tables()
-        fresh = self._fresh_shops(batch.parts)
-        sequence = self.lake.append(
-            {"shops": _shop_rows(fresh), **rows}, cursors={self.application: following}
-        )
-        reach("commit.before_index")
-        self.index.add(batch.stored, sequence=sequence)
-        self._shops.update(fresh)
-        settled = batch.settled(following)
-        log.info(
-            "settled log=%s cursor=%d rows=%d appended=%d duplicate=%d rejected=%d",
-            self.application, settled.cursor, settled.rows, settled.appended, settled.duplicate,
-            settled.rejected,
-        )
-        return settled
-
-    def _fresh_shops(self, parts: Sequence[Part]) -> dict[str, datetime]:
-        """Shops without settings, and when they were first heard of."""
-        heard: dict[str, datetime] = {}
-        for part in parts:
-            if part.shop not in self._shops:
-                heard.setdefault(part.shop, part.received)
-        if heard:
-            self._shops.update(self.lake.shops())
-        return {shop: at for shop, at in heard.items() if shop not in self._shops}
 
 
 def settlement(lake: Lake, shop: str, receipt: str) -> Settlement | None:
