@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -136,7 +137,7 @@ def settings(folder: Path) -> dict[str, float]:
         at = pa.array([START] * len(names), pa.timestamp("us", tz="UTC"))
         zones = pa.array(["UTC"] * len(names))
         lake.append({"shops": pa.table({"shop": names, "received": at, "timezone": zones})})
-    told = {}
+    told: dict[str, float] = {}
     for state in ("streamed", "compacted"):
         files = len(lake.files("shops"))
         told |= {
@@ -173,7 +174,9 @@ def _laid(folder: Path, events: int, buckets: int) -> tuple[dict[str, float], li
 
 
 def _plain(folder: Path, events: int) -> tuple[dict[str, float], list[str]]:
-    seconds, files, held = [], [], []
+    seconds: list[float] = []
+    files: list[str] = []
+    held: list[pa.Table] = []
     for number, rows in enumerate(commits(events)):
         held.append(rows)
         if len(held) == 10 or (number + 1) * PER_COMMIT >= events:
@@ -201,7 +204,7 @@ def _reads(files: Sequence[str], buckets: int | None) -> dict[str, float]:
         connection.execute("SET TimeZone = 'UTC'")
 
         def ask(sql: str, **told: object) -> int:
-            return connection.execute(sql, told).to_arrow_table().num_rows
+            return len(connection.sql(sql, params=told).to_arrow_table())
 
         def one_customer(shop: str, customer: str) -> int:
             held = list(files)
@@ -214,16 +217,13 @@ def _reads(files: Sequence[str], buckets: int | None) -> dict[str, float]:
             one_customer(shop, customer)
         told = {
             "one_customer_seconds": statistics.median(
-                _seconds(lambda shop=shop, customer=customer: one_customer(shop, customer))
-                for shop, customer in asked
+                _seconds(partial(one_customer, *whose)) for whose in asked
             )
         }
-        for kind, shop in (("largest", 0), ("middling", 300), ("tiny", 9_000)):
-            name = f"shop-{shop:05d}"
-            told[f"{kind}_shop_seconds"] = _median(
-                lambda name=name: ask(ONE_SHOP, files=list(files), shop=name)
-            )
-            told[f"{kind}_shop_events"] = ask(ONE_SHOP, files=list(files), shop=name)
+        for kind, number in (("largest", 0), ("middling", 300), ("tiny", 9_000)):
+            one_shop = partial(ask, ONE_SHOP, files=list(files), shop=f"shop-{number:05d}")
+            told[f"{kind}_shop_seconds"] = _median(one_shop)
+            told[f"{kind}_shop_events"] = one_shop()
     return told
 
 
