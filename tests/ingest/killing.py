@@ -1,8 +1,9 @@
 """Imports and compactions that are killed at an instant of our choice, and what they leave behind.
 
 A child is forked from a server that has already imported everything, so that kills land in its
-work and not in the start of Python. It tells when a phase of its work begins; we wait for the
-wanted one, then for a random part of the time that it takes undisturbed, and send SIGKILL.
+work and not in the start of Python. It tells when a phase of its work begins; phases come again and
+again. We wait for the wanted one, then for a random part of the time that it takes undisturbed, and
+send SIGKILL.
 """
 
 import random
@@ -16,6 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,14 +28,17 @@ from habitue.lake.query import read
 from habitue.lake.tables import Lake
 from tests.ingest.small import imported, row, written
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Work = Callable[[Path, Path], None]        # of the lake's folder and a file
 
-# of an import's kills; most of them where a kill could tear something
-AIMS = {"reading": 0.10, "writing": 0.20, "committing": 0.65, "settled": 0.05}
+# of the kills; most of them where one could tear something
+AIMS = {"reading": 0.10, "writing": 0.20, "committing": 0.60, "settled": 0.10}
 ROWS = 600                                 # of each file imported
 BUCKETS = 2
 COMPACTED_EVERY = 25                       # kills, so that the last checks cost as the first
 PATIENCE_SECONDS = 60.0
+_SHORTER, _LONGER = 0.8, 1.05              # a phase takes, when a kill came late or landed in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +106,25 @@ def tally(kills: list[Kill]) -> Tally:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How work goes undisturbed, by phase; seconds are corrected by what kills meet."""
+
+    turns: dict[str, int]                  # how often a phase comes
+    seconds: dict[str, float]              # that it takes each time
+
+
 def killed_imports(folder: Path, kills: int, seed: int) -> Iterator[Kill]:
     """Import file after file into one lake, killing each import once and then repeating it."""
     rng = random.Random(seed)
     lake, path = Lake(folder / "lake", buckets=BUCKETS), folder / "a.csv"
     imported(lake, _file(path, "first"))
-    times = _undisturbed(_import, lake.path, _file(path, "second"))
+    course = _undisturbed(_import, lake.path, _file(path, "second"))
     landed = attempt = 0
     while landed < kills:
         attempt += 1
         before = held(lake)
-        aim = rng.choices(list(AIMS), weights=list(AIMS.values()))[0]
-        death = _killed(
-            _import, lake.path, _file(path, str(attempt)), aim, rng.uniform(0, times[aim])
-        )
+        death = _killed(_import, lake.path, _file(path, str(attempt)), course, rng)
         lake = Lake(lake.path, buckets=BUCKETS)          # completes what was promised
         after = held(lake)
         imported(lake, path)
@@ -127,19 +137,19 @@ def killed_imports(folder: Path, kills: int, seed: int) -> Iterator[Kill]:
 
 
 def killed_compactions(folder: Path, kills: int, seed: int) -> Iterator[Kill]:
-    """Compact one lake again and again, killing at instants spread evenly over the whole of it."""
+    """Compact one lake again and again, killing each compaction once and then repeating it."""
     rng = random.Random(seed)
     lake, path = Lake(folder / "lake", buckets=BUCKETS), folder / "a.csv"
     for name in ("first", "second", "third"):
         imported(lake, _file(path, name))
-    whole = sum(_undisturbed(_compact, lake.path, path).values())
+    course = _undisturbed(_compact, lake.path, path)
     landed = attempt = 0
     while landed < kills:
         attempt += 1
-        for part in range(3):
+        for part in range(2):
             imported(lake, _file(path, f"{attempt}-{part}"))
         before = held(lake)
-        death = _killed(_compact, lake.path, path, "reading", rng.uniform(0, whole))
+        death = _killed(_compact, lake.path, path, course, rng)
         lake = Lake(lake.path, buckets=BUCKETS)
         after = held(lake)
         lake.compact()
@@ -174,35 +184,44 @@ def _compact(folder: Path, path: Path) -> None:
     Lake(folder, buckets=BUCKETS).compact()
 
 
-def _killed(work: Work, folder: Path, path: Path, aim: str, delay: float) -> Death | None:
-    """Do the work in a child and kill it so long after a phase began; None if it was over by then.
+def _killed(
+    work: Work, folder: Path, path: Path, course: Course, rng: random.Random
+) -> Death | None:
+    """Do the work in a child and kill it at some instant of it; None if it was over by then.
 
-    It is told of that the child is dead, its journal not yet completed.
+    The child is dead on return, and its journal not yet completed.
     """
+    aim = rng.choices(list(AIMS), weights=list(AIMS.values()))[0]
+    turn, delay = rng.randint(1, course.turns[aim]), rng.uniform(0, course.seconds[aim])
     child, told = _started(work, folder, path)
-    seen = ["started"]
-    while aim not in seen:
-        assert told.poll(PATIENCE_SECONDS), f"no {aim} after {seen}"
-        seen.append(told.recv()[0])
+    seen = Counter[str]()
+    phase = ""
+    while phase != "over" and seen[aim] < turn:
+        assert told.poll(PATIENCE_SECONDS), f"no {aim} after {phase}"
+        phase, _ = told.recv()
+        seen[phase] += 1
     child.join(timeout=delay)
     child.kill()
     child.join()
-    seen += [phase for phase, _ in _rest(told)]
-    if child.exitcode == 0:
+    phase = [phase, *(later for later, _ in _rest(told))][-1]
+    course.seconds[aim] *= _SHORTER if phase == "over" else _LONGER
+    if phase == "over":
         return None
     assert child.exitcode == -signal.SIGKILL, f"died of its own: {child.exitcode}"
-    return Death(seen[-1], (folder / "journal.json").exists())
+    return Death(phase, (folder / "journal.json").exists())
 
 
-def _undisturbed(work: Work, folder: Path, path: Path) -> dict[str, float]:
-    """Seconds that each phase takes, where nobody kills."""
+def _undisturbed(work: Work, folder: Path, path: Path) -> Course:
+    """The course of the work, where nobody kills."""
     child, told = _started(work, folder, path)
+    moments = list(_rest(told))
     child.join()
     assert child.exitcode == 0
-    times, moments = Counter[str](), list(_rest(told))
+    turns = Counter(phase for phase, _ in moments[:-1])
+    seconds = dict.fromkeys(turns, 0.0)
     for (phase, began), (_, ended) in pairwise(moments):
-        times[phase] += ended - began
-    return dict(times)
+        seconds[phase] += (ended - began) / turns[phase]
+    return Course(dict(turns), seconds)
 
 
 def _started(work: Work, folder: Path, path: Path) -> tuple[BaseProcess, Connection]:
@@ -216,7 +235,7 @@ def _started(work: Work, folder: Path, path: Path) -> tuple[BaseProcess, Connect
 
 
 def _rest(told: Connection) -> Iterator[tuple[str, float]]:
-    """What a dead child had still told."""
+    """What a child tells until its death."""
     try:
         while True:
             yield told.recv()
@@ -230,18 +249,20 @@ def _told(work: Work, folder: Path, path: Path, tell: Connection) -> None:
     def begins(phase: str) -> None:
         tell.send((phase, time.monotonic()))
 
-    write_file, commit = journal.write_file, journal.commit
+    def telling(call: Callable[P, T], before: str, after: str = "") -> Callable[P, T]:
+        def told(*values: P.args, **named: P.kwargs) -> T:
+            begins(before)
+            result = call(*values, **named)
+            if after:
+                begins(after)
+            return result
 
-    def writing(*told: object, **named: object) -> object:
-        begins("writing")
-        return write_file(*told, **named)
+        return told
 
-    def committing(*told: object, **named: object) -> None:
-        begins("committing")
-        commit(*told, **named)
-        begins("settled")
-
-    journal.write_file, journal.commit = writing, committing
+    vars(journal).update(
+        write_file=telling(journal.write_file, "writing"),
+        commit=telling(journal.commit, "committing", "settled"),
+    )
     begins("reading")
     work(folder, path)
     begins("over")

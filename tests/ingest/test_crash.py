@@ -24,8 +24,8 @@ def test_hundreds_of_killed_imports_lose_and_double_nothing(tmp_path):
     assert_each_is_whole(kills)
     counted = tally(kills)
     assert counted.kills == LONG
-    assert counted.phases["committing"] > LONG / 2
-    assert counted.journalled > LONG / 4
+    assert counted.phases["committing"] > LONG / 3
+    assert counted.journalled > LONG / 5
     assert {"reading", "writing"} <= set(counted.phases)
 
 
@@ -37,7 +37,7 @@ def test_a_compaction_killed_at_any_instant_leaves_every_row_once(tmp_path):
 def test_many_killed_compactions_lose_and_double_nothing(tmp_path):
     kills = list(killed_compactions(tmp_path, LONG_COMPACTIONS, seed=1))
     assert_each_keeps_its_rows(kills)
-    assert tally(kills).journalled > LONG_COMPACTIONS / 10
+    assert tally(kills).journalled > LONG_COMPACTIONS / 5
 
 
 def assert_each_is_whole(kills: list[Kill]) -> None:
