@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from habitue.errors import BadSetting
 from habitue.faults import arm
@@ -19,6 +20,7 @@ from habitue.faults import arm
 SETTINGS_FILE = "habitue.toml"
 PREFIX = "HABITUE_"
 FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -46,6 +48,26 @@ def load_settings(
     file = _from_file((folder or Path.cwd()) / SETTINGS_FILE)
     told = file | _from_environment(os.environ if environment is None else environment)
     return Settings(**{name: _parsed(name, *saying) for name, saying in told.items()})
+
+
+def object_store_options(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What clients of S3 are told beside what they read from the environment themselves (AWS_*).
+
+    Plain http is for a server on this machine; elsewhere AWS_ALLOW_HTTP=true must ask for it.
+
+    Raises:
+        BadSetting: AWS_ENDPOINT_URL is plain http and leaves this machine.
+    """
+    told = os.environ if environment is None else environment
+    endpoint = urlsplit(told.get("AWS_ENDPOINT_URL", ""))
+    if endpoint.scheme != "http":
+        return {}
+    if endpoint.hostname not in _LOOPBACK and told.get("AWS_ALLOW_HTTP", "").lower() != "true":
+        raise BadSetting(
+            f"AWS_ENDPOINT_URL names {endpoint.hostname} by plain http: keys and customers would"
+            " cross the network in the open\nhint: https, or AWS_ALLOW_HTTP=true"
+        )
+    return {"AWS_ALLOW_HTTP": "true"}
 
 
 def limit_threads(threads: int) -> None:

@@ -74,7 +74,7 @@ class Taker:
     ) -> None:
         """`refuses` tells nouns of erased customers; the index lies beside the lake."""
         self.lake = lake
-        self.index = index or DedupeIndex(lake.path.parent / "index")
+        self.index = index or DedupeIndex(lake.beside / "index")
         self._refuses = refuses
         self._shops: set[str] = set()      # that are known to have settings
 
@@ -221,7 +221,7 @@ def settlement(lake: Lake, shop: str, receipt: str) -> Settlement | None:
         row
         for file in files
         for row in pq.read_table(
-            file, columns=names, filters=wanted, partitioning=None
+            lake.source(file), columns=names, filters=wanted, partitioning=None
         ).to_pylist()
     ]
     if not found:

@@ -129,7 +129,7 @@ class Gate:
         self, nouns: Sequence[Noun], *, shop: str, source: str, received: datetime, origin: str
     ) -> tuple[Receipt, list[Noun]]:
         """As `tell`; with the receipt come the nouns that were not known before."""
-        index = DedupeIndex(self.lake.path.parent / "index")
+        index = DedupeIndex(self.lake.beside / "index")
         with closing(index), self.lake.lease():
             index.catch_up(self.lake)
             digests = digests_of(nouns)

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from habitue.lake.storage.folder import Folder
+from habitue.lake.storage.interface import Place, Storage
 
 _DIGITS = 20                               # of an entry's number in its name
 
@@ -25,9 +30,31 @@ class WrittenFile(msgspec.Struct, frozen=True):
     rows: int = 0
 
 
-def newest(log: Path) -> int:
+def storage_of(place: Place) -> Storage:
+    """The storage that a file is in."""
+    return _FOLDER if isinstance(place, Path) else place.storage
+
+
+def opened(place: Place, *, version: int | None = None) -> DeltaTable | None:
+    """The snapshot of a table's folder, the newest unless told; None where there is no table."""
+    if isinstance(place, Path) and not DeltaTable.is_deltatable(str(place)):
+        return None
+    try:
+        return DeltaTable(
+            str(place), version=version, storage_options=storage_of(place).options
+        )
+    except TableNotFoundError:
+        return None
+
+
+def newest(log: Place) -> int:
     """The number of the newest entry, -1 where there is none."""
     version = _checkpointed(log)
+    if not isinstance(log, Path):
+        after = f"{version:0{_DIGITS}d}.json" if version >= 0 else ""
+        held = [one.path for one in storage_of(log).list(log, after=after)]
+        numbers = [int(name.removesuffix(".json")) for name in held if _is_entry(name)]
+        return max(numbers, default=version)
     if version < 0:
         return max((int(entry.stem) for entry in log.glob("[0-9]*.json")), default=-1)
     while _entry(log, version + 1).exists():
@@ -35,17 +62,22 @@ def newest(log: Path) -> int:
     return version
 
 
-def entries(log: Path) -> list[tuple[int, float]]:
+def entries(log: Place) -> list[tuple[int, float]]:
     """(number, seconds since 1970) of each entry that can still be read back to."""
-    held = [(int(entry.stem), entry.stat().st_mtime) for entry in sorted(log.glob("[0-9]*.json"))]
+    files = storage_of(log).list(log)
+    held = [
+        (int(one.path.removesuffix(".json")), one.modified) for one in files if _is_entry(one.path)
+    ]
     if held and held[0][0] == 0:
         return held
-    checkpoints = [int(one.name.split(".")[0]) for one in log.glob("*.checkpoint.parquet")]
+    checkpoints = [
+        int(one.path.split(".")[0]) for one in files if one.path.endswith(".checkpoint.parquet")
+    ]
     return [(version, at) for version, at in held if version >= min(checkpoints, default=0)]
 
 
 def actions(
-    folder: Path,
+    folder: Place,
     *,
     added: Sequence[WrittenFile],
     removed: Sequence[WrittenFile],
@@ -56,8 +88,9 @@ def actions(
     Times are those of the file system. An entry that takes away as many rows as it adds is told
     to move them, and to change none.
     """
-    modified = [_modified(folder / file.path) for file in added]
-    now = max(modified, default=0) or _modified(folder / "_delta_log")
+    moment = storage_of(folder).moment
+    modified = [moment(folder / file.path) for file in added]
+    now = max(modified, default=0) or moment(folder / "_delta_log")
     changes = sum(file.rows for file in added) != sum(file.rows for file in removed)
     told: list[dict[str, object]] = [
         {
@@ -100,23 +133,38 @@ def actions(
     return told
 
 
-def write(log: Path, version: int, told: Sequence[dict[str, object]]) -> None:
+def write(log: Place, version: int, told: Sequence[dict[str, object]]) -> None:
     """Make an entry, whole and durable; raises `FileExistsError` where its number is taken."""
-    draft = log / f".{version:0{_DIGITS}d}.draft"
-    draft.write_bytes(b"\n".join(msgspec.json.encode(one) for one in told) + b"\n")
-    flush(draft)
-    try:
-        os.link(draft, _entry(log, version))
-    finally:
-        draft.unlink()
-    flush(log)
+    content = b"\n".join(msgspec.json.encode(one) for one in told) + b"\n"
+    storage_of(log).put_new(log / _name(version), content)
 
 
-def drop_torn_tip(log: Path) -> None:
+def write_once(
+    log: Place, version: int, told: Sequence[dict[str, object]], transaction: tuple[str, int]
+) -> int:
+    """Make an entry of that number or the next that is free, unless it was made before.
+
+    Whoever promised it and whoever completes it for them begin at the same number, and know by its
+    transaction (application, version) that the other was first. Returns the entry's number.
+    """
+    while True:
+        try:
+            write(log, version, told)
+        except FileExistsError:
+            if _says(storage_of(log).read(log / _name(version)) or b"", transaction):
+                return version
+            version += 1                   # somebody else's, such as columns that were added
+        else:
+            return version
+
+
+def drop_torn_tip(log: Place) -> None:
     """Remove the newest entry or checkpoint where a power loss left it empty or cut short.
 
-    Drafts that a kill left behind go, too.
+    Drafts that a kill left behind go, too. An object store has neither.
     """
+    if not isinstance(log, Path):
+        return
     for draft in log.glob(".*.draft"):
         draft.unlink()
     entries = sorted(log.glob("[0-9]*.json"))
@@ -135,8 +183,10 @@ def drop_torn_tip(log: Path) -> None:
         flush(log)
 
 
-def flush_log(log: Path, *, entries: int = 1) -> None:
+def flush_log(log: Place, *, entries: int = 1) -> None:
     """Force the newest entries, and the checkpoint that may come with them, to the disk."""
+    if not isinstance(log, Path):
+        return
     last = newest(log)
     for version in range(max(last - entries + 1, 0), last + 1):
         entry = _entry(log, version)
@@ -146,8 +196,10 @@ def flush_log(log: Path, *, entries: int = 1) -> None:
     flush(log)
 
 
-def flush(path: Path) -> None:
-    """Force a file's or a folder's content to the disk."""
+def flush(path: Place) -> None:
+    """Force a file's or a folder's content to the disk; objects are durable once they are put."""
+    if not isinstance(path, Path):
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -155,21 +207,33 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+_FOLDER = Folder(flush=lambda path: flush(path))   # found when called
+
+
 def _entry(log: Path, version: int) -> Path:
-    return log / f"{version:0{_DIGITS}d}.json"
+    return log / _name(version)
 
 
-def _checkpointed(log: Path) -> int:
+def _name(version: int) -> str:
+    return f"{version:0{_DIGITS}d}.json"
+
+
+def _is_entry(name: str) -> bool:
+    return name.endswith(".json") and name.removesuffix(".json").isdecimal()
+
+
+def _says(entry: bytes, transaction: tuple[str, int]) -> bool:
+    """Whether an entry is that of a transaction."""
+    told = (json.loads(line).get("txn", {}) for line in entry.splitlines())
+    return transaction in {(one.get("appId"), one.get("version")) for one in told}
+
+
+def _checkpointed(log: Place) -> int:
     """The entry of the last checkpoint, so that counting on from it is short; -1 for none."""
     try:
-        return int(json.loads((log / "_last_checkpoint").read_bytes())["version"])
-    except (FileNotFoundError, ValueError):
+        return int(json.loads(storage_of(log).read(log / "_last_checkpoint") or b"")["version"])
+    except ValueError:
         return -1
-
-
-def _modified(path: Path) -> int:
-    """Milliseconds since 1970."""
-    return path.stat().st_mtime_ns // 1_000_000
 
 
 def _is_whole(entry: Path) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,7 +90,7 @@ def erase_rows(lake: Lake, whose: Whose) -> Erased:
 def count_rows(lake: Lake, whose: Whose) -> dict[str, int]:
     """How many rows of a customer each table holds, up to `until`: the proof of an erasure."""
     return {
-        name: sum(_held(lake.path / name / file.path, name, whose) for file in lake.written(name))
+        name: sum(_held(lake, name, file, whose) for file in lake.written(name))
         for name in KEYED if lake.table(name) is not None
     }
 
@@ -106,13 +106,13 @@ def _files(lake: Lake, name: str, whose: Whose) -> list[WrittenFile]:
     buckets = _buckets(lake, name, whose)
     return [
         file for file in lake.written(name)
-        if file.bucket in buckets and _held(lake.path / name / file.path, name, whose)
+        if file.bucket in buckets and _held(lake, name, file, whose)
     ]
 
 
-def _held(path: Path, name: str, whose: Whose) -> int:
+def _held(lake: Lake, name: str, file: WrittenFile, whose: Whose) -> int:
     """How many of a file's rows are the customer's."""
-    with pq.ParquetFile(path) as source:
+    with pq.ParquetFile(_source(lake, name, file)) as source:
         columns = _asked(name, source.schema_arrow.names)
         return sum(
             pc.sum(_is_theirs(name, pa.Table.from_batches([batch]), whose)).as_py() or 0
@@ -141,10 +141,8 @@ def _erase_file(
     lake: Lake, name: str, file: WrittenFile, whose: Whose, digests: list[bytes]
 ) -> int:
     """Put what is left of a file in its place; returns how many rows are gone."""
-    path = lake.path / name / file.path
-
     def left() -> Iterator[pa.Table]:
-        with pq.ParquetFile(path) as source:
+        with pq.ParquetFile(_source(lake, name, file)) as source:
             for batch in source.iter_batches():
                 rows = conformed_rows(TABLES[name], pa.Table.from_batches([batch]))
                 theirs = _is_theirs(name, rows, whose)
@@ -172,9 +170,8 @@ def _rewrite(lake: Lake, name: str, file: WrittenFile, rows: Iterable[pa.Table])
 
 def _empty_payloads(lake: Lake, file: WrittenFile, whose: Whose) -> int:
     """Empty the payloads of rejected inputs that mention the customer; returns how many."""
-    path = lake.path / "rejected" / file.path
     pattern = _mention(whose)
-    with pq.ParquetFile(path) as source:
+    with pq.ParquetFile(_source(lake, "rejected", file)) as source:
         rows = conformed_rows(TABLES["rejected"], source.read())
     found = pc.and_(
         pc.equal(rows["shop"], whose.shop),
@@ -209,10 +206,18 @@ def _delete_replaced(lake: Lake, name: str, buckets: set[int]) -> int:
     """Delete the buckets' files that the newest snapshot does not name; the lease is held."""
     place = lake.path / name
     active = {file.path for file in lake.written(name)}
-    deleted = 0
-    for bucket in sorted(buckets):
-        for path in sorted((place / f"bucket={bucket}").glob("*.parquet")):
-            if f"{path.parent.name}/{path.name}" not in active:
-                path.unlink()
-                deleted += 1
-    return deleted
+    replaced = [
+        path
+        for bucket in sorted(buckets)
+        for file in lake.storage.list(place / f"bucket={bucket}")
+        if (path := f"bucket={bucket}/{file.path}") not in active
+        and file.path.endswith(".parquet")
+    ]
+    lake.confirm()                         # so none of these is being written by somebody else
+    for path in replaced:
+        lake.storage.delete(place / path)
+    return len(replaced)
+
+
+def _source(lake: Lake, name: str, file: WrittenFile) -> Any:
+    return lake.storage.source(lake.path / name / file.path)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import lmdb
 import pyarrow.parquet as pq
@@ -99,7 +99,7 @@ class DedupeIndex:
         for name in TABLES_WITH_DIGESTS:
             for file in lake.written(name):
                 if data_sequence(file.path) > held:
-                    self._learn(lake.path / name / file.path)
+                    self._learn(lake.storage.source(lake.path / name / file.path))
                     read += 1
         self._add((), wanted)
         return read
@@ -108,8 +108,8 @@ class DedupeIndex:
         """Give the files back; the last one to do so leaves them whole on disk."""
         self._shared.close()
 
-    def _learn(self, path: Path) -> None:
-        with pq.ParquetFile(path) as file:
+    def _learn(self, source: Any) -> None:
+        with pq.ParquetFile(source) as file:
             for batch in file.iter_batches(batch_size=_PER_TRANSACTION, columns=["digest"]):
                 self._shared.put(sorted(batch.column(0).to_pylist()))
 

@@ -25,8 +25,9 @@ from deltalake import DeltaTable, Schema
 
 from habitue.faults import reach
 from habitue.lake import deltalog
-from habitue.lake.deltalog import WrittenFile
+from habitue.lake.deltalog import WrittenFile, opened, storage_of
 from habitue.lake.schema import TABLES
+from habitue.lake.storage.interface import Place
 
 APPLICATION = "habitue"                    # whose transaction numbers are the journal's
 BUCKETS_KEY = "habitue.buckets"
@@ -39,13 +40,14 @@ _RETENTION = {                             # how long the log tells of former ve
 }
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one commit does to one table."""
 
     table: str
     files: tuple[WrittenFile, ...]         # added
     mode: Literal["append", "overwrite"] = "append"    # overwrite replaces the files' buckets
     removed: tuple[WrittenFile, ...] = ()
+    version: int = -1                      # of its log entry, at least; -1: the next, who asks
 
 
 class Journal(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,36 +57,41 @@ class Journal(msgspec.Struct, frozen=True, omit_defaults=True):
     changes: tuple[Change, ...]
     cursors: dict[str, int] = {}           # that this commit moves
     known: dict[str, int] = {}             # every cursor after it
+    versions: dict[str, int] = {}          # of tables after it, as far as known; for a bucket
 
 
 def write_file(
-    folder: Path, name: str, bucket: int, rows: pa.Table | Iterable[pa.Table]
+    folder: Place, name: str, bucket: int, rows: pa.Table | Iterable[pa.Table]
 ) -> WrittenFile:
     """Write rows of one bucket as a Parquet file; neither flushed nor visible.
 
     Rows that come as an iterable become a group of rows each.
     """
-    place = folder / f"bucket={bucket}"
-    place.mkdir(parents=True, exist_ok=True)
-    path = place / name
+    storage = storage_of(folder)
+    path = f"bucket={bucket}/{storage.own(name)}"
     chunks = iter([rows] if isinstance(rows, pa.Table) else rows)
     first = next(chunks)
     ends = _Ends(first.schema)
-    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
-        for chunk in chain([first], chunks):
-            writer.write_table(chunk, row_group_size=ROWS_PER_GROUP)
-            ends.widen(chunk)
+
+    def fill(draft: Path) -> None:
+        with pq.ParquetWriter(draft, first.schema, compression="zstd") as writer:
+            for chunk in chain([first], chunks):
+                writer.write_table(chunk, row_group_size=ROWS_PER_GROUP)
+                ends.widen(chunk)
+
     return WrittenFile(
-        path=f"bucket={bucket}/{name}",
+        size=storage.save(folder / path, fill),
+        path=path,
         bucket=bucket,
-        size=path.stat().st_size,
         statistics=ends.as_json(),
         rows=ends.rows,
     )
 
 
-def flush_files(folder: Path, files: Iterable[WrittenFile]) -> None:
+def flush_files(folder: Place, files: Iterable[WrittenFile]) -> None:
     """Force written files to the disk, and the folders that they are in."""
+    if not isinstance(folder, Path):
+        return                             # what was put is durable
     places = set()
     for file in files:
         path = folder / file.path
@@ -95,18 +102,18 @@ def flush_files(folder: Path, files: Iterable[WrittenFile]) -> None:
     deltalog.flush(folder)
 
 
-def newest(root: Path) -> Journal:
+def newest(root: Place) -> Journal:
     """The last commit: its sequence (-1 before the first) and every cursor.
 
     A lake of the first release kept no journal; there the tables tell the sequence.
     """
-    done = _done(root)
-    if done.exists():
-        return msgspec.json.decode(done.read_bytes(), type=Journal)
+    done = storage_of(root).done(root)
+    if done is not None:
+        return msgspec.json.decode(done, type=Journal)
     return Journal(max((sequence_of(table) for table in _tables(root)), default=-1), ())
 
 
-def cursor(root: Path, application: str) -> int:
+def cursor(root: Place, application: str) -> int:
     """How far the rows of a source are in the lake; -1: none of them is."""
     held = newest(root).known.get(application)
     if held is not None:
@@ -115,44 +122,47 @@ def cursor(root: Path, application: str) -> int:
     return max((version for version in versions if version is not None), default=-1)
 
 
-def commit(root: Path, journal: Journal, *, buckets: int) -> None:
+def commit(root: Place, journal: Journal, *, buckets: int) -> None:
     """Make the journal's changes durable and visible: all of them, even across a crash."""
-    draft = root / "journal.draft"
-    draft.write_bytes(msgspec.json.encode(journal))
-    deltalog.flush(draft)
-    draft.rename(_begun(root))
-    deltalog.flush(root)
+    storage = storage_of(root)
+    if storage.is_shared:
+        journal = _numbered(root, journal, buckets=buckets)
+    storage.begin(root, msgspec.json.encode(journal))
     reach("commit.after_journal")
     _apply(root, journal, buckets=buckets)
-    _lay_aside(root)
+    storage.lay_aside(root)
     for change in journal.changes:
-        _checkpoint(root / change.table)
+        version = change.version if storage.is_shared else None
+        _checkpoint(root / change.table, version)
 
 
-def complete(root: Path, *, buckets: int) -> None:
+def complete(root: Place, *, buckets: int) -> None:
     """Finish what a crash interrupted; the caller holds the lease."""
-    if not _begun(root).exists():
+    storage = storage_of(root)
+    begun = storage.begun(root)
+    if begun is None:
         return
     mend(root)
-    journal = msgspec.json.decode(_begun(root).read_bytes(), type=Journal)
+    journal = msgspec.json.decode(begun, type=Journal)
     _apply(root, journal, buckets=buckets, is_again=True)
-    _lay_aside(root)
+    storage.lay_aside(root)
 
 
-def mend(root: Path) -> None:
+def mend(root: Place) -> None:
     """Drop log entries that a power loss tore; the caller holds the lease."""
     for name in TABLES:
         deltalog.drop_torn_tip(root / name / "_delta_log")
 
 
-def open_table(root: Path, name: str, *, buckets: int) -> Path:
+def open_table(root: Place, name: str, *, buckets: int) -> Place:
     """The folder of the Delta table of that name, made empty where there is none."""
     place = root / name
     if deltalog.newest(place / "_delta_log") >= 0:
         return place
     schema = TABLES[name].schema
     DeltaTable.create(
-        place,
+        place if isinstance(place, Path) else str(place),
+        storage_options=storage_of(place).options,
         schema=schema,
         partition_by=["bucket"],
         configuration={
@@ -168,12 +178,12 @@ def open_table(root: Path, name: str, *, buckets: int) -> Path:
     return place
 
 
-def evolve(place: Path) -> list[str]:
+def evolve(place: Place) -> list[str]:
     """Tell a table of an earlier release the columns that it lacks; returns their names.
 
     Its files stay as they are; readers see nulls there. The caller holds the lease.
     """
-    table, wanted = DeltaTable(place), TABLES[place.name].schema
+    table, wanted = _table(place), TABLES[place.name].schema
     held = {field.name for field in table.schema().fields}
     missing = [field for field in wanted if field.name not in held]
     settings = table.metadata().configuration
@@ -204,13 +214,16 @@ def active_files(table: DeltaTable) -> list[WrittenFile]:
     )
 
 
-def _apply(root: Path, journal: Journal, *, buckets: int, is_again: bool = False) -> None:
+def _apply(root: Place, journal: Journal, *, buckets: int, is_again: bool = False) -> None:
     """One Delta commit per table; where a crash came between, those that are in are skipped."""
     transactions = {APPLICATION: journal.sequence, **journal.cursors}
     for change in journal.changes:
-        place = open_table(root, change.table, buckets=buckets)
-        if is_again and sequence_of(DeltaTable(place)) >= journal.sequence:
-            continue
+        is_numbered = change.version >= 0
+        place = root / change.table
+        if not is_numbered:
+            open_table(root, change.table, buckets=buckets)
+            if is_again and sequence_of(_table(place)) >= journal.sequence:
+                continue
         told = deltalog.actions(
             place,
             added=change.files,
@@ -218,42 +231,57 @@ def _apply(root: Path, journal: Journal, *, buckets: int, is_again: bool = False
             transactions=transactions,
         )
         log = place / "_delta_log"
-        deltalog.write(log, deltalog.newest(log) + 1, told)
+        if is_numbered:
+            promised = (APPLICATION, journal.sequence)
+            deltalog.write_once(log, change.version, told, promised)
+        else:
+            deltalog.write(log, deltalog.newest(log) + 1, told)
         reach("commit.between_tables")
 
 
-def _removed(place: Path, change: Change) -> tuple[WrittenFile, ...]:
+def _numbered(root: Place, journal: Journal, *, buckets: int) -> Journal:
+    """The journal with the numbers that its log entries will have.
+
+    Two writers who complete the same journal, one of them long after, then aim at the same entry,
+    and one of them finds it made.
+    """
+    versions = dict(newest(root).versions)
+    changes = []
+    for change in journal.changes:
+        if change.table not in versions:
+            log = open_table(root, change.table, buckets=buckets) / "_delta_log"
+            versions[change.table] = deltalog.newest(log)
+        versions[change.table] += 1
+        changes.append(msgspec.structs.replace(change, version=versions[change.table]))
+    return msgspec.structs.replace(journal, changes=tuple(changes), versions=versions)
+
+
+def _table(place: Place) -> DeltaTable:
+    """The newest snapshot of a table that is there."""
+    table = opened(place)
+    assert table is not None, f"{place} holds no table"
+    return table
+
+
+def _removed(place: Place, change: Change) -> tuple[WrittenFile, ...]:
     """Files that a change takes away."""
     if change.mode == "append":
         return change.removed
     replaced = {file.bucket for file in change.files}     # told by the first release's compaction
-    return tuple(file for file in active_files(DeltaTable(place)) if file.bucket in replaced)
+    return tuple(file for file in active_files(_table(place)) if file.bucket in replaced)
 
 
-def _checkpoint(place: Path) -> None:
+def _checkpoint(place: Place, version: int | None) -> None:
     """Sum the log up now and then, so that opening the table stays quick."""
     log = place / "_delta_log"
-    if deltalog.newest(log) % _CHECKPOINT_EVERY == _CHECKPOINT_EVERY - 1:
-        DeltaTable(place).create_checkpoint()
+    if (version or deltalog.newest(log)) % _CHECKPOINT_EVERY == _CHECKPOINT_EVERY - 1:
+        _table(place).create_checkpoint()
         deltalog.flush_log(log)
 
 
-def _lay_aside(root: Path) -> None:
-    _begun(root).rename(_done(root))
-    deltalog.flush(root)
-
-
-def _begun(root: Path) -> Path:
-    return root / "journal.json"
-
-
-def _done(root: Path) -> Path:
-    return root / "journal.done"
-
-
-def _tables(root: Path) -> list[DeltaTable]:
-    places = [root / name for name in TABLES]
-    return [DeltaTable(place) for place in places if DeltaTable.is_deltatable(str(place))]
+def _tables(root: Place) -> list[DeltaTable]:
+    tables = [opened(root / name) for name in TABLES]
+    return [table for table in tables if table is not None]
 
 
 class _Ends:

@@ -4,9 +4,7 @@
 commits and holds the lease only to put the merged file in place, so a commit never waits for it.
 """
 
-import fcntl
 import logging
-import os
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate, chain, islice
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -26,6 +23,7 @@ from habitue.faults import reach
 from habitue.lake import deltalog, journal
 from habitue.lake.deltalog import WrittenFile
 from habitue.lake.schema import TABLES, Table
+from habitue.lake.storage.interface import Place
 from habitue.lake.tables import Lake, conformed_rows, merged_name, sorted_rows
 
 log = logging.getLogger(__name__)
@@ -146,15 +144,13 @@ def housekeeping(lake: Lake) -> Iterator[None]:
 
     Who erases takes it, too: no merge then writes again what is being erased.
     """
-    lake.path.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lake.path / "housekeeping", os.O_RDWR | os.O_CREAT, 0o644)
+    lease = lake.storage.lease(lake.path / "housekeeping")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lease.take():
+            raise Busy(f"another process keeps house in {lake.path}; try again later")
         yield
-    except BlockingIOError as error:
-        raise Busy(f"another process keeps house in {lake.path}; try again later") from error
     finally:
-        os.close(handle)
+        lease.release()
 
 
 def _by_bucket(lake: Lake, name: str) -> dict[int, list[WrittenFile]]:
@@ -231,7 +227,7 @@ def _merge(lake: Lake, name: str, crowds: Sequence[Sequence[WrittenFile]]) -> in
     removed = [file for crowd in crowds for file in crowd]
     if not lake.replace(name, removed, added):
         for file in added:                 # what was merged is no longer what is there
-            (place / file.path).unlink()
+            lake.storage.delete(place / file.path)
         return 0
     log.info(
         "merged table=%s files=%d into=%d rows=%d",
@@ -240,7 +236,7 @@ def _merge(lake: Lake, name: str, crowds: Sequence[Sequence[WrittenFile]]) -> in
     return len(removed) - len(added)
 
 
-def _merged(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
+def _merged(table: Table, paths: Sequence[Place]) -> Iterator[pa.Table]:
     """The rows of sorted files in one order, in chunks; memory holds a batch of each file.
 
     Short files are sorted together first. Then, in each round, all rows up to the least of the
@@ -285,8 +281,9 @@ def _take(
     return head.slice(0, stop)
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+def _opened(path: Place) -> pq.ParquetFile:
+    source = deltalog.storage_of(path).source(path)
+    return pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
 def _batches(table: Table, source: pq.ParquetFile, size: int) -> Iterator[pa.Table]:
@@ -333,7 +330,7 @@ class _Vacuumed(msgspec.Struct, frozen=True):
 def _vacuum(lake: Lake, *, now: datetime, keep_hours: int) -> int:
     deleted = 0
     told = _Vacuumed(at=now, before=now - timedelta(hours=keep_hours))
-    (lake.path / _VACUUMED).write_bytes(msgspec.json.encode(told))
+    lake.storage.replace(lake.path / _VACUUMED, msgspec.json.encode(told))
     for name in TABLES:
         table = lake.table(name)
         if table is None:
@@ -343,7 +340,7 @@ def _vacuum(lake: Lake, *, now: datetime, keep_hours: int) -> int:
         )
         for path in old:
             reach("vacuum.before_delete")
-            (lake.path / name / path).unlink(missing_ok=True)
+            lake.storage.delete(lake.path / name / path)
         deleted += len(old)
         table.cleanup_metadata()
     log.info("vacuumed files_deleted=%d", deleted)
@@ -351,10 +348,10 @@ def _vacuum(lake: Lake, *, now: datetime, keep_hours: int) -> int:
 
 
 def _last_vacuum(lake: Lake) -> _Vacuumed | None:
-    place = lake.path / _VACUUMED
+    told = lake.storage.read(lake.path / _VACUUMED)
     try:
-        return msgspec.json.decode(place.read_bytes(), type=_Vacuumed)
-    except (FileNotFoundError, msgspec.DecodeError):
+        return msgspec.json.decode(told or b"", type=_Vacuumed)
+    except msgspec.DecodeError:
         return None                        # never, or a power loss tore what it told
 
 

@@ -171,7 +171,7 @@ class Profiles:
             ]
             for name, file in files:
                 for told in held_in(
-                    file, name, most_rows=_ROWS_AT_ONCE,
+                    lake.source(file), name, most_rows=_ROWS_AT_ONCE,
                     is_known=lambda digests: store.known_among(connection, digests),
                 ):  # fmt: skip
                     store.take(connection, told)

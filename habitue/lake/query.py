@@ -112,6 +112,7 @@ def _connected(
     if shop not in shops:
         raise NoSuchShop(shop, shops)
     with duckdb.connect(config={"python_enable_replacements": False}) as connection:
+        lake.storage.attach(connection)
         _set_variables(connection, shop, cutoff, known_at)
         yield connection
 

@@ -4,16 +4,14 @@ One set of tables for all shops, partitioned by bucket, rows sorted within each 
 writes holds the lake's lease; readers need none.
 """
 
-import fcntl
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -25,35 +23,48 @@ from habitue.errors import BadWorkspace, Busy, Overtaken
 from habitue.events import bucket_of
 from habitue.faults import reach
 from habitue.lake import journal
-from habitue.lake.deltalog import WrittenFile
+from habitue.lake.deltalog import WrittenFile, opened, storage_of
 from habitue.lake.journal import Change, Journal
 from habitue.lake.schema import DEFAULT_BUCKETS, TABLES, Table
+from habitue.lake.storage.bucket import SCHEME, object_place
+from habitue.lake.storage.interface import Lease, Storage
 
 log = logging.getLogger(__name__)
 
 Rows: TypeAlias = pa.Table | Iterable[pa.Table]
 
-_LEASE_PAUSE_SECONDS = 0.05
-
-
 class Lake:
-    """The tables under one folder. Reading is `habitue.lake.query.read`.
+    """The tables under one folder or s3://bucket/prefix. Reading is `habitue.lake.query.read`.
 
-    The number of buckets is fixed when the first table is made and read from it ever after.
+    The number of buckets is fixed when the first table is made and read from it ever after. What is
+    derived from the lake lies `beside` it: in the folder that it is in, unless told.
     """
 
-    def __init__(self, path: Path | str, *, buckets: int = DEFAULT_BUCKETS) -> None:
+    def __init__(
+        self, path: Path | str, *, buckets: int = DEFAULT_BUCKETS, beside: Path | None = None
+    ) -> None:
         """Open the folder, completing a commit that a crash cut short; makes nothing yet."""
-        self.path = Path(path)
+        # a place in a bucket has of a path what the lake asks for, see `ObjectPlace`
+        self.path: Any = object_place(path) if _is_address(path) else Path(path)
+        self.storage: Storage = storage_of(self.path)
+        self._beside = beside
         self._buckets = buckets
         self._is_fixed = False             # whether that number was read from a table
         self._is_mended = False            # whether what a power loss tore was looked for
         self._current: set[str] = set()    # tables that were seen to have every column
         self._depth = 0                    # how often this object holds the lease
+        self._lease: Lease | None = None   # held, or held last
         self._thread = threading.RLock()
-        if self.path.exists() and not self.path.is_dir():
+        if isinstance(self.path, Path) and self.path.exists() and not self.path.is_dir():
             raise BadWorkspace(f"{self.path} is a file; a lake is a folder")
         self._recover()
+
+    @property
+    def beside(self) -> Path:
+        """The local folder of what is derived from the lake."""
+        if self._beside is None and not isinstance(self.path, Path):
+            raise BadWorkspace(f"say in which folder to keep what is derived from {self.path}")
+        return self._beside or self.path.parent
 
     @property
     def buckets(self) -> int:
@@ -65,14 +76,17 @@ class Lake:
 
     def table(self, name: str) -> DeltaTable | None:
         """The newest snapshot of a table; None before anything was appended to it."""
-        place = str(self.path / name)
-        return DeltaTable(place) if DeltaTable.is_deltatable(place) else None
+        return opened(self.path / name)
 
     def files(self, name: str, *, bucket: int | None = None) -> list[str]:
         """Paths of the Parquet files of a table's newest snapshot, or of one bucket of it."""
         table = self.table(name)
         files = [] if table is None else sorted(table.file_uris())
         return files if bucket is None else [one for one in files if f"/bucket={bucket}/" in one]
+
+    def source(self, file: str) -> Any:
+        """What `pyarrow.parquet` opens to read one of `files`."""
+        return self.storage.source(file)
 
     def written(self, name: str) -> list[WrittenFile]:
         """The files of a table's newest snapshot with their sizes, sorted by path."""
@@ -83,7 +97,7 @@ class Lake:
         """Every shop that has settings, sorted."""
         names: set[str] = set()
         for file in self.files("shops"):
-            names.update(pq.read_table(file, columns=["shop"])["shop"].to_pylist())
+            names.update(pq.read_table(self.source(file), columns=["shop"])["shop"].to_pylist())
         return sorted(names)
 
     @property
@@ -113,7 +127,8 @@ class Lake:
                 if (held := self.cursor(application)) >= version:
                     raise Overtaken(application, wanted=version, held=held)
             reach("commit.before_files")
-            journal.open_table(self.path, "events", buckets=self._buckets)
+            if not self._is_fixed:
+                journal.open_table(self.path, "events", buckets=self._buckets)
             buckets = self.buckets
             former = journal.newest(self.path)
             sequence = former.sequence + 1
@@ -170,10 +185,9 @@ class Lake:
             if self._depth:
                 yield
                 return
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / "lease", os.O_RDWR | os.O_CREAT, 0o644)
+            lease = self._lease = self.storage.lease(self.path / "lease")
             try:
-                self._lock(handle, wait_seconds, pause)
+                self._take(lease, wait_seconds, pause)
                 self._depth += 1
                 if not self._is_mended:
                     journal.mend(self.path)
@@ -182,23 +196,25 @@ class Lake:
                 yield
             finally:
                 self._depth = 0
-                os.close(handle)           # closing gives the lease back
+                lease.release()
         finally:
             self._thread.release()
 
-    def _lock(self, handle: int, wait_seconds: float, pause: Callable[[float], None]) -> None:
-        for _ in range(1 + int(wait_seconds / _LEASE_PAUSE_SECONDS)):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pause(_LEASE_PAUSE_SECONDS)
-            else:
+    def confirm(self) -> None:
+        """Make sure that the lease that is held still is; raises `Busy` where it was lost."""
+        if self._lease is not None:
+            self._lease.confirm()
+
+    def _take(self, lease: Lease, wait_seconds: float, pause: Callable[[float], None]) -> None:
+        for _ in range(1 + int(wait_seconds / lease.pause_seconds)):
+            if lease.take():
                 return
+            pause(lease.pause_seconds)
         raise Busy(_busy(self.path, wait_seconds))
 
     def _recover(self) -> None:
         """Complete a commit that a crash cut short; where its writer lives, leave it to them."""
-        if not (self.path / "journal.json").exists():
+        if self.storage.begun(self.path) is None:
             return
         try:
             with self.lease(wait_seconds=0.0, pause=lambda _: None):
@@ -301,7 +317,11 @@ def sorted_rows(table: Table, rows: pa.Table) -> pa.Table:
     return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in table.sort]))
 
 
-def _busy(path: Path, wait_seconds: float) -> str:
+def _is_address(path: Path | str) -> TypeGuard[str]:
+    return isinstance(path, str) and path.startswith(SCHEME)
+
+
+def _busy(path: object, wait_seconds: float) -> str:
     return (
         f"another process has been writing to {path} for more than {wait_seconds:g} seconds\n"
         "hint: wait for the import, training or maintenance that is running there, and try again"

@@ -53,7 +53,7 @@ def told_by(nouns: Iterable[Noun]) -> Told:
 
 
 def held_in(
-    file: str, name: str, *, is_known: Callable[[list[bytes]], set[bytes]], most_rows: int
+    file: Any, name: str, *, is_known: Callable[[list[bytes]], set[bytes]], most_rows: int
 ) -> Iterator[Told]:
     """The rows of one of the lake's files that are not known yet, some at a time."""
     with pq.ParquetFile(file) as source:
