@@ -69,6 +69,7 @@ class Places:
     directory: Directory
     folder: Path                           # of the workspace
     log_place: str | None = None           # the setting; none: in files
+    held_log: EventLog | None = None       # the log, where it is open already
 
     @property
     def index(self) -> Path:
@@ -285,6 +286,8 @@ def _put(places: Places, job: Job, status: str, now: Instant) -> Job:
 
 def _ends(places: Places) -> list[int]:
     """Where each shard of the log ends now; empty where there is no log."""
+    if places.held_log is not None:
+        return [places.held_log.end(shard) for shard in range(places.held_log.shards)]
     if not places.log.exists():
         return []
     with closing(places.open_log()) as log:

@@ -1,0 +1,155 @@
+"""Paths that erase a customer, ours and Klaviyo's; the process beside the server does the work."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from habitue.directory import ERASURE, Job, Limit
+from habitue.errors import BadQuery
+from habitue.ingest.doors.keys import surrogate
+from habitue.lake.keys import external_key
+from habitue.serving.app import Asked, Route
+from habitue.serving.replies import Refused, empty, encoded
+
+MOST_BYTES = 65_536
+
+
+class Named(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Whom a request is about: exactly one of these is told."""
+
+    customer: str | None = None            # an external id
+    email: str | None = None
+    phone: str | None = None
+    anonymous_id: str | None = None
+
+
+class _Profile(msgspec.Struct):
+    attributes: dict[str, Any] = {}
+    id: str | None = None
+
+
+class _Related(msgspec.Struct):
+    data: _Profile
+
+
+class _Attributes(msgspec.Struct):
+    profile: _Related
+
+
+class _Data(msgspec.Struct):
+    attributes: _Attributes
+
+
+class _Deletion(msgspec.Struct):
+    data: _Data
+
+
+async def create_erasure(asked: Asked) -> Response:
+    """Erase a customer: refused from now on, gone from everywhere within the hour."""
+    body = await asked.body(most_bytes=MOST_BYTES)
+    try:
+        named = msgspec.json.decode(body, type=Named)
+    except msgspec.DecodeError as error:
+        raise Refused(400, "bad_json", str(error)) from None
+    job = await _request(asked, _key(asked, named))
+    return encoded(_told(job), status=202)
+
+
+async def get_erasures(asked: Asked) -> Response:
+    """List the shop's erasures, oldest first: how far each is, and its proof."""
+    jobs = await asyncio.to_thread(asked.service.place.directory.jobs, asked.shop.name)
+    return encoded({"erasures": [_told(job) for job in jobs if job.kind == ERASURE]})
+
+
+async def get_erasure(asked: Asked) -> Response:
+    """Say how far an erasure is."""
+    jobs = await asyncio.to_thread(asked.service.place.directory.jobs, asked.shop.name)
+    wanted = asked.request.path_params["id"]
+    for job in jobs:
+        if job.kind == ERASURE and job.id == wanted:
+            return encoded(_told(job))
+    raise Refused(404, "not_found", "This shop has no erasure of that id.")
+
+
+async def delete_profile(asked: Asked) -> Response:
+    """Erase the profile with an email, a phone number or an id, as Klaviyo's clients ask for it."""
+    body = await asked.body(most_bytes=MOST_BYTES)
+    try:
+        profile = msgspec.json.decode(body, type=_Deletion).data.attributes.profile.data
+    except msgspec.DecodeError as error:
+        raise Refused(400, "bad_json", str(error), pointer="/data/attributes/profile") from None
+    told = {name: profile.attributes.get(name) for name in ("email", "phone_number")}
+    told = {name: value for name, value in told.items() if isinstance(value, str)}
+    shown = profile.id or profile.attributes.get("id")
+    if len(told) + (shown is not None) != 1:
+        raise Refused(
+            400, "invalid", "Exactly one of email, phone_number and id names the profile.",
+            pointer="/data/attributes/profile/data",
+        )  # fmt: skip
+    key = f"profile:{shown}" if shown is not None else _surrogate(asked, told)
+    await _request(asked, key)
+    return empty(202)
+
+
+ROUTES = (
+    Route(method="POST", path="/v1/erasures", endpoint=create_erasure),
+    Route(method="GET", path="/v1/erasures", endpoint=get_erasures),
+    Route(method="GET", path="/v1/erasures/{id}", endpoint=get_erasure),
+    Route(
+        method="POST", path="/api/data-privacy-deletion-jobs", endpoint=delete_profile,
+        source="klaviyo", limit=Limit(3, 60),
+    ),
+)  # fmt: skip
+
+
+def _key(asked: Asked, named: Named) -> str:
+    told = {
+        name: value for name, value in msgspec.structs.asdict(named).items() if value is not None
+    }
+    if len(told) != 1:
+        raise Refused(
+            400, "invalid", "name one of customer, email, phone and anonymous_id, and only one"
+        )
+    if named.customer:
+        return external_key(named.customer)
+    if named.anonymous_id:
+        return f"anonymous:{named.anonymous_id}"
+    return _surrogate(asked, told)
+
+
+def _surrogate(asked: Asked, told: Mapping[str, str]) -> str:
+    phone = told.get("phone") or told.get("phone_number")
+    try:
+        return surrogate(asked.shop.secret, email=told.get("email"), phone=phone)
+    except BadQuery as error:
+        raise Refused(400, "bad_identifier", str(error).partition("\n")[0]) from None
+
+
+async def _request(asked: Asked, key: str) -> Job:
+    """Write the request down; nothing more of the customer is taken from then on."""
+    place, shop = asked.service.place, asked.shop.name
+
+    def work() -> Job:
+        from habitue import privacy  # it loads the lake, which few requests need
+
+        places = privacy.Places(
+            lake=place.lake(), directory=place.directory, folder=place.path, held_log=place.log
+        )
+        return privacy.request(places, shop, [key], now=asked.received)
+
+    return await asyncio.to_thread(work)
+
+
+def _told(job: Job) -> dict[str, object]:
+    """What may be told of an erasure: never whom it is about."""
+    kept = {name: value for name, value in job.detail.items() if name not in ("keys", "erasure")}
+    return {
+        "id": job.id,
+        "status": job.status,
+        "requested": job.created,
+        "updated": job.updated,
+        "proof": kept if job.status == "complete" else None,
+    }
