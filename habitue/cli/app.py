@@ -9,7 +9,7 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
-from habitue.cli.data import keeping, keys, people, privacy, rejected, status
+from habitue.cli.data import keeping, keys, people, privacy, rejected, status, streams
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -45,6 +45,7 @@ def habitue(verbose: bool) -> None:
 for command in (
     demo.demo,
     store.import_,
+    streams.consume,
     serve.serve,
     serve.follow,
     status.status,

@@ -16,7 +16,7 @@ from habitue.directory import ShopEntry
 from habitue.events import Noun
 from habitue.ingest.doors import native, posthog, segment
 from habitue.ingest.doors.intake import Door, Intake, Malformed, Translator
-from habitue.ingest.doors.klaviyo.routes import ROUTES
+from habitue.ingest.doors.klaviyo import routes
 from habitue.ingest.gate import Gate
 from habitue.lake.query import read
 from habitue.lake.schema import REPLAYED
@@ -31,7 +31,7 @@ WHERE replayed IS NULL AND payload <> '' AND origin IS NOT NULL
 ORDER BY received, receipt, position
 """
 
-_KLAVIYO: Mapping[str, Translator] = {route.path: route.translate for route in ROUTES}
+_KLAVIYO: Mapping[str, Translator] = {route.path: route.translate for route in routes.ROUTES}
 _CALLS = {
     f"/v1/{type}": partial(segment.translate_call, type=type) for type in segment.TYPES
 }
@@ -149,19 +149,12 @@ def _translator(row: Mapping[str, object]) -> Translator | None:
         case "native":
             return native.translate
         case "klaviyo":
-            return _KLAVIYO.get(origin)
+            return _KLAVIYO.get(origin, routes.translate)
         case "segment":
-            return _CALLS.get(origin, _segment_call)
+            return _CALLS.get(origin, segment.translate_any)
         case "posthog":
             return posthog.translate
     return None
-
-
-def _segment_call(payload: bytes, door: Door) -> Intake:
-    """One call of a batch; the batch's `sentAt` is not kept, so its time stays as told."""
-    if payload.lstrip()[:9].startswith(b'{"batch"'):
-        return segment.translate(payload, door)
-    return segment.translate(b'{"batch":[' + payload + b"]}", door)
 
 
 def _marks(

@@ -4,6 +4,7 @@ A call's identity is its messageId. Client clocks are often wrong, so a time is 
 `sentAt` was from when the call reached us; the client's `originalTimestamp` is left alone.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,6 +51,7 @@ _POINTERS = {
     "external": "/userId", "anonymous": "/anonymousId", "email": "/traits/email",
     "phone": "/traits/phone",
 }
+_BEGINS_A_BATCH = re.compile(rb'(\xef\xbb\xbf)?\s*\{[^{\[]*"batch"\s*:')
 _LIMITS = fields.Limits(keys=2_000, depth=20)
 
 Id: TypeAlias = str | int | None
@@ -121,6 +123,17 @@ def translate_call(body: bytes, door: Door, *, type: str) -> Intake:
     except _UNREADABLE as error:
         raise unreadable(error) from None
     return _intake([body], door, None, type)
+
+
+def translate_any(body: bytes, door: Door) -> Intake:
+    """A batch, or one call by itself that says its own type, as in a queue.
+
+    Raises:
+        Malformed: it is neither, or too large.
+    """
+    if _BEGINS_A_BATCH.match(body):
+        return translate(body, door)
+    return translate(b'{"batch":[' + body + b"]}", door)
 
 
 def skew_of(sent: object, received: Instant) -> timedelta:

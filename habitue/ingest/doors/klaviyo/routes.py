@@ -1,9 +1,16 @@
-"""Which request each translator reads: its method and path, and the status of a success."""
+"""Which request each translator reads: its method and path, and the status of a success.
+
+Where there is no path, as in a queue, the document's type says which request it would be.
+"""
 
 from dataclasses import dataclass
 
-from habitue.ingest.doors.intake import Translator
+import msgspec
+
+from habitue.ingest.doors.intake import Door, Intake, Translator
 from habitue.ingest.doors.klaviyo import catalog, consents, events, profiles
+from habitue.ingest.doors.klaviyo.problems import Refused
+from habitue.ingest.doors.klaviyo.reading import document
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +57,53 @@ ROUTES = (
     *_bulk("item"),
     *_bulk("variant"),
 )
+
+# type of a document -> who reads it; what updates and what makes a catalogue item is alike
+_BY_TYPE: dict[str, Translator] = {
+    "event": events.create_event,
+    "event-bulk-create-job": events.create_events,
+    "profile": profiles.tell_profile,
+    "profile-bulk-import-job": profiles.tell_profiles,
+    "profile-merge": profiles.merge_profiles,
+    "profile-subscription-bulk-create-job": consents.subscribe,
+    "profile-subscription-bulk-delete-job": consents.unsubscribe,
+    "subscription": consents.subscribe_client,
+    **{
+        f"catalog-{kind}{ending}": translate
+        for kind in ("item", "variant")
+        for ending, translate in (
+            ("", catalog.create_item),
+            ("-bulk-create-job", catalog.create_items),
+            ("-bulk-update-job", catalog.update_items),
+            ("-bulk-delete-job", catalog.delete_items),
+        )
+    },
+}
+
+
+class _Data(msgspec.Struct):
+    type: str = ""
+
+
+class _Document(msgspec.Struct):
+    data: _Data
+
+
+_document = msgspec.json.Decoder(_Document)
+
+
+def translate(body: bytes, door: Door) -> Intake:
+    """A request's body by the type of its document, where nothing says its path.
+
+    Raises:
+        Refused: nothing was taken; it holds every problem.
+    """
+    try:
+        kind = _document.decode(body).data.type
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        kind = ""
+    if (translator := _BY_TYPE.get(kind)) is not None:
+        return translator(body, door)
+    data = document(body)
+    data["type"].fault("unknown_kind", f"'type' must be one of: {', '.join(_BY_TYPE)}.")
+    raise Refused(data.faults)
