@@ -162,9 +162,14 @@ def start(folder: Path, *arguments: str, shop: str = "acme", fault: str = "") ->
         [*command, "--port", "0", "--json", "--pace", "0.05", *arguments],
         stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
+    return Server(listening(process), folder, secret, public, process)
+
+
+def listening(process: subprocess.Popen) -> int:
+    """The port of a server that was told to print one, as soon as it answers."""
     line = process.stdout.readline()
     assert line, f"it ended with {process.wait()}"
-    return Server(json.loads(line)["port"], folder, secret, public, process)
+    return json.loads(line)["port"]
 
 
 @contextlib.contextmanager
