@@ -20,7 +20,7 @@ from habitue.events import (
     Money,
     ProfileChange,
 )
-from habitue.ingest.doors import native
+from habitue.ingest.doors import fields, native
 from habitue.ingest.doors.faults import REASONS
 from habitue.ingest.doors.intake import Intake, Malformed
 from tests.ingest.doors import NOW, assert_counted, door, first, nouns, reasons
@@ -237,6 +237,14 @@ def test_an_item_viewed_needs_no_currency():
     assert reasons(translated({"name": "x", "value": 1}, through=door())) == [
         (0, "/value", "bad_currency")
     ]
+
+
+@pytest.mark.parametrize("currency", [None, "JPY"])
+def test_a_line_that_says_nothing_is_one_of_no_price(currency):
+    said = fields.line(
+        fields.Told(item="mug", quantity=1, unit_price=0, amount=0), currency or "XXX", "", []
+    )
+    assert fields.line(fields.Told(item="mug"), currency, "", []) == said
 
 
 def test_every_kind_of_record_becomes_its_noun():

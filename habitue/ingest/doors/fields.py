@@ -199,6 +199,10 @@ def line(told: Told, of: str | None, pointer: str, faults: list[Fault]) -> Line 
     if item is None:
         faults.append(Fault(f"{pointer}/item", "no_item", "a line names its item"))
         return None
+    if told.quantity is None and told.unit_price is None and told.amount is None:
+        return Line(                       # a view of an item: the most frequent line by far
+            item=item, quantity=_ONE, unit_price=Decimal(0), amount=Money(0, of or NO_CURRENCY)
+        )
     known = len(faults)
     told_quantity = 1 if told.quantity is None else told.quantity
     quantity = price(told_quantity, f"{pointer}/quantity", faults)
