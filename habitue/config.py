@@ -32,6 +32,7 @@ class Settings:
     """Where a deployment keeps its things, and how much of the machine it may use."""
 
     workspace: Path = Path("work")         # the folder that holds every shop
+    lake: str | None = None                # s3://bucket/prefix; none: in that folder
     shop: str | None = None                # the shop that is meant when none is named
     log: str | None = None                 # the event log: kafka://host:9092/topic; none: in files
     threads: int = 0                       # for arithmetic; 0 takes half the cores

@@ -1,4 +1,4 @@
-"""The file that marks a folder as a workspace: the number of its format."""
+"""The files that mark a folder as a workspace: its format, and where its lake is if elsewhere."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from habitue.errors import BadWorkspace
 
 FORMAT = 2                                 # of the folder; raised when an old one cannot be read
 FORMAT_FILE = "habitue-format"
+LAKE_FILE = "habitue-lake"                 # an address and an id, a line each
 
 
 def read_format(folder: Path) -> int:
@@ -26,3 +27,17 @@ def write_format(folder: Path, number: int) -> None:
     draft = folder / f".{FORMAT_FILE}.{os.getpid()}"
     draft.write_text(f"{number}\n")
     draft.replace(folder / FORMAT_FILE)
+
+
+def lake_place(folder: Path) -> Path | str:
+    """Where the lake of a workspace is: s3://bucket/prefix if it was put there, else its folder."""
+    told = folder / LAKE_FILE
+    return told.read_text().split()[0] if told.is_file() else folder / "lake"
+
+
+def write_lake(folder: Path, address: str, id: str) -> None:
+    """Say that the lake of a workspace is in a bucket."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{LAKE_FILE}.{os.getpid()}"
+    draft.write_text(f"{address}\n{id}\n")
+    draft.replace(folder / LAKE_FILE)

@@ -21,7 +21,7 @@ from habitue.events import Instant
 from habitue.lake import maintenance
 from habitue.lake.eventlog.opening import TOPIC_FILE
 from habitue.lake.tables import Lake
-from habitue.marker import FORMAT, FORMAT_FILE, read_format, write_format
+from habitue.marker import FORMAT, FORMAT_FILE, lake_place, read_format, write_format
 
 REGISTRY_FILE = "registry.sqlite"
 BACKUP_FILE = "habitue-backup.json"        # written last: a copy without it is not whole
@@ -57,7 +57,12 @@ def backup(folder: Path, target: Path, *, now: Instant, progress: Progress | Non
         raise BadWorkspace(f"{target} is not empty\nhint: name a new folder for the copy")
     target.mkdir(parents=True, exist_ok=True)
     told = progress or (lambda *_: None)
-    lake = Lake(folder / "lake")
+    if isinstance(lake_place(folder), str):
+        raise BadWorkspace(
+            f"the lake of {folder} is at {lake_place(folder)}, and a copy of the folder holds"
+            " no event of it\nhint: let the object store keep versions, or copy the bucket"
+        )
+    lake = Lake(lake_place(folder), beside=folder)
     with maintenance.housekeeping(lake), lake.lease():
         files = [*_plain_files(folder), *_databases(folder)]
         for number, path in enumerate(files):
@@ -102,7 +107,8 @@ def restore(
     if erased_in is not None:
         directory.adopt_erasures(Directory(erased_in / DIRECTORY_FILE))
     write_format(folder, made.format)      # last: before it, the folder is no workspace
-    places = privacy.Places(lake=Lake(folder / "lake"), directory=directory, folder=folder)
+    lake = Lake(lake_place(folder), beside=folder)
+    places = privacy.Places(lake=lake, directory=directory, folder=folder)
     return Restored(backup=made, erased_rows=privacy.reapply(places))
 
 
@@ -117,7 +123,7 @@ def upgrade(folder: Path) -> int:
             f"{folder} has format {former}; this version of habitue reads up to {FORMAT}\n"
             "hint: install a newer habitue"
         )
-    lake, directory = Lake(folder / "lake"), Directory(folder / DIRECTORY_FILE)
+    lake, directory = Lake(lake_place(folder), beside=folder), Directory(folder / DIRECTORY_FILE)
     maintenance.evolve(lake)
     for shop in lake.shops():
         directory.shop(shop, create=True)

@@ -3,6 +3,7 @@
 Rooms are imported inside the methods, so that opening a workspace is quick.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,8 +14,15 @@ from typing import TYPE_CHECKING
 
 from habitue.config import TrainConfig, load_settings, nano, utc_now
 from habitue.directory import DIRECTORY_FILE, Directory, Refusals
-from habitue.errors import BadWorkspace, NotEnoughHistory
-from habitue.marker import FORMAT, FORMAT_FILE, read_format, write_format
+from habitue.errors import BadSetting, BadWorkspace, NotEnoughHistory
+from habitue.marker import (
+    FORMAT,
+    FORMAT_FILE,
+    lake_place,
+    read_format,
+    write_format,
+    write_lake,
+)
 from habitue.registry import Registry
 
 if TYPE_CHECKING:
@@ -60,14 +68,21 @@ FROM events WHERE name = 'order_placed' GROUP BY source ORDER BY believed NULLS 
 """
 
 
-def open_workspace(path: Path | str | None = None, *, create: bool = True) -> "Workspace":
+def open_workspace(
+    path: Path | str | None = None, *, create: bool = True, lake: str | None = None
+) -> "Workspace":
     """The workspace in a folder, made there if the folder is empty; none: the one of the settings.
+
+    A new one puts its lake into `lake`, s3://bucket/prefix; none: as the settings say; empty: into
+    its folder. Everything else is always in the folder.
 
     Raises:
         BadWorkspace: the folder holds something else, or a newer format, or is missing while
-            `create` is false.
+            `create` is false; or the lake belongs to another workspace.
+        BadSetting: the workspace's lake is elsewhere than it should be.
     """
-    folder = load_settings().workspace if path is None else Path(path)
+    settings = load_settings()
+    folder = settings.workspace if path is None else _local(path)
     marker = folder / FORMAT_FILE
     if marker.is_file():
         _check_format(folder)
@@ -80,7 +95,35 @@ def open_workspace(path: Path | str | None = None, *, create: bool = True) -> "W
         )
     else:
         write_format(folder, FORMAT)
+    if wanted := settings.lake if lake is None else lake:
+        _settle_lake(folder, wanted)
     return Workspace(folder)
+
+
+def _local(path: Path | str) -> Path:
+    if str(path).startswith("s3:"):
+        raise BadWorkspace(
+            f"{path}: a workspace is a local folder, only its lake may be in a bucket\n"
+            f"hint: habitue.open(FOLDER, lake={str(path)!r}), or `lake` in habitue.toml"
+        )
+    return Path(path)
+
+
+def _settle_lake(folder: Path, address: str) -> None:
+    """Put the lake of a new workspace into a bucket; of one that has a lake, check where it is."""
+    from habitue.lake.storage.owner import claim
+
+    held = lake_place(folder)
+    if held == address:
+        return
+    if isinstance(held, str) or held.exists():
+        raise BadSetting(
+            f"the lake of {folder} is at {held}, not at {address}\n"
+            "hint: a lake is not moved by a setting; name a new folder, or take the setting back"
+        )
+    id = secrets.token_hex(16)
+    claim(address, id)
+    write_lake(folder, address, id)
 
 
 def _check_format(folder: Path) -> None:
@@ -108,7 +151,7 @@ class Workspace:
         """The tables of every shop."""
         from habitue.lake.tables import Lake
 
-        return Lake(self.path / "lake")
+        return Lake(lake_place(self.path), beside=self.path)
 
     @property
     def registry(self) -> Registry:

@@ -77,7 +77,7 @@ def run_demo(
     """
     timed = Stopwatch(clock)
     config = fast_config() if fast else demo_preset()
-    shop = open_workspace(out / "work").shop(SHOP)
+    shop = open_workspace(out / "work", lake="").shop(SHOP)
     with timed("import"):
         receipt = import_file(
             DATA / "online_retail_ii.parquet",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitue.events import Event, Link, Noun
+from habitue.lake.deltalog import storage_of
 from habitue.lake.eventlog.records import Entry, Part, Record, encode
 from habitue.lake.identity import resolve
 from habitue.lake.keys import profile_id
@@ -201,6 +202,8 @@ class Files:
 
     sequence = 0
     buckets = 1
+    storage = storage_of(Path())
+    source = storage.source
 
     def __init__(self, path: Path, nouns: Sequence[Noun]) -> None:
         self._files: dict[str, list[str]] = {}

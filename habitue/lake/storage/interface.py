@@ -48,7 +48,10 @@ class Storage(Protocol):
         """A file's content; None where there is none."""
 
     def put_new(self, place: Any, content: bytes) -> None:
-        """Make a file; raises `FileExistsError` where there is one."""
+        """Make a file; raises `FileExistsError` where there is one.
+
+        Whoever makes files of one name at the same time in a folder holds a lease there.
+        """
 
     def replace(self, place: Any, content: bytes) -> None:
         """Make a file, or put it in the place of the one that is there."""

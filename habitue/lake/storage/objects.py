@@ -6,11 +6,14 @@ that is refused looks whether what is there is what it wanted to put.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from habitue.errors import BadSetting
 from habitue.lake.storage.interface import Held
+
+RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=30)}
 
 
 class Objects:
@@ -20,7 +23,7 @@ class Objects:
         self._obstore, store = _client()
         self.bucket = bucket
         self._told: Any = {"allow_http": True} if options else {}
-        self._store = store(bucket, client_options=self._told)
+        self._store = store(bucket, client_options=self._told, retry_config=RETRY)
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """An object's content and e-tag; None where there is none."""
