@@ -10,13 +10,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from habitue import privacy
 from habitue.config import utc_now
+from habitue.serving.beside.worker import Worker
 from habitue.workspace import open_workspace
+from tests.lake.small import event, filled
 from tests.serving.small import running, settled, start
 
 EVENT = {"name": "x", "customer": "c"}
@@ -68,6 +71,19 @@ def test_an_erasure_that_is_asked_for_beside_the_service_completes_there(tmp_pat
         assert (again["appended"], again["duplicate"], again["rejected"]) == (0, 1, 1)
         customers = workspace.shop("acme").query("SELECT customer FROM events")["customer"]
         assert customers.to_pylist() == ["bo"]
+
+
+def test_who_waits_to_be_erased_is_erased_before_files_are_merged(tmp_path):
+    workspace = open_workspace(tmp_path / "work")
+    lake = workspace.lake
+    for number in range(9):
+        filled(lake, event(str(number), 0))
+    privacy.request(workspace.places, "acme", ["c1"], now=utc_now())
+    waiting = SimpleNamespace(lake=lake, places=workspace.places)
+    assert not Worker._tidy(waiting)
+    for job in privacy.pending(workspace.places):
+        privacy.advance(workspace.places, job, now=utc_now())
+    assert Worker._tidy(waiting)
 
 
 def test_what_was_acknowledged_is_settled_when_the_server_ends_in_order(tmp_path):

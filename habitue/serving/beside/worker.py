@@ -259,7 +259,13 @@ class Worker:
         return False
 
     def _tidy(self) -> bool:
-        """Merge and delete files of the lake; in a thread of its own."""
+        """Merge and delete files of the lake; in a thread of its own.
+
+        Whoever waits to be erased goes first: only one may keep house, and a long merging would
+        leave no moment for them.
+        """
+        if any(job.status == "queued" for job in privacy.pending(self.places)):
+            return False
         return tidy(self.lake, now=utc_now()) is not None
 
 
