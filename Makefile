@@ -48,6 +48,10 @@ verify: lint  ## The long runs: slow tests too, and many more examples of every 
 bench: install  ## Run the benchmarks; with DATA=folder also those on public data sets.
 	$(BIN)/python -m benchmarks.import_speed
 	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.log_speed
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.identity
+	$(BIN)/python -m benchmarks.lake_layout
 	@if [ -n "$(DATA)" ]; then set -x; \
 	  $(BIN)/python -m benchmarks.classical --data $(DATA)/cdnow_sample.parquet; \
 	  $(BIN)/python -m benchmarks.lifetime_value --data $(DATA)/cdnow_sample.parquet \

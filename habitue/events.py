@@ -168,7 +168,16 @@ class Link(
     def digest(self) -> bytes:
         """This link's identity: all of its content except when it reached us."""
         pair = (min(self.key, self.other), max(self.key, self.other))
-        return _content("link", self.shop, self.source, pair, self.time, self.undo, self.public)
+        said = (self.cause, self.undo, self.public)
+        return _content("link", self.shop, self.source, pair, self.time, said)
+
+    @property
+    def deliberate(self) -> bool:
+        """Said by a person or by an alias call, not in passing by an event or an identify call.
+
+        Only such a link makes two keys one again after an undo.
+        """
+        return self.cause == "alias" or self.cause.startswith("person")
 
 
 class ProfileChange(

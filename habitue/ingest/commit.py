@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from habitue.errors import Busy, LogUnavailable, Overtaken
-from habitue.events import Noun, Rejection, bucket_of
+from habitue.events import Link, Noun, Rejection, bucket_of
 from habitue.faults import reach
 from habitue.lake.eventlog.records import EventLog, Part, Record, decode
 from habitue.lake.eventlog.rows import (
@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 Refuses: TypeAlias = Callable[[Noun], bool]
 _Place: TypeAlias = tuple[int, int, bool]  # the part's number, the input's position, is it first
 
+_Pair: TypeAlias = tuple[str, str, str, bool]      # shop, two keys, and if a public key said so
+_First: TypeAlias = tuple[datetime, datetime]      # since when they are linked, and known to be
+
+_MOST_PAIRS = 500_000                      # of linked keys that are remembered
 _MOST_BYTES = 64_000_000                   # of log rows in one step; bounds its memory
 
 
@@ -77,6 +81,7 @@ class Taker:
         self.index = index or DedupeIndex(lake.beside / "index")
         self._refuses = refuses
         self._shops: set[str] = set()      # that are known to have settings
+        self._linked: dict[_Pair, _First] = {}     # that the lake holds, as far as remembered
 
     def take(self, parts: Sequence[Part], cursors: Mapping[str, tuple[int, int]]) -> Settled:
         """Commit requests, and in the same commit move the cursors of where they came from.
@@ -111,13 +116,14 @@ class Taker:
 
     def _settle(self, batch: "_Batch", cursors: dict[str, int]) -> Settled:
         self.index.catch_up(self.lake)
-        batch.sort_out(self.index.known(batch.digests), self._refuses)
+        batch.sort_out(self.index.known(batch.digests), self._refuses, self._linked)
         rows = batch.tables()
         fresh = self._fresh_shops(batch.parts)
         sequence = self.lake.append({"shops": _shop_rows(fresh), **rows}, cursors=cursors)
         reach("commit.before_index")
         self.index.add(batch.stored, sequence=sequence)
         self._shops.update(fresh)
+        self._remember(batch.linked)
         settled = batch.settled(max(cursors.values()))
         log.info(
             "settled from=%s cursor=%d rows=%d appended=%d duplicate=%d rejected=%d",
@@ -125,6 +131,12 @@ class Taker:
             settled.rejected,
         )
         return settled
+
+    def _remember(self, linked: dict[_Pair, _First]) -> None:
+        """Pairs that the lake holds from now on; one that is forgotten is stored once more."""
+        if len(self._linked) + len(linked) > _MOST_PAIRS:
+            self._linked.clear()
+        self._linked.update(linked)
 
     def _fresh_shops(self, parts: Sequence[Part]) -> dict[str, datetime]:
         """Shops without settings, and when they were first heard of."""
@@ -251,6 +263,9 @@ class _Batch:
         self._appended = [0] * len(parts)
         self._duplicate = [0] * len(parts)
         self._rejected = [len(part.rejections) for part in parts]
+        self.linked: dict[_Pair, _First] = {}      # that this step is the first to link
+        self._linked_before: Mapping[_Pair, _First] = {}
+        self._refuses: Refuses | None = None
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> "_Batch":
@@ -262,12 +277,15 @@ class _Batch:
         """The digests of all that is new."""
         return [digest for kind in self._kinds.values() for digest in kind.digests]
 
-    def sort_out(self, known: set[bytes], refuses: Refuses | None) -> None:
+    def sort_out(
+        self, known: set[bytes], refuses: Refuses | None, linked: Mapping[_Pair, _First]
+    ) -> None:
         """Tell the new from the repeated and the refused; `known` learns the new.
 
         An input is what its first noun is: appended, a duplicate or refused. Its other nouns are
-        each kept if they are new.
+        each kept if they are new. `linked` are pairs that need not be linked again.
         """
+        self._linked_before, self._refuses = linked, refuses
         digests = iter(self.digests)
         for number, part in enumerate(self.parts):
             for entry in part.entries:
@@ -285,6 +303,8 @@ class _Batch:
         """Keep what is new of one input; whether its first noun is."""
         is_new = False
         for order, (noun, digest) in enumerate(held):
+            if order and isinstance(noun, Link) and self._says_nothing(noun):
+                continue
             if digest not in known:
                 known.add(digest)
                 is_new |= order == 0
@@ -293,6 +313,24 @@ class _Batch:
                 kind.digests.append(digest)
                 kind.places.append((*place, order == 0))
         return is_new
+
+    def _says_nothing(self, link: Link) -> bool:
+        """Whether a link says in passing what an earlier one, known as early, has said.
+
+        Such a link changes no answer: an undo would void both alike.
+        """
+        if link.undo or link.deliberate:
+            return False
+        pair = (link.shop, min(link.key, link.other), max(link.key, link.other), link.public)
+        known = link.time if link.backfilled else link.received
+        first = self.linked.get(pair) or self._linked_before.get(pair)
+        if first is not None and first[0] <= link.time and first[1] <= known:
+            # what an erasure took since must be told again
+            said = msgspec.structs.replace(link, time=first[0])
+            if self._refuses is None or not self._refuses(said):
+                return True
+        self.linked[pair] = (link.time, known)
+        return False
 
     def tables(self) -> dict[str, pa.Table]:
         """Rows of every table that gets some; what no column can hold is refused."""

@@ -152,7 +152,8 @@ def resolve(links: pa.Table, *, shop: str, seen: Sequence[str] = ()) -> Resoluti
 
     Links count in the order (time, received, digest). Each makes two customers one, unless both
     hold an external id already, or it was said with a public key and both are known by more than
-    anonymous ids. An undo voids all earlier links between its two keys. A customer is named by the
+    anonymous ids. An undo voids the links between its two keys, until a later one is deliberate
+    (see `Link.deliberate`): what events say in passing does not undo it. A customer is named by the
     strongest key, among equals by the one that a link named first. A `profile:` key means the key
     whose profile has that id, among those that links name and those in `seen`.
     """
@@ -270,11 +271,18 @@ def _effective(
         last = np.zeros(len(undone), dtype=np.int64)
         np.maximum.at(last, of, np.flatnonzero(undo))
         place = np.searchsorted(undone, pair).clip(max=len(undone) - 1)
-        alive &= (undone[place] != pair) | (np.arange(len(pair)) > last[place])
+        again = (np.arange(len(pair)) > last[place]) & _deliberate(links["cause"])
+        alive &= (undone[place] != pair) | again
     rows = np.flatnonzero(alive)
     told = pair[rows] * 2 + links["public"].to_numpy()[rows]
     _, first = np.unique(told, return_index=True)
     return rows[np.sort(first)]
+
+
+def _deliberate(causes: pa.ChunkedArray) -> np.ndarray:
+    """(N,) bool: as `Link.deliberate`."""
+    said = pc.or_(pc.starts_with(causes, "person"), pc.equal(causes, "alias"))
+    return said.to_numpy(zero_copy_only=False).astype(bool)
 
 
 def _meant(keys: pa.Array, strength: np.ndarray, shop: str) -> np.ndarray:

@@ -313,3 +313,73 @@ def _die(folder: Path, rows: Sequence[bytes], fault: str) -> None:
     with committer(folder, log) as one:
         while one.step(most_rows=1):
             pass
+
+
+PASSING = st.builds(
+    lambda number, pair, at, late, cause, undo: (
+        event(str(number), at, customer=pair[0], received=day(at + late)),
+        Link(shop="acme", source="till", key=pair[0], other=pair[1], time=day(at),
+             received=day(at + late), cause=cause, undo=undo),
+    ),
+    st.integers(0, 10**6), st.sampled_from([("c1", "anonymous:a"), ("c2", "anonymous:a"),
+                                            ("c1", "email:1"), ("email:1", "anonymous:a")]),
+    st.integers(0, 6), st.integers(0, 2), st.sampled_from(["event", "identify", "alias"]),
+    st.integers(0, 5).map(lambda one: one == 0),
+)  # fmt: skip
+
+
+@settings(max_examples=15)
+@given(told=st.lists(PASSING, min_size=1, max_size=12), splits=st.lists(st.integers(1, 4)))
+def test_links_that_say_nothing_new_are_not_stored_and_change_no_answer(
+    tmp_path_factory, told, splits
+):
+    folder = tmp_path_factory.mktemp("links")
+    every = Lake(folder / "every" / "lake", buckets=4)
+    nouns = [noun for pair in told for noun in pair]
+    Gate(every).tell(nouns, shop="acme", source="till", received=day(9), origin="all")
+    log = logged(*(part(f"r{number}", pair) for number, pair in enumerate(told)))
+    with committer(folder / "some", log) as one:
+        for most in [*splits, 100]:
+            one.step(most_rows=most)
+        while one.step() is not None:
+            pass
+        lake = one.lake
+    held = [read(one, "SELECT key FROM links", shop="acme").num_rows for one in (lake, every)]
+    assert held[0] <= held[1]
+    sql = "SELECT DISTINCT key, customer FROM events ORDER BY ALL"
+    for at in range(8):
+        for known in (None, day(at)):
+            asked = {"shop": "acme", "cutoff": day(at), "known_at": known}
+            assert read(lake, sql, **asked) == read(every, sql, **asked)
+
+
+def test_a_pair_that_every_event_names_is_one_link(tmp_path):
+    def browsing(at: int) -> tuple:
+        return (
+            event(str(at), at, customer="c1"),
+            Link(shop="acme", source="till", key="c1", other="anonymous:a", time=day(at),
+                 received=day(at), cause="event"),
+        )  # fmt: skip
+
+    lake = drained(tmp_path, logged(*(part(f"r{at}", browsing(at)) for at in range(20))))
+    links = read(lake, 'SELECT "time" FROM links', shop="acme")["time"].to_pylist()
+    assert links == [day(0)]
+
+
+def test_a_link_that_an_erasure_took_is_stored_when_it_is_told_again(tmp_path):
+    def browsing(at: int) -> tuple:
+        return (
+            event(str(at), at, customer="c1"),
+            Link(shop="acme", source="till", key="c1", other="anonymous:a", time=day(at),
+                 received=day(at), cause="event"),
+        )  # fmt: skip
+
+    log = logged(part("r1", browsing(1)))
+    erased = [False]
+    with committer(tmp_path, log, refuses=lambda noun: erased[0] and noun.time <= day(2)) as one:
+        one.step()
+        erased[0] = True                   # and the rows are taken out of the lake
+        log.append(0, [encode(part("r2", browsing(3)))])
+        one.step()
+        links = read(one.lake, 'SELECT "time" FROM links', shop="acme")["time"].to_pylist()
+    assert day(3) in links

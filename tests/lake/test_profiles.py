@@ -166,11 +166,13 @@ def test_a_pair_that_is_told_earlier_after_all_keeps_its_key(profiles):
     assert profiles.customers_of("acme", [WEB]) == {WEB: A}
 
 
-def test_a_pair_that_is_told_again_after_an_undo_is_joined_again(profiles):
+def test_after_an_undo_a_pair_is_joined_again_by_who_means_it(profiles):
     apply(profiles, link(A, WEB, 1))
     apply(profiles, link(WEB, A, 2, undo=True))
     assert profiles.customers_of("acme", [WEB]) == {WEB: WEB}
     apply(profiles, link(A, WEB, 3))
+    assert profiles.customers_of("acme", [WEB]) == {WEB: WEB}
+    apply(profiles, link(A, WEB, 4, cause="person"))
     assert profiles.customers_of("acme", [WEB]) == {WEB: A}
 
 

@@ -81,8 +81,8 @@ async def delete_profile(asked: Asked) -> Response:
         profile = msgspec.json.decode(body, type=_Deletion).data.attributes.profile.data
     except msgspec.DecodeError as error:
         raise Refused(400, "bad_json", str(error), pointer="/data/attributes/profile") from None
-    told = {name: profile.attributes.get(name) for name in ("email", "phone_number")}
-    told = {name: value for name, value in told.items() if isinstance(value, str)}
+    named = {name: profile.attributes.get(name) for name in ("email", "phone_number")}
+    told = {name: value for name, value in named.items() if isinstance(value, str)}
     shown = profile.id or profile.attributes.get("id")
     if len(told) + (shown is not None) != 1:
         raise Refused(
