@@ -57,8 +57,13 @@ def newest(log: Place) -> int:
         return max(numbers, default=version)
     if version < 0:
         return max((int(entry.stem) for entry in log.glob("[0-9]*.json")), default=-1)
-    while _entry(log, version + 1).exists():
-        version += 1
+    step = 1                               # entries have no gaps: ask for ever further ones
+    while _entry(log, version + step).exists():
+        version, step = version + step, 2 * step
+    while step > 1:
+        step //= 2
+        if _entry(log, version + step).exists():
+            version += step
     return version
 
 

@@ -277,6 +277,43 @@ def test_of_many_who_make_an_object_at_once_one_does(address):
         assert place.storage.read(place) == b"%d" % number
 
 
+class Failing:
+    """The client, whose first puts of an object fail: before they have an effect, or after."""
+
+    def __init__(self, client, error: type[Exception], *, times: int, has_effect: bool) -> None:
+        self._client, self._error, self._left = client, error, times
+        self._has_effect = has_effect
+        self.exceptions = client.exceptions
+        self.get = client.get
+
+    def put(self, store, key, content, **named):
+        if not self._left:
+            return self._client.put(store, key, content, **named)
+        self._left -= 1
+        if self._has_effect:
+            self._client.put(store, key, content, **named)
+        raise self._error("no answer")
+
+
+@pytest.mark.parametrize("has_effect", [False, True])
+@pytest.mark.parametrize("name", ["AlreadyExistsError", "PreconditionError", "GenericError"])
+def test_a_put_whose_answer_is_lost_or_in_doubt_is_looked_after(address, name, has_effect):
+    place = object_place(address) / "one"
+    objects, client = place.storage.objects, place.storage.objects._obstore
+    error = getattr(client.exceptions, name)
+    objects._obstore = Failing(client, error, times=2, has_effect=has_effect)
+    place.storage.put_new(place, b"mine")
+    assert place.storage.read(place) == b"mine"
+    objects._obstore = Failing(client, error, times=2, has_effect=has_effect)
+    _, tag = objects.get(place.key)
+    assert objects.put_over(place.key, b"next", tag=tag) is not None
+    assert objects.put_over(place.key, b"late", tag=tag) is None
+    assert place.storage.read(place) == b"next"
+    objects._obstore = Failing(client, error, times=9, has_effect=False)
+    with pytest.raises(OSError, match="did not answer"):
+        objects.put_over(f"{place.key}-2", b"mine", tag=None)
+
+
 def test_one_keeps_house_at_a_time(lake, address, tmp_path):
     other = Lake(address, beside=tmp_path / "other")
     with housekeeping(lake), pytest.raises(Busy), housekeeping(other):

@@ -13,6 +13,7 @@ from typing import Any
 from habitue.errors import BadSetting
 from habitue.lake.storage.interface import Held
 
+_ATTEMPTS = 5                              # at a conditional put that changes nothing
 RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=30)}
 
 
@@ -52,18 +53,18 @@ class Objects:
         Returns the new e-tag; None, and nothing is changed, where another object is there.
         """
         mode: Any = "create" if tag is None else {"e_tag": tag}
-        errors = self._obstore.exceptions
-        try:
-            return str(self._obstore.put(self._store, key, content, mode=mode)["e_tag"])
-        except errors.BaseError as error:
-            found = self.get(key)          # also where the answer was lost on its way
+        for _ in range(_ATTEMPTS):
+            try:
+                return str(self._obstore.put(self._store, key, content, mode=mode)["e_tag"])
+            except (FileNotFoundError, self._obstore.exceptions.BaseError) as error:
+                refused = error
+            found = self.get(key)          # the answer may have been lost on its way
             if found is not None and found[0] == content:
                 return found[1]
-            if isinstance(error, (errors.PreconditionError, errors.AlreadyExistsError)):
+            if (found and found[1]) != tag:
                 return None
-            raise OSError(f"the object store did not answer: {error}") from error
-        except FileNotFoundError:          # the object of that e-tag is gone
-            return None
+            # all is as it was: two were at it at once (409 of AWS), or it never arrived
+        raise OSError(f"the object store did not answer: {refused}") from refused
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
