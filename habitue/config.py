@@ -19,6 +19,7 @@ from habitue.faults import arm
 
 SETTINGS_FILE = "habitue.toml"
 PREFIX = "HABITUE_"
+OF_TESTS = "HABITUE_TEST_"               # what only tests read
 FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -109,7 +110,7 @@ def _from_environment(environment: Mapping[str, str]) -> Told:
     return {
         name.removeprefix(PREFIX).lower(): (value, name)
         for name, value in environment.items()
-        if name.startswith(PREFIX) and name != FAULT
+        if name.startswith(PREFIX) and name != FAULT and not name.startswith(OF_TESTS)
     }
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from habitue.events import Receipt
     from habitue.ingest.commit import Settled
+    from habitue.ingest.folders import Import
     from habitue.ingest.kafka import Topic
     from habitue.ingest.replay import Replayed
     from habitue.lake.eventlog.records import EventLog
@@ -271,6 +272,28 @@ class Shop:
             closing(Feed(topic, taker, directory, follows=follows, now=utc_now)) as feed,
         ):
             consume(feed, told)
+
+    def watch(
+        self,
+        address: str,
+        mapping: Path | str,
+        *,
+        told: "Callable[[Import], None]",
+        once: bool = False,
+    ) -> list[str]:
+        """Import every complete new file of a folder or s3:// prefix, once or for ever.
+
+        Returns the files that still change.
+        """
+        from habitue.ingest.folders import Target, Watch, place_of, watch
+
+        target = Target(
+            lake=self.workspace.lake,
+            shop=self.name,
+            mapping=Path(mapping),
+            memory=self.workspace.path / "imports",
+        )
+        return watch(Watch(place_of(address), address, target), told, once=once, now=utc_now)
 
     def query(
         self,

@@ -45,6 +45,7 @@ def habitue(verbose: bool) -> None:
 for command in (
     demo.demo,
     store.import_,
+    streams.watch,
     streams.consume,
     serve.serve,
     serve.follow,

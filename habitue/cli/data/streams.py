@@ -4,6 +4,7 @@ import functools
 import signal
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from habitue.workspace import Shop
 
 if TYPE_CHECKING:
     from habitue.ingest.commit import Settled
+    from habitue.ingest.folders import Import
     from habitue.ingest.kafka import Topic
 
 _FORMATS = ("native", "segment", "klaviyo", "posthog")     # as habitue.ingest.kafka, which is heavy
@@ -91,3 +93,50 @@ def consume(shop: Shop, topic: "Topic", follow: bool, as_json: bool) -> None:
     print_grid(["consumed", ""], [[n, f"{count:,}"] for n, count in counts.items()], numeric=[1])
     if counts["rejected"]:
         say(f"hint: `habitue rejected --shop {shop.name}` shows what was rejected, and why")
+
+
+@click.command(
+    epilog=examples(
+        "habitue watch drop --shop acme --mapping acme.toml",
+        "habitue watch s3://exports/acme --shop acme --mapping acme.toml --once",
+    )
+)
+@click.argument("place")
+@with_new_shop
+@click.option(
+    "--mapping", type=click.Path(path_type=Path), required=True, metavar="MAPPING.toml",
+    help="What the columns of the files mean.",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="Import what is there, and end.")
+@with_json
+def watch(place: str, shop: Shop, mapping: Path, once: bool, as_json: bool) -> None:
+    """Import every file that is left in a folder, or below s3://bucket/prefix.
+
+    A file is imported once it has not changed for two seconds; names that end in .tmp or .part, or
+    begin with a dot or an underscore, are left alone. Files stay where they are. One that cannot be
+    imported is told once, and tried again when it or the mapping changes.
+    """
+    problems = 0
+
+    def tell(found: "Import") -> None:
+        nonlocal problems
+        problems += found.problem is not None
+        if as_json:
+            print_json(found)
+        elif found.receipt is None:
+            say(f"{found.name}: {found.problem}")
+        else:
+            told = found.receipt
+            click.echo(
+                f"{found.name}: {told.rows:,} rows: {told.appended:,} appended,"
+                f" {told.duplicate:,} duplicate, {told.rejected:,} rejected"
+            )
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    left: list[str] = []
+    with suppress(KeyboardInterrupt):      # a file is imported as a whole, or again
+        left = shop.watch(place, mapping, told=tell, once=once)
+    for name in left:
+        say(f"{name}: still being written; left for the next time")
+    if once and problems:
+        raise click.exceptions.Exit(1)
