@@ -91,7 +91,8 @@ def write_file(
 def flush_files(folder: Place, files: Iterable[WrittenFile]) -> None:
     """Force written files to the disk, and the folders that they are in."""
     if not isinstance(folder, Path):
-        return                             # what was put is durable
+        storage_of(folder).settle()
+        return
     places = set()
     for file in files:
         path = folder / file.path
@@ -115,9 +116,12 @@ def newest(root: Place) -> Journal:
 
 def cursor(root: Place, application: str) -> int:
     """How far the rows of a source are in the lake; -1: none of them is."""
-    held = newest(root).known.get(application)
+    last = newest(root)
+    held = last.known.get(application)
     if held is not None:
         return held
+    if last.versions:
+        return -1                          # this lake has told every cursor from its beginning
     versions = [table.transaction_version(application) for table in _tables(root)]
     return max((version for version in versions if version is not None), default=-1)
 

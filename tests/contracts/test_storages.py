@@ -68,6 +68,7 @@ def test_a_folder_lists_its_own_files_in_order(root):
         storage.save(root / "log" / name, lambda draft: draft.write_bytes(b"12"))
     storage.save(root / "log" / "below" / "d", lambda draft: draft.write_bytes(b"1"))
     storage.save(root / "logs", lambda draft: draft.write_bytes(b"1"))
+    storage.settle()
     assert [(one.path, one.size) for one in storage.list(root / "log")] == [
         ("a", 2), ("b", 2), ("c", 2),
     ]
@@ -78,6 +79,7 @@ def test_parquet_is_read_as_it_was_written(root):
     storage, rows = storage_of(root), pa.table({"x": list(range(1000))})
     place = root / "bucket=0" / storage.own("part-1.parquet")
     size = storage.save(place, lambda draft: pq.write_table(rows, draft))
+    storage.settle()
     assert [one.size for one in storage.list(root / "bucket=0")] == [size]
     with pq.ParquetFile(storage.source(place)) as source:
         assert source.read() == rows

@@ -2,7 +2,9 @@
 
 import secrets
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from habitue.lake.storage.objects import Objects
 
 SCHEME = "s3://"
 _WHOLE_BYTES = 32 << 20                    # of a file that is read by one request
+_SMALL_BYTES = 4 << 20                     # of a file that waits for others before it is put
+_WAITING_BYTES = 64 << 20                  # of all of them
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Bucket:
         self._clock = clock
         self._mark = secrets.token_hex(4)
         self._control: Control | None = None
+        self._local = threading.local()
 
     def read(self, place: ObjectPlace) -> bytes | None:
         """See `Storage`."""
@@ -78,8 +84,25 @@ class Bucket:
         with tempfile.TemporaryDirectory(prefix="habitue-") as folder:
             draft = Path(folder) / place.name
             fill(draft)
-            self.objects.put(place.key, draft)
-            return draft.stat().st_size
+            size = draft.stat().st_size
+            if size > _SMALL_BYTES:
+                self.objects.put(place.key, draft)
+                return size
+            waiting = self._waiting()
+            waiting[place.key] = draft.read_bytes()
+        if sum(map(len, waiting.values())) > _WAITING_BYTES:
+            self.settle()
+        return size
+
+    def settle(self) -> None:
+        """See `Storage`: small files go up several at a time."""
+        waiting = self._waiting()
+        files = list(waiting.items())
+        waiting.clear()
+        if not files:
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(files))) as pool:
+            list(pool.map(lambda file: self.objects.put(*file), files))
 
     def source(self, place: ObjectPlace | str) -> pa.NativeFile:
         """See `Storage`."""
@@ -118,7 +141,10 @@ class Bucket:
         self._of(root).change(begun=msgspec.Raw(intention))
 
     def lay_aside(self, root: ObjectPlace) -> None:
-        """See `Storage`: written when the lease is given back; until then it may be kept twice."""
+        """See `Storage`: written when the lease is given back; until then it may be kept twice.
+
+        Whoever lost the lease meanwhile leaves it to those who took it over.
+        """
         control = self._of(root)
         control.note(begun=NOTHING, done=control.look().begun)
 
@@ -127,6 +153,12 @@ class Bucket:
         from habitue.lake.storage.reading import LakeFiles  # fsspec comes with the extra
 
         connection.register_filesystem(LakeFiles(self.objects))
+
+    def _waiting(self) -> dict[str, bytes]:
+        """What this thread has saved and not put yet."""
+        if not hasattr(self._local, "waiting"):
+            self._local.waiting = {}
+        return self._local.waiting
 
     def _of(self, root: ObjectPlace) -> Control:
         return self._control or self.lease(root / "lease")

@@ -88,12 +88,11 @@ class Control:
                 raise Busy(_lost(self._key))
 
     def note(self, **changes: Any) -> None:
-        """As `change`, but written only with the next change."""
+        """As `change`, but written only with the next one; where the lease was lost, never."""
         with self._gate:
-            if self._held is None:
-                raise Busy(_lost(self._key))
-            found, tag = self._held
-            self._held = msgspec.structs.replace(found, **changes), tag
+            if self._held is not None:
+                found, tag = self._held
+                self._held = msgspec.structs.replace(found, **changes), tag
 
     def release(self) -> None:
         """See `Lease`."""

@@ -67,6 +67,9 @@ class Folder:
         fill(place)
         return place.stat().st_size
 
+    def settle(self) -> None:
+        """See `Storage`: it is there already."""
+
     def source(self, place: Path | str) -> Path | str:
         """See `Storage`."""
         return place

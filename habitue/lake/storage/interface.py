@@ -65,8 +65,12 @@ class Storage(Protocol):
     def save(self, place: Any, fill: Callable[[Path], None]) -> int:
         """Make a file out of what `fill` writes to a path; returns its bytes.
 
-        In a local folder it is durable only when the lake has flushed it.
+        It is there for sure only after this thread's `settle`; in a local folder it is durable only
+        when the lake has flushed it, which it does by itself.
         """
+
+    def settle(self) -> None:
+        """Wait until everything that this thread saved is there."""
 
     def source(self, place: Any) -> Any:
         """What `pyarrow.parquet` opens to read a file."""
