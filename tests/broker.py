@@ -45,6 +45,9 @@ def _library() -> ctypes.CDLL:
             "rd_kafka_mock_push_request_errors_array", None,
             [_handle, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
         ),
+        (
+            "rd_kafka_mock_group_initial_rebalance_delay_ms", None, [_handle, ctypes.c_int32],
+        ),
         ("rd_kafka_mock_clear_request_errors", None, [_handle, ctypes.c_int16]),
         ("rd_kafka_mock_broker_set_down", ctypes.c_int, [_handle, ctypes.c_int32]),
         ("rd_kafka_mock_broker_set_up", ctypes.c_int, [_handle, ctypes.c_int32]),
@@ -88,6 +91,10 @@ class Broker:
         self._library.rd_kafka_mock_push_request_errors_array(
             self._cluster, request, len(errors), array
         )
+
+    def rebalance_delay(self, milliseconds: int) -> None:
+        """How long a group waits for who else may join."""
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, milliseconds)
 
     def stop(self) -> None:
         """Refuse connections."""

@@ -76,6 +76,11 @@ class _Partition:
     entries: list[Entry] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything of it was seen, now or before."""
+        return self.cursor >= 0 or self.next > 0
+
 
 class Feed:
     """A topic on its way into the lake: all partitions up to their ends, or a share for ever.
@@ -110,6 +115,11 @@ class Feed:
         except BaseException:
             self._consumer.close()
             raise
+
+    @property
+    def partitions(self) -> list[int]:
+        """Those that it reads now."""
+        return sorted(self._partitions)
 
     @property
     def is_done(self) -> bool:
@@ -174,11 +184,13 @@ class Feed:
             cursor = self._taker.lake.cursor(self.topic.application(number))
             self._partitions[number] = _Partition(cursor, max(cursor, 0))
         log.info("reads topic=%s partitions=%s", self.topic.name, sorted(self._partitions))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Let the brokers send what follows what was seen."""
         self._consumer.assign(
             [
-                TopicPartition(
-                    self.topic.name, n, OFFSET_BEGINNING if one.cursor < 0 else one.cursor
-                )
+                TopicPartition(self.topic.name, n, one.next if one.is_begun else OFFSET_BEGINNING)
                 for n, one in self._partitions.items()
             ]
         )
@@ -280,7 +292,7 @@ class Feed:
         except KafkaException as error:
             raise self._no_answer(error) from error
         if first <= partition.next <= end:
-            self._go_to(number, partition.next)
+            self._go_on()
             return
         if partition.next > end:
             raise NoAnswer(
@@ -295,10 +307,7 @@ class Feed:
             )
         log.warning("accepted a loss: %s", told)
         partition.next = first
-        self._go_to(number, first)
-
-    def _go_to(self, number: int, offset: int) -> None:
-        self._consumer.seek(TopicPartition(self.topic.name, number, offset))
+        self._go_on()
 
     def _check_silence(self) -> None:
         """Where an end is awaited, somebody must answer."""
