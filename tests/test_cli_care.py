@@ -1,5 +1,6 @@
 """Commands about what is kept: export, erase, rejected, replay, backup, restore, upgrade, lake."""
 
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -51,6 +52,26 @@ def test_a_customer_named_by_email_is_exported(shop, habitue, tmp_path):
     assert (code, out) == (0, "")
     assert f"wrote {len(lines)} lines" in err
     assert len((tmp_path / "ada.ndjson").read_text().splitlines()) == len(lines)
+
+
+def test_an_erasure_that_nobody_confirms_says_how_to_go_without(shop, habitue, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    code, _, err = habitue("erase", "--email", EMAIL)
+    assert code == 130
+    assert f"Erase {EMAIL} of acme" in err
+    assert "nothing was erased; --yes" in err
+    assert not shop.workspace.directory.erasures("acme")
+
+
+def test_a_file_that_holds_no_api_key_is_told_before_anyone_is_asked(habitue, tmp_path):
+    for held in ("", "pk_1\npk_2\n", "ключ"):
+        (tmp_path / "klaviyo.key").write_text(held)
+        code, _, err = habitue(
+            "import", "--from", "klaviyo", "--api-key-file", "klaviyo.key", "--shop", "acme",
+            "--url", "http://127.0.0.1:1",
+        )  # fmt: skip
+        assert code == 1
+        assert "one API key" in err
 
 
 def test_a_customer_is_named_in_one_way(shop, habitue):

@@ -1,6 +1,8 @@
 """The commands around the service: keys are shown once, names are edited, the status is read."""
 
 import json
+import socket
+import subprocess
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +35,26 @@ def test_a_key_is_shown_when_it_is_made_and_never_again(run, tmp_path):
     again = run("keys", "revoke", row["id"], "--shop", "acme")
     assert again.exit_code == 1
     assert "no key" in str(again.exception)
+
+
+def test_what_runs_beside_the_service_takes_no_module_from_the_folder_it_is_in(
+    run, tmp_path, monkeypatch
+):
+    told = {}
+    monkeypatch.setattr(
+        "habitue.serving.server.serve", lambda *_, follow, **__: told.update(follow=follow)
+    )
+    assert run("serve").exit_code == 0
+    (tmp_path / "json.py").write_text("raise SystemExit('taken from here')")
+    done = subprocess.run([*told["follow"], "--help"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
+
+
+def test_an_address_that_is_taken_is_named(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        left = run("serve", "--port", port)
+    assert f"cannot listen at 127.0.0.1 port {port}" in str(left.exception)
 
 
 def test_a_name_is_set_shown_and_forgotten(run):

@@ -87,7 +87,8 @@ def serve(
     workspace = open_workspace(folder)
     made = _first_keys(workspace, shop) if shop else []
     follow = [
-        sys.executable, "-m", "habitue.cli.app", "follow", "--workspace", str(workspace.path),
+        # -P: no module is taken from the folder that one happens to be in
+        sys.executable, "-P", "-m", "habitue.cli.app", "follow", "--workspace", str(workspace.path),
         "--pace", str(pace), "--commit-rows", str(commit_rows),
     ]  # fmt: skip
     place = _place(workspace)

@@ -23,6 +23,7 @@ from habitue.cli.options import (
     with_workspace,
 )
 from habitue.cli.output import Output, print_grid, print_json, say
+from habitue.errors import BadSetting
 from habitue.workspace import Shop, Workspace
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def import_(
             told = shown.share(f"importing {file.name}")
             receipt = shop.ingest(file, mapping, progress=told)
         else:
-            api_key = api.key_file.read_text().strip()
+            api_key = _api_key(api.key_file)
             receipt = shop.ingest_klaviyo(api_key, url=api.url, since=api.since, progress=shown)
     if as_json:
         print_json(receipt)
@@ -128,6 +129,17 @@ def import_(
         _print_receipt(receipt)
     if receipt.rejected:
         say(f"hint: `habitue rejected --shop {shop.name}` shows what was rejected, and why")
+
+
+def _api_key(file: Path) -> str:
+    """The key that a file holds, and nothing but it."""
+    held = file.read_bytes().decode(errors="replace").split()
+    if len(held) != 1 or not (held[0].isascii() and held[0].isprintable()):
+        raise BadSetting(
+            f"{file} should hold one API key and nothing else\n"
+            "hint: Klaviyo's private keys look like pk_…"
+        )
+    return held[0]
 
 
 def _print_receipt(receipt: "Receipt") -> None:

@@ -6,6 +6,7 @@ without a slash at its end.
 
 import asyncio
 import logging
+import sqlite3
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -79,6 +80,7 @@ class Service:
     operator_key: str
     windows: Windows = field(default_factory=Windows)
     room: Room = field(default_factory=Room)
+    strangers: Room = field(default_factory=partial(Room, most_bytes=128_000_000))   # no key yet
     klaviyo_limits: bool = False           # whether Klaviyo's own limits hold at its paths
 
 
@@ -127,7 +129,10 @@ class Asked:
         told = key_in_request(self.request)
         if self.caller is None and told is not None:
             self.authenticate(told)
-        self.payload = await bodies.whole(self.request, self.service.room, most_bytes=most_bytes)
+        room, who = self.service.strangers, str(self.request.client and self.request.client.host)
+        if self.caller is not None:
+            room, who = self.service.room, self.caller.shop.name
+        self.payload = await bodies.whole(self.request, room, most_bytes=most_bytes, who=who)
         if self.caller is None:
             self.authenticate(key_in_body(self.payload))
         return self.payload
@@ -304,6 +309,9 @@ def _refused(error: BaseException, path: str) -> Refused:
             return unavailable("the storage cannot be used now; try again")
         case asyncio.CancelledError():     # the server was stopped and has waited long enough
             return unavailable("the service is stopping; send the same again")
+        case sqlite3.OperationalError():   # no disk, no file handle, a lock: all of it passes
+            _log_failure(error, path)
+            return unavailable("the storage cannot be used now; try again")
         case Exception():
             _log_failure(error, path)
     return Refused(500, "error", "the service failed; try again later")

@@ -122,7 +122,8 @@ def unknown_key() -> Refused:
     """What everyone without a key is told, whatever they asked."""
     return Refused(
         401, "not_authenticated",
-        "a shop's key is needed: in `X-Habitue-Key`, `Authorization` or this client's own place",
+        "no key of a shop that is in force was found; it stands in `X-Habitue-Key`, `Authorization`"
+        " or this client's own place",
     )  # fmt: skip
 
 
@@ -161,11 +162,19 @@ def key_in_body(body: bytes) -> str | None:
 
 
 def is_from_here(request: Request) -> bool:
-    """Whether someone on this machine asks, with nobody in between."""
+    """Whether someone on this machine asks, with nobody in between, and means this machine.
+
+    A web page can make its own name lead here, and its visitor's browser ask; that name is then
+    what the browser calls this machine.
+    """
     if request.client is None or any(name in request.headers for name in _FORWARDED):
         return False
+    return _is_loopback(request.client.host) and _is_loopback(request.url.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(request.client.host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -8,7 +8,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import Request
@@ -26,20 +26,31 @@ LEAST_BYTES_PER_SECOND = 500
 
 @dataclass(slots=True)
 class Room:
-    """Memory for bodies that are being read, shared by all requests; a shop gets a part of it."""
+    """Memory for bodies that are being read; each shop, or stranger's address, gets a part of it.
+
+    Whoever has told no key yet gets a room apart, so that nobody without one can fill the other.
+    """
 
     most_bytes: int = 256_000_000
+    each_bytes: int = 64_000_000           # of one who sends; one body may always come, if it fits
     taken: int = 0
+    _of: dict[str, int] = field(default_factory=dict)      # who -> bytes taken
 
-    def take(self, size: int) -> None:
+    def take(self, size: int, who: str) -> None:
         """Make room for so many bytes more; raises `Refused` where there is none."""
-        if self.taken and self.taken + size > self.most_bytes:
+        held = self._of.get(who, 0)
+        is_full = self.taken and self.taken + size > self.most_bytes
+        if is_full or (held and held + size > self.each_bytes):
             raise unavailable("too many large requests at once; send the same again")
         self.taken += size
+        self._of[who] = held + size
 
-    def give(self, size: int) -> None:
+    def give(self, size: int, who: str) -> None:
         """Give room back."""
         self.taken -= size
+        left = self._of.pop(who, 0) - size
+        if left > 0:
+            self._of[who] = left
 
 
 class Inflater(Protocol):
@@ -54,8 +65,8 @@ class Inflater(Protocol):
         ...
 
 
-async def whole(request: Request, room: Room, *, most_bytes: int) -> bytes:
-    """The decompressed body of a request.
+async def whole(request: Request, room: Room, *, most_bytes: int, who: str = "") -> bytes:
+    """The decompressed body of a request, held in the room of whoever sends it.
 
     Raises:
         Refused: it is larger than `most_bytes`, came too slowly, or cannot be decompressed.
@@ -64,11 +75,11 @@ async def whole(request: Request, room: Room, *, most_bytes: int) -> bytes:
     held = bytearray()
     try:
         async for part in pieces(request, most_bytes=most_bytes):
-            room.take(len(part))
+            room.take(len(part), who)
             held += part
         return bytes(held)
     finally:
-        room.give(len(held))
+        room.give(len(held), who)
 
 
 async def pieces(request: Request, *, most_bytes: int) -> AsyncIterator[bytes]:

@@ -92,7 +92,7 @@ def serve(
         Busy: the workspace is served already.
         OSError: the address cannot be listened at.
     """
-    place.online.mkdir(exist_ok=True)
+    place.online.mkdir(mode=0o700, exist_ok=True)      # emails are in there
     with _alone(place.online / LOCK_FILE), contextlib.closing(_socket(config)) as listener:
         _skip_used_offsets(place)
         uvloop.run(_Running(place, config, follow, now).run(listener, listening))
@@ -305,6 +305,11 @@ def _socket(config: ServeConfig) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
         listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        where = f"cannot listen at {config.host} port {config.port}"
+        hint = "hint: --port 0 takes any that is free"
+        raise OSError(error.errno, f"{where}: {error.strerror}\n{hint}") from error
     except BaseException:
         listener.close()
         raise

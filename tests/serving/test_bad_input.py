@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import sqlite3
 import threading
 import time
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import zstandard
 
+from habitue.directory import Directory
 from habitue.serving import bodies, connection
 from tests.serving.small import ListLog, in_process
 
@@ -79,6 +81,17 @@ def test_what_is_no_json_is_refused_clearly_and_kept(server, log, body):
         assert refused.status_code == 202 or is_clear(refused)
         assert client.post("/v1/events", json=GOOD).status_code == 202
     assert len(log.rejections()) >= (0 if refused.status_code == 202 else 1)
+
+
+def test_a_directory_that_cannot_be_opened_now_is_told_to_come_again(server, monkeypatch):
+    def fail(*_):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(Directory, "key_for", fail)
+    with server.client("hs_" + "a" * 52) as client:
+        told = client.post("/v1/events", json=GOOD)
+    assert (told.status_code, told.headers["retry-after"]) == (503, "2")
+    assert is_clear(told)
 
 
 WRONG = [

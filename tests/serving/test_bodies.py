@@ -123,6 +123,17 @@ def test_bodies_that_do_not_fit_together_are_told_to_come_again():
     assert room.taken == 5_000
 
 
+def test_one_sender_cannot_take_the_room_of_others():
+    room = Room(most_bytes=10_000, each_bytes=4_000)
+    room.take(3_000, "greedy")
+    with pytest.raises(Refused):
+        room.take(3_000, "greedy")
+    room.take(3_000, "other")
+    room.give(3_000, "greedy")
+    room.take(4_000, "greedy")
+    assert room.taken == 7_000
+
+
 def test_a_client_that_says_nothing_is_sent_away(monkeypatch):
     monkeypatch.setattr(bodies, "SILENCE_SECONDS", 0.01)
 

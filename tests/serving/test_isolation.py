@@ -8,6 +8,7 @@ import pytest
 from habitue.config import utc_now
 from habitue.directory import Limit
 from habitue.serving import auth
+from habitue.serving.bodies import Room
 from habitue.workspace import open_workspace
 from tests.serving.small import ListLog, in_process, keys_of, running, settled
 
@@ -155,6 +156,28 @@ def test_metrics_are_for_this_machine_or_the_operators_key(server):
         assert anyone.get("/metrics", headers=bearer).status_code == 200
 
 
+def test_a_web_page_whose_name_leads_to_this_machine_sees_no_metrics(server):
+    with server.client(None) as anyone:
+        assert anyone.get("/metrics", headers={"Host": "evil.example"}).status_code == 401
+        for host in ("localhost:80", "127.0.0.1", "[::1]:8787"):
+            assert anyone.get("/metrics", headers={"Host": host}).status_code == 200
+
+
+def test_bodies_that_name_no_key_yet_take_no_room_of_those_that_do(server, monkeypatch):
+    taken = []
+    take = Room.take
+    monkeypatch.setattr(
+        Room, "take", lambda room, size, who: (taken.append((id(room), who)), take(room, size, who))
+    )
+    event = {"name": "x", "customer": "c"}
+    with server.client() as shop, server.client(None) as anyone:
+        assert shop.post("/v1/events", json=event).status_code == 202
+        assert anyone.post("/batch", json={"batch": [event]}).status_code == 401
+    (known, first), (unknown, second) = taken
+    assert (first, second) == ("acme", "127.0.0.1")
+    assert known != unknown
+
+
 def test_what_another_shop_has_looks_like_what_does_not_exist(tmp_path):
     with running(tmp_path / "work") as server:
         other, _ = keys_of(server.workspace, "rival")
@@ -181,3 +204,7 @@ def test_what_another_shop_has_looks_like_what_does_not_exist(tmp_path):
             assert mine.post("/api/profiles", json=body).status_code == 409
             assert theirs.get(f"/api/profiles/{made.json()['data']['id']}").status_code == 404
             assert theirs.post("/api/profiles", json=body).status_code == 201
+
+
+def test_what_is_known_of_customers_now_is_for_the_owner_alone(server):
+    assert (server.workspace / "online").stat().st_mode & 0o077 == 0

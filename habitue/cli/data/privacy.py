@@ -73,7 +73,8 @@ def erase(
 
     keys = _named(shop, key, email, phone)
     if not yes:
-        click.confirm(f"Erase {', '.join(keys)} of {shop.name} for ever?", abort=True, err=True)
+        named = key or email or phone
+        _ask(f"Erase {named} of {shop.name}, and every key that is theirs, for ever?")
     places = shop.workspace.places
     job = privacy.request(places, shop.name, keys, now=utc_now())
     try:
@@ -102,6 +103,15 @@ def erasures(shop: Shop, output: Output) -> None:
         say(f"nobody of {shop.name} was ever erased")
         return
     output.show(pa.Table.from_pylist([_row(job) for job in jobs]))
+
+
+def _ask(question: str) -> None:
+    """Go on only if someone says so."""
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        say("\nnothing was erased; --yes does it without asking")
+        raise
 
 
 def _named(shop: Shop, key: str | None, email: str | None, phone: str | None) -> list[str]:

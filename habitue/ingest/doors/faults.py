@@ -15,7 +15,7 @@ REASONS = {
     "bad_number": "a number that is infinite, none, or beyond what 64 bits can hold",
     "bad_time": "a time that cannot be read, before 1970, or too far ahead",
     "bad_amount": "an amount, price or quantity that is no number or out of range",
-    "bad_currency": "none where an amount needs one, or not three letters",
+    "bad_currency": "no currency where an amount needs one, or one that is not three letters",
     "bad_identifier": "an email, phone number or id that cannot be one",
     "bad_consent": "a channel or status of consent that is not known",
     "bad_lines": "lines of an order that cannot be read",

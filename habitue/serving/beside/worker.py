@@ -163,7 +163,7 @@ class Worker:
     ) -> None:
         """Open everything where it stopped; the live state first takes what imports brought."""
         self.online = place.online
-        self.online.mkdir(exist_ok=True)
+        self.online.mkdir(mode=0o700, exist_ok=True)
         self.log, self.lake = place.log, place.lake()
         self.places = places
         # one for each thread that takes nouns in
