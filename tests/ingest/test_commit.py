@@ -353,27 +353,22 @@ def test_links_that_say_nothing_new_are_not_stored_and_change_no_answer(
             assert read(lake, sql, **asked) == read(every, sql, **asked)
 
 
-def test_a_pair_that_every_event_names_is_one_link(tmp_path):
-    def browsing(at: int) -> tuple:
-        return (
-            event(str(at), at, customer="c1"),
-            Link(shop="acme", source="till", key="c1", other="anonymous:a", time=day(at),
-                 received=day(at), cause="event"),
-        )  # fmt: skip
+def browsing(at: int) -> tuple:
+    """An event that names two keys, and the link that it makes."""
+    return (
+        event(str(at), at, customer="c1"),
+        Link(shop="acme", source="till", key="c1", other="anonymous:a", time=day(at),
+             received=day(at), cause="event"),
+    )  # fmt: skip
 
+
+def test_a_pair_that_every_event_names_is_one_link(tmp_path):
     lake = drained(tmp_path, logged(*(part(f"r{at}", browsing(at)) for at in range(20))))
     links = read(lake, 'SELECT "time" FROM links', shop="acme")["time"].to_pylist()
     assert links == [day(0)]
 
 
 def test_a_link_that_an_erasure_took_is_stored_when_it_is_told_again(tmp_path):
-    def browsing(at: int) -> tuple:
-        return (
-            event(str(at), at, customer="c1"),
-            Link(shop="acme", source="till", key="c1", other="anonymous:a", time=day(at),
-                 received=day(at), cause="event"),
-        )  # fmt: skip
-
     log = logged(part("r1", browsing(1)))
     erased = [False]
     with committer(tmp_path, log, refuses=lambda noun: erased[0] and noun.time <= day(2)) as one:
