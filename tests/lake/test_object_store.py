@@ -10,9 +10,10 @@ from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from habitue import faults
+from habitue import faults, privacy
 from habitue.errors import BadSetting, BadWorkspace, Busy
 from habitue.ingest.commit import Committer, Settlement, settlement
 from habitue.lake import journal
@@ -150,9 +151,28 @@ def test_an_erased_customer_is_in_no_object(lake, store):
     assert done.files_deleted >= 2
     assert count_rows(lake, whose)["events"] == 0
     assert ids(lake) == ["2"]
+    assert everyone(lake) == {"c2"}
     assert set(count_rows(lake, whose).values()) == {0}
     again = erase_rows(lake, whose)
     assert (again.rows["events"], again.files_deleted) == (0, 0)
+
+
+def everyone(lake: Lake) -> set[str]:
+    """Every customer in any object that holds events, of whatever version."""
+    places = [lake.path / "events" / f"bucket={number}" for number in range(lake.buckets)]
+    files = [place / held.path for place in places for held in lake.storage.list(place)]
+    tables = [pq.read_table(lake.storage.source(file), columns=["customer"]) for file in files]
+    return {customer for table in tables for customer in table["customer"].to_pylist()}
+
+
+def test_a_job_of_erasure_ends_as_it_does_in_a_folder(address, tmp_path):
+    workspace = open_workspace(tmp_path / "work", lake=address)
+    filled(workspace.lake, event("1", 1, customer="hidden"), event("2", 2, customer="c2"))
+    now = day(20)
+    job = privacy.request(workspace.places, "acme", ["hidden"], now=now)
+    done = privacy.finish(workspace.places, job, now=now)
+    assert done.status == "complete"
+    assert everyone(workspace.lake) == {"c2"}
 
 
 def _writes(address: str, beside: Path, name: str, commits: int) -> None:
