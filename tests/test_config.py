@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from habitue.config import Settings, demo, limit_threads, load_settings, nano, utc_now
+from habitue.config import (
+    Settings,
+    demo,
+    limit_threads,
+    load_settings,
+    nano,
+    object_store_options,
+    utc_now,
+)
 from habitue.errors import BadSetting
 
 
@@ -66,3 +74,24 @@ def test_presets_differ_by_their_one_dial():
 def test_a_preset_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         nano().width = 128
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [
+        ({}, {}),
+        ({"AWS_ENDPOINT_URL": "https://s3.example.com"}, {}),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}, {"AWS_ALLOW_HTTP": "true"}),
+        (
+            {"AWS_ENDPOINT_URL": "http://s3.example.com", "AWS_ALLOW_HTTP": "true"},
+            {"AWS_ALLOW_HTTP": "true"},
+        ),
+    ],
+)
+def test_plain_http_leaves_the_machine_only_where_that_was_asked_for(environment, options):
+    assert object_store_options(environment) == options
+
+
+def test_plain_http_to_elsewhere_is_refused_by_the_host_s_name():
+    with pytest.raises(BadSetting, match=r"s3\.example\.com by plain http"):
+        object_store_options({"AWS_ENDPOINT_URL": "http://s3.example.com"})

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from habitue import faults, privacy
-from habitue.errors import BadSetting, BadWorkspace, Busy
+from habitue.errors import BadSetting, BadWorkspace, Busy, NotInstalled
 from habitue.ingest.commit import Committer, Settlement, settlement
 from habitue.lake import journal
 from habitue.lake.erasing import Whose, count_rows, erase_rows
@@ -383,6 +384,12 @@ def test_an_address_that_names_no_place_is_refused(wrong, tmp_path):
 def test_a_workspace_itself_is_a_folder():
     with pytest.raises(BadWorkspace, match="local folder"):
         open_workspace("s3://lakes/work")
+
+
+def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(NotInstalled, match=r"habitue\[s3\]"):
+        Lake("s3://lakes/none", beside=tmp_path)
 
 
 def test_a_store_that_does_not_answer_is_an_error_of_the_system(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from habitue.errors import BadSetting
+from habitue.errors import NotInstalled
 from habitue.lake.storage.interface import Held
 
 _ATTEMPTS = 5                              # at a conditional put that changes nothing
@@ -102,7 +102,5 @@ def _client() -> tuple[Any, Callable[..., Any]]:
         import obstore
         from obstore.store import S3Store
     except ImportError as error:
-        raise BadSetting(
-            "a lake on s3:// needs the package obstore\nhint: pip install 'habitue[s3]'"
-        ) from error
+        raise NotInstalled("obstore", extra="s3") from error
     return obstore, S3Store
