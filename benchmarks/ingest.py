@@ -133,8 +133,12 @@ class Service:
         return {name: processor_seconds(pid) for name, pid in self.pids.items()}
 
     def memory_mb(self) -> dict[str, float]:
-        """What each holds now."""
-        return {name: _status_mb(pid, "VmRSS") for name, pid in self.pids.items()}
+        """What each holds now: of its own, and of files that it reads as memory (the index)."""
+        return {
+            f"{name}_{kind}": _status_mb(pid, field)
+            for name, pid in self.pids.items()
+            for kind, field in (("own", "RssAnon"), ("mapped", "RssFile"))
+        }
 
     def until_committed(self, requests: int) -> float:
         """Seconds until the lake holds so many requests."""
@@ -332,7 +336,6 @@ def long(folder: Path, events: int) -> Iterator[Cell]:
             )
             for name, held in service.memory_mb().items():
                 figures[f"{name}_memory_mb_at_{tenth + 1}0%"] = [held]
-            Cell(f"{events:,} events", "long", figures).show()
         sent = time.perf_counter() - began
         behind = service.until_committed(sender.number)
     figures |= {

@@ -16,8 +16,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from habitue import faults
+
+if TYPE_CHECKING:
+    from habitue.lake.tables import Lake
 
 SEGMENT_BYTES = 20_000
 NOWHERE = "worker at random"               # a line of the plan: it is killed from outside
@@ -86,24 +90,22 @@ def _serve_in_a_hurry() -> None:
 
 
 def _follow_in_a_hurry(home: Path) -> None:
-    from datetime import timedelta
-
-    from habitue.lake import maintenance
     from habitue.serving.beside import worker
 
     worker.TRIM_SECONDS, worker.GRACE_ROWS = 0.2, 5
     worker.ERASE_SECONDS, worker.TIDY_SECONDS = 0.1, 0.1
-    maintenance._VACUUM_EVERY = timedelta(seconds=0.5)
-    maintenance._vacuum = partial(_vacuum_all, maintenance._vacuum)  # type: ignore[assignment]
+    worker.tidy = partial(_tidy_all, worker.tidy)  # type: ignore[assignment]
     worker.live_with = partial(_live_with, home, worker.live_with)  # type: ignore[assignment]
 
 
-def _vacuum_all(
-    vacuum: Callable[..., int], lake: object, *, now: datetime, keep_hours: int
-) -> int:
-    """Delete what was replaced at once; so nobody may write meanwhile, unlike in a day."""
-    with lake.lease():  # type: ignore[attr-defined]
-        return vacuum(lake, now=now, keep_hours=0)
+def _tidy_all(tidy: Callable[..., object], lake: "Lake", *, now: datetime) -> object:
+    """Merge, and delete what was replaced at once; so nobody may write meanwhile."""
+    from habitue.lake.maintenance import vacuum
+
+    merged = tidy(lake, now=now)
+    with lake.lease():
+        vacuum(lake, now=now, keep_hours=0)
+    return merged
 
 
 def _live_with(home: Path, live_with: Callable[..., None], parent: int, *, again: bool) -> None:

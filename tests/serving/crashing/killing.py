@@ -48,12 +48,13 @@ OF_THE_SERVER = {
 OF_THE_WORKER = {
     "commit.before_files": 8, "commit.before_journal": 8, "commit.after_journal": 8,
     "commit.between_tables": 20, "commit.before_index": 8, "compact.before_journal": 2,
-    "vacuum.before_delete": 30, "log.trim": 2, "erase.before_journal": 2,
+    "vacuum.before_delete": 9, "log.trim": 2, "erase.before_journal": 2,
     "erase.before_delete": 4, NOWHERE: 0,
 }  # fmt: skip
 LIFE_SECONDS = 25.0                        # at most, of a server before it is to die
 REACH_SECONDS = 8.0                        # at most, until it comes where it shall die
 WORKER_SECONDS = 15.0                      # at most, of a worker
+ERASE_SECONDS = 2.0                        # between two erasures
 BUCKETS = 2
 PATIENCE_SECONDS = 120.0
 _PLANNED = 5_000                           # lives of workers
@@ -185,7 +186,7 @@ class Crashing:
     def _erase(self) -> None:
         """Let a customer send, and have the worker erase them; again and again."""
         places = open_workspace(self.workspace).places
-        while not self._ending.wait(0.3):
+        while not self._ending.wait(ERASE_SECONDS):
             customer = f"e{len(self.erased)}"
             request = of_customer(customer, self.address.secret)
             acknowledged_by(self.address, request)
