@@ -37,6 +37,7 @@ def _library() -> ctypes.CDLL:
             "rd_kafka_mock_topic_create", ctypes.c_int,
             [_handle, ctypes.c_char_p, ctypes.c_int, ctypes.c_int],
         ),
+        ("rd_kafka_mock_topic_delete", ctypes.c_int, [_handle, ctypes.c_char_p]),
         (
             "rd_kafka_mock_partition_delete_records", ctypes.c_int,
             [_handle, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64],
@@ -75,6 +76,10 @@ class Broker:
         assert not self._library.rd_kafka_mock_topic_create(
             self._cluster, topic.encode(), partitions, 1
         )
+
+    def remove(self, topic: str) -> None:
+        """A topic, with all its rows."""
+        assert not self._library.rd_kafka_mock_topic_delete(self._cluster, topic.encode())
 
     def cut(self, topic: str, partition: int, below: int) -> None:
         """Drop a partition's rows below an offset, as retention does."""

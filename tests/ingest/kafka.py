@@ -67,13 +67,15 @@ def drained(feed: Feed, **told: float) -> list[Settled]:
     return found
 
 
-def until(feed: Feed, is_enough: Callable[[list[Settled]], bool], *, steps: int = 200) -> None:
+def until(
+    feed: Feed, is_enough: Callable[[list[Settled]], bool], *, steps: int = 200, **told: int
+) -> None:
     """Steps of a feed that follows, until there is enough."""
     found: list[Settled] = []
     for _ in range(steps):
         if is_enough(found):
             return
-        if (settled := feed.step(wait_seconds=0.1)) is not None:
+        if (settled := feed.step(wait_seconds=0.1, **told)) is not None:
             found.append(settled)
     raise AssertionError(f"not enough after {steps} steps: {found}")
 

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import random
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,12 +19,15 @@ from click.testing import CliRunner
 
 from habitue.cli.app import habitue
 from habitue.errors import Dropped, NoAnswer
+from habitue.lake.eventlog.brokers import Cluster, Place
+from habitue.lake.eventlog.kafka import KafkaLog
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
 from tests.broker import Broker, broker
 from tests.ingest.kafka import SHOP, drained, feeding, ids, order, sent, until
 
 SEED = 3
+REAL = os.environ.get("HABITUE_TEST_KAFKA", "")
 log = logging.getLogger(__name__)
 _numbers = count()
 
@@ -189,6 +194,34 @@ def test_messages_that_were_dropped_unread_are_told_and_may_be_accepted(tmp_path
         drained(feed)
     lost = {30, 33, 36, 39, 42}
     assert ids(tmp_path) == [n for n in range(60) if n not in lost]
+
+
+def test_a_topic_that_was_made_again_is_not_taken_for_the_old_one(tmp_path, cluster, topic):
+    sent(cluster.addresses, topic, map(order, range(30)))
+    with feeding(tmp_path, cluster.addresses, topic) as feed:
+        drained(feed)
+    cluster.remove(topic)
+    cluster.make(topic, 3)
+    sent(cluster.addresses, topic, map(order, range(30, 33)))
+    with (
+        feeding(tmp_path, cluster.addresses, topic) as feed,
+        pytest.raises(NoAnswer, match="deleted and made again"),
+    ):
+        drained(feed)
+
+
+@pytest.mark.kafka
+@pytest.mark.skipif(not REAL, reason="HABITUE_TEST_KAFKA names no broker")
+def test_a_broker_gives_a_topic_exactly_once(tmp_path):
+    name = f"habitue-test-{uuid.uuid4().hex[:8]}"
+    KafkaLog(Place(Cluster(REAL), name, shards=3)).close()         # makes the topic
+    sent(REAL, name, map(order, range(300)))
+    for most_rows in (50, 50, 1000):                       # the first two die after a commit
+        with feeding(tmp_path, REAL, name, follows=True) as feed:
+            until(feed, bool, most_rows=most_rows)
+    with feeding(tmp_path, REAL, name) as feed:
+        drained(feed)
+    assert ids(tmp_path) == list(range(300))
 
 
 def test_a_topic_that_is_not_there_is_refused_by_name(tmp_path, cluster):

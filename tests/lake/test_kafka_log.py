@@ -10,11 +10,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import habitue
+from habitue import privacy
 from habitue.errors import BadSetting, Dropped, LogUnavailable, NotInstalled
 from habitue.ingest.commit import Committer
 from habitue.lake.eventlog import opening
@@ -220,6 +222,22 @@ def test_without_the_client_the_error_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setattr("habitue.errors.find_spec", lambda name: None)
     with pytest.raises(NotInstalled, match=r"pip install 'habitue\[kafka\]'"):
         opening.open_log(tmp_path, "kafka://host:9092/topic", lambda _: -1)
+
+
+def test_an_erasure_is_complete_only_when_the_topic_has_dropped_what_it_held(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HABITUE_LOG", f"kafka://{cluster.addresses}/log")
+    workspace = habitue.open(tmp_path / "work")
+    workspace.directory.shop("acme", create=True)
+    with closing(workspace.log) as log:
+        log.append(0, [encode(part("r", *orders(1, 2)))])
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+    job = privacy.request(workspace.places, "acme", ["c1"], now=later)
+    job = privacy.finish(workspace.places, job, now=later)
+    assert job.status == "processing"      # the mock cannot drop rows when it is asked to
+    cluster.cut("log", 0, 1)
+    assert privacy.advance(workspace.places, job, now=later).status == "complete"
 
 
 @pytest.mark.kafka
