@@ -21,9 +21,15 @@ def read_format(folder: Path) -> int:
     return int(text)
 
 
-def write_format(folder: Path, number: int) -> None:
-    """Say which format a workspace has."""
+def keep_private(folder: Path) -> None:
+    """Make a folder that holds personal data, which nobody but its owner may enter."""
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def write_format(folder: Path, number: int) -> None:
+    """Say which format a workspace has; from now on its folder is its owner's alone."""
+    keep_private(folder)
     draft = folder / f".{FORMAT_FILE}.{os.getpid()}"
     draft.write_text(f"{number}\n")
     draft.replace(folder / FORMAT_FILE)

@@ -21,7 +21,14 @@ from habitue.events import Instant
 from habitue.lake import maintenance
 from habitue.lake.eventlog.opening import TOPIC_FILE
 from habitue.lake.tables import Lake
-from habitue.marker import FORMAT, FORMAT_FILE, lake_place, read_format, write_format
+from habitue.marker import (
+    FORMAT,
+    FORMAT_FILE,
+    keep_private,
+    lake_place,
+    read_format,
+    write_format,
+)
 
 REGISTRY_FILE = "registry.sqlite"
 BACKUP_FILE = "habitue-backup.json"        # written last: a copy without it is not whole
@@ -55,13 +62,13 @@ def backup(folder: Path, target: Path, *, now: Instant, progress: Progress | Non
     """
     if target.exists() and any(target.iterdir()):
         raise BadWorkspace(f"{target} is not empty\nhint: name a new folder for the copy")
-    target.mkdir(parents=True, exist_ok=True)
     told = progress or (lambda *_: None)
     if isinstance(lake_place(folder), str):
         raise BadWorkspace(
             f"the lake of {folder} is at {lake_place(folder)}, and a copy of the folder holds"
             " no event of it\nhint: let the object store keep versions, or copy the bucket"
         )
+    keep_private(target)
     lake = Lake(lake_place(folder), beside=folder)
     with maintenance.housekeeping(lake), lake.lease():
         files = [*_plain_files(folder), *_databases(folder)]
@@ -95,6 +102,7 @@ def restore(
             f"{folder} is not empty\nhint: move it away first, and name it with --erased-in, so"
             " that customers who were erased since stay erased"
         )
+    keep_private(folder)
     told = progress or (lambda *_: None)
     files = [path for path in sorted(copy.rglob("*")) if path.is_file()]
     for number, path in enumerate(files):

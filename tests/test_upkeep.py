@@ -103,3 +103,13 @@ def test_a_copied_database_is_whole(first_release, tmp_path):
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         connection.close()
+
+
+def test_nobody_but_the_owner_enters_a_workspace_or_a_copy(first_release, tmp_path):
+    first_release.chmod(0o755)
+    upkeep.upgrade(first_release)
+    upkeep.backup(first_release, tmp_path / "copy", now=NOW)
+    upkeep.restore(tmp_path / "copy", tmp_path / "back")
+    habitue.open(tmp_path / "new")
+    for folder in (first_release, tmp_path / "copy", tmp_path / "back", tmp_path / "new"):
+        assert folder.stat().st_mode & 0o077 == 0, folder

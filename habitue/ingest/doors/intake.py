@@ -1,12 +1,27 @@
 """What a translator is told (`Door`) and what it returns (`Intake`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from habitue.errors import HabitueError
-from habitue.events import Instant, Rejection
+from habitue.events import (
+    EMPTY,
+    ORDER_CANCELLED,
+    ORDER_REFUNDED,
+    Event,
+    Instant,
+    Noun,
+    ProfileChange,
+    Rejection,
+)
+from habitue.ingest.doors.faults import Fault
 from habitue.lake.eventlog.records import Entry
+
+FORBIDDEN = "forbidden_with_public_key"
+TAKES_BACK = "an order is taken back with a secret key only"
+CLEARS = "properties are cleared with a secret key only"
+_TAKE_BACK = frozenset((ORDER_CANCELLED, ORDER_REFUNDED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +57,24 @@ class Malformed(HabitueError, ValueError):
         self.reason = reason               # from the vocabulary of Rejection.reason
         self.pointer = pointer             # a JSON pointer
         self.status = status               # of the HTTP reply
+
+
+def takes_back(name: str) -> bool:
+    """Whether an event of this canonical name undoes what a shop has sold."""
+    return name in _TAKE_BACK
+
+
+def check_public(nouns: Iterable[Noun], door: Door, faults: list[Fault]) -> None:
+    """Find fault with what a public key says beyond what happens in a browser.
+
+    Whoever visits a shop's pages can read that key: it may add to what is known of a customer, and
+    take nothing away.
+    """
+    if not door.public:
+        return
+    for noun in nouns:
+        match noun:
+            case Event(name=name) if takes_back(name):
+                faults.append(Fault("", FORBIDDEN, TAKES_BACK))
+            case ProfileChange() if noun.clear or noun.unappend != EMPTY:
+                faults.append(Fault("", FORBIDDEN, CLEARS))

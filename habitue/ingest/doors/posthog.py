@@ -17,7 +17,7 @@ from habitue.ingest.doors import fields
 from habitue.ingest.doors.bodies import pointer_of, readable, unreadable
 from habitue.ingest.doors.commerce import from_properties
 from habitue.ingest.doors.faults import Fault, rejection
-from habitue.ingest.doors.intake import Door, Intake, Malformed
+from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public
 from habitue.ingest.doors.keys import Names, Said, Who, identify, linked, stitched
 from habitue.ingest.doors.names import canonical
 from habitue.ingest.doors.records import Occurrences, derived_id
@@ -105,6 +105,7 @@ def _intake(raws: list[bytes], door: Door, skew: timedelta, *, backfilled: bool)
         became: tuple[Noun, ...] = ()
         if sent is not None:
             became = _Reading(door, skew, backfilled, seen, faults).nouns(sent)
+            check_public(became, door, faults)
         if faults:
             rejections.append(rejection(position, faults[0], raw))
         else:

@@ -25,7 +25,7 @@ from habitue.ingest.doors import fields
 from habitue.ingest.doors.commerce import MOST_LINES, Bought, settled
 from habitue.ingest.doors.faults import Fault
 from habitue.ingest.doors.fields import Told, Window
-from habitue.ingest.doors.intake import Door
+from habitue.ingest.doors.intake import Door, check_public
 from habitue.ingest.doors.keys import (
     ID_CHARACTERS,
     Names,
@@ -172,6 +172,12 @@ def nouns(sent: Sent, request: Request, faults: list[Fault]) -> tuple[Noun, ...]
     """What a record becomes; faults say what is wrong with it, and then nothing else counts."""
     if request.door.public and (sent.backfill or not isinstance(sent, (SentEvent, SentProfile))):
         _check_public(sent, faults)
+    found = _nouns(sent, request, faults)
+    check_public(found, request.door, faults)
+    return found
+
+
+def _nouns(sent: Sent, request: Request, faults: list[Fault]) -> tuple[Noun, ...]:
     match sent:
         case SentEvent():
             return _event(sent, request, faults)

@@ -17,7 +17,7 @@ from habitue.ingest.doors import fields
 from habitue.ingest.doors.bodies import pointer_of, readable, unreadable
 from habitue.ingest.doors.commerce import from_properties
 from habitue.ingest.doors.faults import Fault, rejection
-from habitue.ingest.doors.intake import Door, Intake, Malformed
+from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public
 from habitue.ingest.doors.keys import (
     Names,
     Said,
@@ -169,6 +169,7 @@ def _intake(raws: list[bytes], door: Door, sent_at: str | None, type: str | None
         if call is not None:
             skew = skew_of(sent_at or call.sent_at, door.received)
             became = _Reading(door, skew, seen, faults).nouns(call, type or call.type or "")
+            check_public(became, door, faults)
         if faults:
             rejections.append(rejection(position, faults[0], raw))
         else:

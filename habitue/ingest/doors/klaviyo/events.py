@@ -8,7 +8,7 @@ and changes nothing, within one request as well as between two.
 from collections.abc import Iterator
 
 from habitue.events import Consent, Event, Instant
-from habitue.ingest.doors.intake import Door, Intake
+from habitue.ingest.doors.intake import FORBIDDEN, TAKES_BACK, Door, Intake, takes_back
 from habitue.ingest.doors.keys import Said
 from habitue.ingest.doors.klaviyo.consents import Channel, Status
 from habitue.ingest.doors.klaviyo.orders import bought
@@ -85,6 +85,8 @@ def event_of(attributes: At, customer: str, backfilled: bool, door: Door) -> Eve
     # read even where there are faults already, so that all of them are told
     name = canonical(door.source, metric or "", door.names)
     what = bought(name, attributes, unique_id, door.currency)
+    if door.public and takes_back(what.name):
+        attributes["metric"].fault(FORBIDDEN, TAKES_BACK)
     if len(attributes.faults) > before or metric is None:
         return None
     return Event(

@@ -12,7 +12,7 @@ import msgspec
 
 from habitue.events import EMPTY, Noun, ProfileChange
 from habitue.ingest.doors.faults import Fault
-from habitue.ingest.doors.intake import Door
+from habitue.ingest.doors.intake import CLEARS, FORBIDDEN, Door
 from habitue.ingest.doors.keys import Names, Said, Who, identify, stitched
 from habitue.ingest.doors.klaviyo.reading import At, check_properties
 
@@ -75,6 +75,10 @@ def change_of(profile: At, customer: str, said: Said, door: Door) -> ProfileChan
     attributes = profile["attributes"]
     told = {**_attributes(attributes), **_custom(attributes["properties"])}
     patch = _patch(profile["meta"] if profile["meta"].is_told else attributes["meta"])
+    cleared = [*(name for name, value in told.items() if value is None), *_unset(patch["unset"])]
+    taken = _custom(patch["unappend"])
+    if door.public and (cleared or taken):
+        attributes.fault(FORBIDDEN, CLEARS)
     return ProfileChange(
         shop=door.shop,
         source=door.source,
@@ -83,13 +87,9 @@ def change_of(profile: At, customer: str, said: Said, door: Door) -> ProfileChan
         received=door.received,
         backfilled=said.backfilled,
         put=_raw({name: value for name, value in told.items() if value is not None}),
-        clear=tuple(
-            dict.fromkeys(
-                [*(name for name, value in told.items() if value is None), *_unset(patch["unset"])]
-            )
-        ),
+        clear=tuple(dict.fromkeys(cleared)),
         append=_raw(_custom(patch["append"])),
-        unappend=_raw(_custom(patch["unappend"])),
+        unappend=_raw(taken),
     )
 
 
