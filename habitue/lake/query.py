@@ -2,9 +2,11 @@
 
 `read` registers the views of `habitue.lake.views`, restricted to the shop, and runs one SELECT over
 them. Nothing else can be named: the statement's parse tree may hold only these views, its own CTEs,
-and a few pure table functions, so no SQL that passes the door sees another shop's rows.
+and functions of values, so no SQL that passes the door sees another shop's rows. What the views
+rest on is in the schemas `stored` and `hidden`, which no name without a dot reaches.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -57,7 +59,33 @@ _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _TABLE_KINDS = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY"}
 )
-_FORBIDDEN_FUNCTIONS = frozenset({"getvariable", "getenv", "current_setting"})
+# functions that are no functions of values: they read or write what is around the statement
+_FORBIDDEN_FUNCTIONS = re.compile(
+    r"""
+    __.*                                                            # inner parts of DuckDB
+  | getvariable | getenv | current_setting                          # variables and settings
+  | json_serialize_(sql|plan) | json_deserialize_sql | json_execute_serialized_sql   # SQL as text
+  | query | query_table | sql_auto_complete | current_query
+  | write_log | parse_duckdb_log_message                            # logs
+  | (duckdb|pg|has|inet|pragma)_.* | (col|obj|shobj)_description    # the catalogue
+  | current_(catalog|database|role|schemas?|user) | user | session_user
+  | current_(connection|query|transaction)_id | txid_current
+  | in_search_path | format_type | format_pg_type | map_to_pg_oid | get_block_size
+  | nextval | currval | setval | stats | version | setseed | sleep_ms    # the session itself
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_VALUE_FUNCTIONS = """
+-- one row per function that takes values and gives one
+SELECT DISTINCT lower(function_name) FROM duckdb_functions()
+WHERE function_type IN ('scalar', 'aggregate', 'window', 'macro')
+"""
+# an extension is code from elsewhere, and a statement must not fetch it
+_CLOSED: dict[str, str | bool | int | float | list[str]] = {
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 _PLAIN = re.compile(r"(?!duckdb_|sqlite_|pragma_|pg_)[a-z_][a-z0-9_]*", re.IGNORECASE)
 
 
@@ -111,7 +139,7 @@ def _connected(
     shops = lake.shops()
     if shop not in shops:
         raise NoSuchShop(shop, shops)
-    with duckdb.connect(config={"python_enable_replacements": False}) as connection:
+    with duckdb.connect(config=_CLOSED) as connection:
         lake.storage.attach(connection)
         _set_variables(connection, shop, cutoff, known_at)
         yield connection
@@ -138,6 +166,8 @@ def _open_views(
     views = _needed(named)
     tables = {table for view in views for table in view.tables}
     connection.execute("CREATE SCHEMA stored")
+    # apart from `stored`: a view finds the names of its own schema first, such as `events`
+    connection.execute("CREATE SCHEMA hidden")
     held = _Tables(connection, lake)
     for name in sorted(tables - {"customers"}):
         held.open(name)
@@ -240,7 +270,9 @@ def _names_in(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
     ((serialized,),) = connection.execute(serialize, [sql]).fetchall()
     tree = json.loads(serialized)
     if tree["error"]:
-        raise BadQuery(f"one SELECT was wanted: {tree['error_message']}\n{sql.strip()}")
+        is_read = tree["error_type"] == "parser"    # else it is SQL, and no SELECT
+        told = tree["error_message"] if is_read else "this is a statement of another kind"
+        raise BadQuery(f"one SELECT was wanted: {told}\n{sql.strip()}")
     if len(tree["statements"]) != 1:
         raise BadQuery(f"one SELECT was wanted, found {len(tree['statements'])} statements")
     nodes = list(_nodes(tree))
@@ -251,11 +283,13 @@ def _names_in(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
             raise BadQuery(f"a CTE needs a plain name of letters and digits, not {name!r}")
     for node in nodes:
         _check_node(node, NAMES | named)
-    return {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"}
+    tables = {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"}
+    return tables & NAMES
 
 
 def _check_node(node: dict, known: frozenset[str]) -> None:
     """One rule per kind of node in DuckDB's parse tree."""
+    _check_function(node.get("function_name"))
     match node.get("type"):
         case "BASE_TABLE":
             path = node["qualified_name"]["path"]
@@ -266,10 +300,22 @@ def _check_node(node: dict, known: frozenset[str]) -> None:
             function = node["function"]["function_name"].lower()
             if function not in _TABLE_FUNCTIONS:
                 raise BadQuery(f"table function {function!r} is not allowed in SQL over the lake")
-        case "FUNCTION" if node["function_name"].lower() in _FORBIDDEN_FUNCTIONS:
-            raise BadQuery(f"{node['function_name']!r} is not allowed in SQL over the lake")
         case kind if _is_table(node) and kind not in _TABLE_KINDS:
             raise BadQuery(f"{kind} is not allowed in SQL over the lake")
+
+
+def _check_function(name: str | None) -> None:
+    """Refuse a function of anything but values, whatever kind of node it stands in."""
+    if name is not None and name.lower() not in _TABLE_FUNCTIONS | _allowed_functions():
+        raise BadQuery(f"the function {name!r} is not allowed in SQL over the lake")
+
+
+@functools.cache
+def _allowed_functions() -> frozenset[str]:
+    """The functions of values that DuckDB brings; what a newer extension adds is not among them."""
+    with duckdb.connect(config=_CLOSED) as connection:
+        rows = connection.execute(_VALUE_FUNCTIONS).fetchall()
+    return frozenset(name for (name,) in rows if not _FORBIDDEN_FUNCTIONS.fullmatch(name))
 
 
 def _is_table(node: dict) -> bool:

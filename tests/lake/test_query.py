@@ -8,7 +8,7 @@ from habitue.errors import BadQuery, NoSuchShop
 from habitue.events import Money
 from habitue.ingest.gate import Batch, Gate, Settings
 from habitue.lake.keys import profile_id
-from habitue.lake.query import NAMES, read
+from habitue.lake.query import NAMES, opened, read
 from habitue.lake.tables import Lake
 from tests.lake.people import (
     ADA,
@@ -89,6 +89,33 @@ def test_no_view_shows_another_shops_rows(two_shops, view):
         "SELECT getvariable('events_files')",
         "SELECT getenv('HOME')",
         "SELECT current_setting('temp_directory')",
+        "SELECT json_serialize_plan('SELECT getvariable(''links_files'')', optimize := true)",
+        "SELECT json_serialize_sql('SELECT 1')",
+        "SELECT json_deserialize_sql('{{}}')",
+        "SELECT * FROM json_execute_serialized_sql('{{}}')",
+        "SELECT * FROM sql_auto_complete('a')",
+        "SELECT main.getvariable('events_files')",
+        "SELECT GetVariable('events_files')",
+        "SELECT getvariable('events_files') OVER ()",
+        "SELECT list_transform([1], lambda x: getvariable('events_files'))",
+        "SELECT write_log('x')",
+        "SELECT parse_duckdb_log_message('FileSystem', 'x')",
+        "SELECT current_query()",
+        "SELECT current_database()",
+        "SELECT current_schemas(true)",
+        "SELECT in_search_path('memory', 'stored')",
+        "SELECT pg_get_viewdef(1)",
+        "SELECT obj_description(1, 'x')",
+        "SELECT nextval('x')",
+        "SELECT sleep_ms(1)",
+        "SELECT pg_sleep(1)",
+        "SELECT version()",
+        "SELECT __internal_barrier(1)",
+        "SELECT customer_of('x') FROM events",
+        "SELECT no_such_function(1)",
+        "WITH a AS (WITH tellings AS (SELECT 1) SELECT 1) SELECT * FROM tellings",
+        "SELECT * FROM (WITH believed AS (SELECT 1) SELECT 1), believed, orders",
+        "SELECT * FROM hidden.believed",
         "DESCRIBE stored.events",
         "SUMMARIZE stored.events",
         "SELECT * FROM (SHOW TABLES)",
@@ -121,6 +148,40 @@ def test_ordinary_sql_passes(two_shops):
     assert [(row["customer"], int(row["total"]), row["n"]) for row in found] == [
         ("c1", 250, 0), ("c1", 250, 1),
     ]
+
+
+def test_functions_of_values_are_usable(two_shops):
+    sql = """
+        SELECT count(*) FILTER (WHERE name LIKE 'order%') AS n, upper(any_value(customer)) AS who,
+            quantile_cont(value_minor, 0.5) AS middle, string_agg(name, ',' ORDER BY id) AS names,
+            list_transform([1, 2], lambda x: x ** 2) AS squares, {'a': 1}.a AS a, [5, 6][2] AS six,
+            date_trunc('month', max("time")) AS month, extract(year FROM max("time")) AS year,
+            max("time") + INTERVAL 1 DAY > now() AS later, sum(count(*)) OVER () AS running,
+            row_number() OVER (ORDER BY 1) AS place, trim(' a ') || coalesce(NULL, 'b') AS text,
+            regexp_extract('a1', '[0-9]') AS digit, '{"k": 1}'::JSON ->> '$.k' AS told,
+            list_sum([1, 2]) AS added, split_part('a-b', '-', 2) AS part, 7 // 2 AS whole,
+            map {'x': 1}['x'] AS mapped, DATE '2026-01-01' AS day, nullif(1, 1) AS none
+        FROM events
+    """
+    (row,) = read(two_shops, sql, shop="acme").to_pylist()
+    assert (row["n"], row["who"], row["squares"], row["six"]) == (1, "C1", [1.0, 4.0], 6)
+    assert (row["running"], row["place"], row["text"], row["told"]) == (1, 1, "ab", "1")
+
+
+def test_a_cte_may_have_the_name_of_a_hidden_view(two_shops):
+    sql = "WITH tellings AS (SELECT 1 AS one) SELECT one FROM tellings, orders"
+    assert read(two_shops, sql, shop="acme").to_pylist() == [{"one": 1}]
+
+
+def test_a_query_that_is_no_select_is_told_so_in_plain_words(two_shops):
+    with pytest.raises(BadQuery, match="one SELECT was wanted: this is a statement of another"):
+        read(two_shops, "DROP VIEW events", shop="acme")
+
+
+def test_no_statement_may_fetch_an_extension(two_shops):
+    with opened(two_shops, {"events"}, shop="acme") as (connection, _):
+        sql = "SELECT value FROM duckdb_settings() WHERE name LIKE 'auto%known_extensions'"
+        assert connection.execute(sql).fetchall() == [("false",), ("false",)]
 
 
 def test_values_are_bound_and_never_read_as_sql(two_shops):

@@ -48,7 +48,7 @@ WHERE shop = getvariable('shop')
 
 TELLINGS = """
 -- one row per order, source that told of it and currency; `first` says which was told first
-CREATE VIEW tellings AS
+CREATE VIEW hidden.tellings AS
 WITH
 -- one row per event that tells of an order, or of one of its lines
 telling AS MATERIALIZED (
@@ -89,14 +89,14 @@ LEFT JOIN apart
 
 BELIEVED = """
 -- one row per order and customer, as orders, and whether its lines are told apart
-CREATE VIEW believed AS
+CREATE VIEW hidden.believed AS
 WITH
 -- one row per order and customer
 told AS (
     SELECT "order", customer, arg_min(source, rank) AS source, arg_min("time", rank) AS "time",
         arg_min(value_minor, rank) AS value_minor, arg_min(currency, rank) AS currency,
         arg_min(lines, rank) AS lines, arg_min(wants_lines, rank) AS wants_lines
-    FROM (SELECT *, (source_rank(source), first) AS rank FROM tellings)
+    FROM (SELECT *, (source_rank(source), first) AS rank FROM hidden.tellings)
     GROUP BY "order", customer
 ),
 -- one row per order and customer (or none) that a cancellation named
@@ -116,7 +116,7 @@ LEFT JOIN cancelled AS unnamed
 
 ORDERS = """
 -- one row per order and customer; of several sources the shop's first, else the one told first
-CREATE VIEW orders AS SELECT * EXCLUDE (wants_lines) FROM believed
+CREATE VIEW orders AS SELECT * EXCLUDE (wants_lines) FROM hidden.believed
 """
 
 LINES = """
@@ -132,7 +132,9 @@ FROM (
     WHERE name IN ('order_placed', 'order_updated')
         OR (name = 'item_ordered' AND "order" IS NOT NULL)
 ) AS told
-JOIN (SELECT "order", customer, source, currency, cancelled_at, wants_lines FROM believed) AS o
+JOIN (
+    SELECT "order", customer, source, currency, cancelled_at, wants_lines FROM hidden.believed
+) AS o
     ON o."order" = told."order" AND o.source = told.source
     AND o.customer IS NOT DISTINCT FROM told.customer
     AND CASE WHEN told.is_apart THEN o.wants_lines
