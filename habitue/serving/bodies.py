@@ -1,13 +1,14 @@
 """The body of a request: decompressed as it comes, within bounds of size, time and memory.
 
-A few bytes can decompress to gigabytes, so compressed input is fed in small slices, each of which
-may grow so much and no more. A client that sends nothing, or next to nothing, is sent away.
+A few bytes can decompress to gigabytes, so what is large is decompressed piece by piece in a
+thread, and what grows without measure is refused. A client that sends nothing, or next to nothing,
+is sent away, however much it sent before.
 """
 
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,13 +16,15 @@ from starlette.requests import Request
 
 from habitue.serving.replies import Refused, unavailable
 
-SLICE_BYTES = 16_384                       # compressed, fed at once
-SLICE_GROWS_TO = 17_500_000                # gzip grows at most 1,032-fold
-ZSTD_SLICE_BYTES = 512                     # four bytes of zstd can say 128 KiB
+INLINE_BYTES = 65_536                      # decompressed at once, of what came together
+PIECE_BYTES = 1_000_000                    # … then in a thread, at a time
+ZSTD_SLICE_BYTES = 128                     # four bytes of zstd can say 128 KiB
 WINDOW_BYTES = 8 << 20                     # that a zstd frame may ask to be remembered
+FREE_BYTES = 20_000_000                    # that any body may grow to; from there on …
+MOST_GROWTH = 200                          # … so many times its size: gzip can do 1,032, zstd more
 SILENCE_SECONDS = 20.0                     # the longest wait for the next bytes
-GRACE_SECONDS = 20.0                       # then a body must have come at this rate on average
-LEAST_BYTES_PER_SECOND = 500
+GRACE_SECONDS = 30.0                       # of waiting in all, beyond this rate
+LEAST_BYTES_PER_SECOND = 1_000
 
 
 @dataclass(slots=True)
@@ -54,10 +57,19 @@ class Room:
 
 
 class Inflater(Protocol):
-    """Decompresses a body that comes in slices."""
+    """Decompresses a body that comes in parts."""
 
-    def feed(self, part: bytes) -> bytes:
-        """What a slice decompresses to."""
+    @property
+    def holds_more(self) -> bool:
+        """Whether there may be more to pull before more is fed."""
+        ...
+
+    def feed(self, part: bytes) -> None:
+        """Take what came; all that came before was pulled."""
+        ...
+
+    def pull(self, about: int) -> bytes:
+        """The next bytes, about so many; raises `Refused` if they cannot be decompressed."""
         ...
 
     def end(self) -> None:
@@ -90,13 +102,16 @@ async def pieces(request: Request, *, most_bytes: int) -> AsyncIterator[bytes]:
         Gone: the client left before the end.
     """
     inflater = _inflater(request.headers.get("content-encoding", "").strip().lower())
-    total = 0
-    async for sent in _sent(request):
-        for part in _slices(sent, inflater):
-            total += len(part)
-            if total > most_bytes:
+    sent = grown = 0
+    async for part in _sent(request):
+        sent += len(part)
+        async for piece in _inflated(part, inflater):
+            grown += len(piece)
+            if grown > most_bytes:
                 raise too_large(most_bytes)
-            yield part
+            if grown > max(FREE_BYTES, sent * MOST_GROWTH) and inflater is not None:
+                raise _bomb()
+            yield piece
     if inflater is not None:
         inflater.end()
 
@@ -113,9 +128,14 @@ def too_large(most_bytes: int) -> Refused:
 
 
 async def _sent(request: Request) -> AsyncIterator[bytes]:
-    """What the client sent, as it comes."""
-    began, total, more = time.monotonic(), 0, True
+    """What the client sent, as it comes.
+
+    The clock runs only while the client is waited for. What comes buys time, but never more than
+    the grace: who sends much at first may not drip for hours afterwards.
+    """
+    patience, more = GRACE_SECONDS, True
     while more:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 message = await request.receive()
@@ -125,10 +145,10 @@ async def _sent(request: Request) -> AsyncIterator[bytes]:
             raise Gone
         more = message.get("more_body", False)
         sent = message.get("body", b"")
-        total += len(sent)
-        late = time.monotonic() - began - GRACE_SECONDS
-        if more and late > 0 and total < late * LEAST_BYTES_PER_SECOND:
+        patience += len(sent) / LEAST_BYTES_PER_SECOND - (time.monotonic() - began)
+        if more and patience < 0:
             raise _too_slow()
+        patience = min(patience, GRACE_SECONDS)
         if sent:
             yield sent
 
@@ -144,14 +164,15 @@ def _refuse_announced(request: Request, most_bytes: int) -> None:
         raise too_large(most_bytes)
 
 
-def _slices(sent: bytes, inflater: Inflater | None) -> Iterator[bytes]:
+async def _inflated(part: bytes, inflater: Inflater | None) -> AsyncIterator[bytes]:
+    """What a part decompresses to; the loop is not kept by what is large."""
     if inflater is None:
-        yield sent
+        yield part
         return
-    for begin in range(0, len(sent), SLICE_BYTES):
-        part = inflater.feed(sent[begin : begin + SLICE_BYTES])
-        if part:
-            yield part
+    inflater.feed(part)
+    yield inflater.pull(INLINE_BYTES)
+    while inflater.holds_more:
+        yield await asyncio.to_thread(inflater.pull, PIECE_BYTES)
 
 
 def _inflater(encoding: str) -> Inflater | None:
@@ -176,25 +197,30 @@ class _Zlib:
     def __init__(self, bits: int) -> None:
         self._bits = bits
         self._stream = zlib.decompressobj(bits) if bits else None
-        self._begun = False
+        self._fed = b""
+        self._begun = self._is_full = False
 
-    def feed(self, part: bytes) -> bytes:
+    @property
+    def holds_more(self) -> bool:
+        return bool(self._fed) or self._is_full
+
+    def feed(self, part: bytes) -> None:
+        self._fed, self._begun = part, True
         if self._stream is None:
             self._bits = 15 if part[0] & 0x0F == 8 else -15
             self._stream = zlib.decompressobj(self._bits)
-        grown = bytearray()
+
+    def pull(self, about: int) -> bytes:
+        assert self._stream is not None, "it was fed"
+        if self._stream.eof and self._fed:     # one member of a gzip file may follow another
+            self._stream = zlib.decompressobj(self._bits)
         try:
-            while part:
-                if self._stream.eof:       # one member of a gzip file may follow another
-                    self._stream = zlib.decompressobj(self._bits)
-                self._begun = True
-                grown += self._stream.decompress(part, SLICE_GROWS_TO)
-                part = self._stream.unconsumed_tail or self._stream.unused_data
-                if len(grown) >= SLICE_GROWS_TO:
-                    raise _bomb()
+            grown = self._stream.decompress(self._fed, about)
         except zlib.error as error:
             raise _undecodable() from error
-        return bytes(grown)
+        self._fed = self._stream.unconsumed_tail or self._stream.unused_data
+        self._is_full = len(grown) == about and not self._stream.eof
+        return grown
 
     def end(self) -> None:
         if self._begun and self._stream is not None and not self._stream.eof:
@@ -210,15 +236,23 @@ class _Zstd:
         self._error = ZstdError
         self._decompressor = ZstdDecompressor(max_window_size=WINDOW_BYTES)
         self._stream = self._decompressor.decompressobj()
+        self._fed, self._at = b"", 0
         self._begun = False
 
-    def feed(self, part: bytes) -> bytes:
+    @property
+    def holds_more(self) -> bool:
+        return self._at < len(self._fed)
+
+    def feed(self, part: bytes) -> None:
+        self._fed, self._at, self._begun = part, 0, True
+
+    def pull(self, about: int) -> bytes:
         grown = bytearray()
         try:
-            for begin in range(0, len(part), ZSTD_SLICE_BYTES):
-                grown += self._decompress(part[begin : begin + ZSTD_SLICE_BYTES])
-                if len(grown) >= SLICE_GROWS_TO:
-                    raise _bomb()
+            while self.holds_more and len(grown) < about:
+                end = self._at + ZSTD_SLICE_BYTES
+                grown += self._decompress(self._fed[self._at : end])
+                self._at = end
         except self._error as error:
             raise _undecodable() from error
         return bytes(grown)
@@ -232,7 +266,6 @@ class _Zstd:
         while part:
             if self._stream.eof:           # one frame may follow another
                 self._stream = self._decompressor.decompressobj()
-            self._begun = True
             grown += self._stream.decompress(part)
             part = self._stream.unused_data if self._stream.eof else b""
         return grown

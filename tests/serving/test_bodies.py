@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import random
+import threading
 import tracemalloc
 import zlib
 
@@ -95,6 +97,39 @@ def test_a_bomb_is_refused_in_little_memory(encoding):
     assert most < 120_000_000
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+def test_what_grows_without_measure_is_refused_below_the_limit_as_well(encoding):
+    bomb = ENCODINGS[encoding](bytes(100_000_000))
+    with pytest.raises(Refused) as refused:
+        read(request(cut(bomb, 65_536), encoding), most_bytes=4_000_000_000)
+    assert (refused.value.status, refused.value.reason) == (413, "too_large")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+def test_what_is_large_is_decompressed_off_the_loop(encoding, monkeypatch):
+    inline = []
+    for kind in (bodies._Zlib, bodies._Zstd):
+        def pull(self, about, held=kind.pull):
+            grown = held(self, about)
+            if threading.current_thread() is threading.main_thread():
+                inline.append(len(grown))
+            return grown
+
+        monkeypatch.setattr(kind, "pull", pull)
+    content = random.Random(1).randbytes(1_000_000) * 3
+    assert read(request([ENCODINGS[encoding](content)], encoding)) == content
+    assert sum(inline) < 400_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+def test_nothing_is_left_inside_where_pieces_are_cut(encoding, monkeypatch):
+    monkeypatch.setattr(bodies, "INLINE_BYTES", 7)
+    monkeypatch.setattr(bodies, "PIECE_BYTES", 11)
+    for size in range(1, 60):
+        content = b"a" * size
+        assert read(request([ENCODINGS[encoding](content)], encoding)) == content
+
+
 def test_a_body_at_the_limit_is_taken_and_one_beyond_is_not():
     assert len(read(request(cut(bytes(1_000), 100)), most_bytes=1_000)) == 1_000
     with pytest.raises(Refused):
@@ -155,6 +190,34 @@ def test_a_client_that_drips_is_sent_away(monkeypatch):
     with pytest.raises(Refused) as refused:
         read(Request({"type": "http", "method": "POST", "headers": []}, receive))
     assert refused.value.status == 408
+
+
+def test_a_client_that_drips_after_much_is_sent_away(monkeypatch):
+    monkeypatch.setattr(bodies, "GRACE_SECONDS", 0.05)
+    parts = 0
+
+    async def receive():
+        nonlocal parts
+        parts += 1
+        await asyncio.sleep(0.005 if parts > 1 else 0)
+        return {"type": "http.request", "body": bytes(1_000_000 if parts == 1 else 1),
+                "more_body": parts < 1_000}
+
+    with pytest.raises(Refused) as refused:
+        read(Request({"type": "http", "method": "POST", "headers": []}, receive))
+    assert refused.value.status == 408
+    assert parts < 100
+
+
+def test_a_client_does_not_pay_for_our_own_slowness(monkeypatch):
+    monkeypatch.setattr(bodies, "GRACE_SECONDS", 0.05)
+
+    async def slowly():
+        asked = request(cut(bytes(100), 10))
+        async for _ in bodies.pieces(asked, most_bytes=1_000):
+            await asyncio.sleep(0.02)
+
+    asyncio.run(slowly())
 
 
 def test_a_client_that_left_is_not_answered():

@@ -99,6 +99,7 @@ class Stream:
         self._waiting = bytearray()
         self._rows = 0
         self._skipping: bytes | None = None   # the beginning of a line that is too long
+        self.too_long: int | None = None      # position of the first such line
 
     def feed(self, chunk: bytes) -> Intake:
         """The records of all lines that this chunk completes, positions counted from the first."""
@@ -109,6 +110,7 @@ class Stream:
         if not end:
             if len(self._waiting) > RECORD_BYTES:
                 self._skipping = self._skipping or bytes(self._waiting)
+                self.too_long = self._rows if self.too_long is None else self.too_long
                 self._waiting.clear()
             return Intake(rows=0)
         lines = bytes(self._waiting[:end])
@@ -121,6 +123,11 @@ class Stream:
         self._waiting.clear()
         return self._translated(lines)
 
+    def cut(self) -> Intake:
+        """The line that is too long, if its end did not come; nothing after what was fed."""
+        self._waiting.clear()
+        return self._translated(b"")
+
     def _translated(self, lines: bytes) -> Intake:
         start = self._rows
         rejected: tuple[Rejection, ...] = ()
@@ -130,6 +137,9 @@ class Stream:
             self._skipping = None
         found = _from_portion(lines, self._request, start + len(rejected))
         self._rows += found.rows + len(rejected)
+        if self.too_long is None:
+            long = (one.position for one in found.rejections if _is_too_long(one))
+            self.too_long = next(long, None)
         return Intake(
             rows=found.rows + len(rejected),
             entries=found.entries,
@@ -274,6 +284,10 @@ def _is_json(line: bytes) -> bool:
     except _UNREADABLE:
         return False
     return True
+
+
+def _is_too_long(one: Rejection) -> bool:
+    return one.reason == "too_large" and not one.pointer
 
 
 def _too_large(position: int, beginning: bytes) -> Rejection:

@@ -149,7 +149,11 @@ def _is_lines(asked: Asked) -> bool:
 
 
 async def _take_lines(asked: Asked, tally: Tally) -> None:
-    """Translate and flush an upload in portions, so that memory stays flat."""
+    """Translate and flush an upload in portions, so that memory stays flat.
+
+    Raises:
+        Refused: a line is too long; what came before it is taken.
+    """
     stream = translator.Stream(asked.door())
     held = bytearray()
     async for part in bodies.pieces(asked.request, most_bytes=MOST_STREAM_BYTES):
@@ -157,7 +161,25 @@ async def _take_lines(asked: Asked, tally: Tally) -> None:
         if len(held) >= translator.PORTION_BYTES:
             tally.add(await asked.take(bytes(held), lambda portion, _: stream.feed(portion)))
             held.clear()
+            if stream.too_long is not None:
+                tally.add(await asked.take(b"", lambda *_: stream.cut()))
+                raise _too_long(asked, stream.too_long)
     tally.add(await asked.take(bytes(held), lambda portion, _: _last(stream, portion)))
+    if stream.too_long is not None:
+        raise _too_long(asked, stream.too_long)
+
+
+def _too_long(asked: Asked, position: int) -> Refused:
+    """The end of an upload at a record that is kept as rejected already."""
+    asked.headers["Location"] = f"/v1/receipts/{asked.receipt}"
+    refused = Refused(
+        413, "too_large",
+        f"record {position} (from 0) has more than {translator.RECORD_BYTES:,} bytes, and the"
+        " upload ended there; what came before it was taken, send what comes after it again",
+        pointer=f"/{position}",
+    )  # fmt: skip
+    refused.is_kept = True
+    return refused
 
 
 def _last(stream: translator.Stream, portion: bytes) -> Intake:
