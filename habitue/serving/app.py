@@ -221,7 +221,7 @@ class Application:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        path = request.url.path.rstrip("/") or "/"
+        path = str(request.scope["path"]).rstrip("/") or "/"
         asked: Asked | None = None
         try:
             route = self._route(request, path)

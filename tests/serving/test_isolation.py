@@ -208,3 +208,10 @@ def test_what_another_shop_has_looks_like_what_does_not_exist(tmp_path):
 
 def test_what_is_known_of_customers_now_is_for_the_owner_alone(server):
     assert (server.workspace / "online").stat().st_mode & 0o077 == 0
+
+
+def test_a_path_ends_where_its_address_says_and_not_at_a_question_mark_within(server):
+    with server.client() as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/health%3Fx").status_code == 404
+        assert client.get("/health%23x").status_code == 404
