@@ -1,10 +1,15 @@
-"""One connection of a client: bounds on headers and on waiting, which uvicorn leaves out."""
+"""One connection of a client: bounds on headers, on waiting and on how many there are.
+
+uvicorn leaves these out, or counts every connection alike.
+"""
 
 import asyncio
 from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from habitue.serving.crowd import Crowd
 
 MOST_HEAD_BYTES = 65_536                   # of the address and the headers of a request
 HEAD_SECONDS = 20.0                        # for them to come
@@ -15,8 +20,9 @@ LINGER_SECONDS = 10.0                      # for a body to end that was refused 
 class Connection(HttpToolsProtocol):
     """uvicorn's own protocol, with a clock on whatever it would wait for without end."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, crowd: Crowd, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._crowd = crowd
         self._head_bytes = 0
         self._in_head = False
         self._is_half_closed = False
@@ -25,15 +31,25 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
         super().connection_made(transport)
-        self._wait(HEAD_SECONDS)
+        if self._crowd.let_in(self, self.client[0] if self.client else ""):
+            self._wait(HEAD_SECONDS)
+        else:
+            self._say(503, "unavailable", "too many connections; send the same again")
+
+    def leave(self) -> None:
+        """Make room for another client."""
+        self.transport.abort()             # what it does not read would keep it open
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_waiting()
+        self._crowd.let_out(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on; refuse headers without end."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -58,6 +74,7 @@ class Connection(HttpToolsProtocol):
         """From here on the application waits, with a clock of its own."""
         self._in_head = False
         self._stop_waiting()
+        self._crowd.work(self)
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -66,6 +83,7 @@ class Connection(HttpToolsProtocol):
         if self._is_half_closed and not self.pipeline:
             self.transport.close()
         elif self.cycle.response_complete and not self._in_head:
+            self._crowd.wait(self)
             self._wait(LINGER_SECONDS if self.cycle.more_body else IDLE_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
@@ -74,9 +92,10 @@ class Connection(HttpToolsProtocol):
 
     def _say(self, status: int, code: str, message: str) -> None:
         body = msgspec.json.encode({"code": code, "message": message})
+        retry = b"retry-after: 1\r\n" if status in {408, 503} else b""
         self.transport.write(
             STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%b" % (len(body), body)
+            b"%bconnection: close\r\n\r\n%b" % (len(body), retry, body)
         )
         self.transport.close()
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,6 +34,7 @@ from habitue.serving.auth import Keys
 from habitue.serving.beside.settlement import PROGRESS_FILE, Settlement, read_progress
 from habitue.serving.collect import Collector
 from habitue.serving.connection import Connection
+from habitue.serving.crowd import Crowd, places
 from habitue.serving.doors.people import People
 from habitue.serving.doors.routes import ROUTES
 from habitue.serving.metrics import Metrics
@@ -138,7 +140,7 @@ class _Running:
     async def run(self, listener: socket.socket, listening: Listening) -> None:
         """Listen, answer, and end."""
         service = self._service()
-        server = _Server(_uvicorn(Application(service, ROUTES)))
+        server = _Server(_uvicorn(Application(service, ROUTES), Crowd(places())))
         port = listener.getsockname()[1]
         tasks = [
             asyncio.create_task(self._say_when(server, lambda: listening(port, server.stop))),
@@ -316,12 +318,12 @@ def _socket(config: ServeConfig) -> socket.socket:
     return listener
 
 
-def _uvicorn(application: Application) -> uvicorn.Config:
+def _uvicorn(application: Application, crowd: Crowd) -> uvicorn.Config:
     # it would write to the log about every bad request, from whoever sends one
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Config(
         application,
-        http=Connection,
+        http=partial(Connection, crowd=crowd),  # type: ignore[arg-type]  # it is only called
         ws="none",
         lifespan="off",
         loop="none",
