@@ -1,6 +1,7 @@
 """A shop's past out of Klaviyo: whole, resumable, at the pace allowed, and never twice."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -267,6 +268,23 @@ def test_a_server_that_never_answers_is_given_up(account, url, lake):
 
     with pytest.raises(NoAnswer, match="goes on where it stopped"):
         imported(url, lake)
+
+
+def test_each_failed_try_is_told_with_the_next_wait(account, url, lake, caplog):
+    account.failures = [503, 503]
+    imported(url, lake)
+    tries = [one.getMessage() for one in caplog.records if "no answer" in one.getMessage()]
+    assert len(tries) == 2
+    assert "told='status 503' try=1 of=8 wait_seconds=0.5" in tries[0]
+
+
+def test_a_host_that_nobody_answers_at_is_given_up_soon(lake, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    clock = Clock()
+    with pytest.raises(NoAnswer, match=r"after 3 tries: .*refused"):
+        imported(f"http://127.0.0.1:{port}", lake, clock=clock)
+    assert len(caplog.records) == 2
 
 
 def test_what_cannot_be_read_is_rejected_and_kept(account, url, lake):

@@ -7,6 +7,7 @@ other side is tried again, each time after twice the pause; the API key goes to 
 import http.client
 import logging
 import re
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,7 +23,8 @@ from habitue.errors import NoAnswer
 log = logging.getLogger(__name__)
 
 REVISION = "2026-10-15"                    # of Klaviyo's API that is spoken here
-MOST_TRIES = 8                             # of one page; with their pauses about two minutes
+MOST_TRIES = 8                             # of one page; with their pauses about a minute
+FEW_TRIES = 3                              # where nobody has answered yet, and nobody is there
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
 _TIMEOUT_SECONDS = 60.0
@@ -59,6 +61,7 @@ class Api:
         self._pause, self._clock = pause, clock
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._not_before = 0.0             # by the clock, when the next question may be asked
+        self._is_there = False             # whether the server ever answered
 
     def page(self, path: str, query: str) -> Page:
         """One page of a collection; `query` is encoded already.
@@ -66,23 +69,33 @@ class Api:
         Raises:
             NoAnswer: the server refuses the question, or does not answer it after many tries.
         """
-        told = ""
-        for attempt in range(MOST_TRIES):
+        tries, most, told = 0, MOST_TRIES, ""
+        headers: Mapping[str, str] = {}
+        while tries < most:
+            if told:
+                pause = _pause_of(tries - 1, headers)
+                log.warning(
+                    "no answer path=%s told=%r try=%d of=%d wait_seconds=%.1f",
+                    path, told, tries, most, pause,
+                )  # fmt: skip
+                self._wait(pause)
             self._keep_pace()
+            tries, headers = tries + 1, {}
             try:
                 status, headers, body = self._ask(f"{self.url}{path}?{query}")
             except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-                told = f"{getattr(error, 'reason', error)}"
-                self._wait(_pause_of(attempt, {}))
+                reason = getattr(error, "reason", error)
+                is_gone = isinstance(reason, (socket.gaierror, ConnectionRefusedError))
+                most = FEW_TRIES if is_gone and not self._is_there else MOST_TRIES
+                told = f"{reason}" or type(reason).__name__
                 continue
+            self._is_there = True
             self._note_pace(headers)
             if status not in _PASSING:
                 return self._read(status, body, path)
-            told = f"status {status}"
-            log.info("asked too soon path=%s status=%d attempt=%d", path, status, attempt)
-            self._wait(_pause_of(attempt, headers))
+            most, told = MOST_TRIES, f"status {status}"
         raise NoAnswer(
-            f"{self.url}{path} did not answer after {MOST_TRIES} tries: {told}\n"
+            f"{self.url}{path} did not answer after {tries} tries: {told}\n"
             "hint: run the same command later; it goes on where it stopped"
         )
 
