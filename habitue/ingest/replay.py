@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+import msgspec
 import pyarrow as pa
 
 from habitue.directory import ShopEntry
-from habitue.events import Noun
+from habitue.events import PAYLOAD_BYTES, Noun
 from habitue.ingest.doors import native, posthog, segment
 from habitue.ingest.doors.intake import Door, Intake, Malformed, Translator
 from habitue.ingest.doors.klaviyo import routes
@@ -24,10 +25,10 @@ from habitue.lake.tables import Lake
 
 _AT_ONCE = 5_000                           # inputs in one commit
 
-# one row per input that was not taken, by a door whose payloads can be read again
+# one row per input that was not taken yet
 _OPEN = """
 SELECT receipt, position, source, origin, reason, payload, received FROM rejected
-WHERE replayed IS NULL AND payload <> '' AND origin IS NOT NULL
+WHERE replayed IS NULL
 ORDER BY received, receipt, position
 """
 
@@ -48,6 +49,8 @@ class Replayed:
     duplicate: int
     refused: int
     reasons: dict[str, int]                # of the refused, by reason
+    unreadable: int                        # not tried: cut, or emptied by an erasure
+    of_files: int                          # not tried: rows of files, to be imported again
 
 
 def replay(
@@ -60,11 +63,13 @@ def replay(
     progress: Progress | None = None,
 ) -> Replayed:
     """Try a shop's rejected inputs again, those of some reasons or all of them."""
-    rows = [
+    waiting = [
         row
         for row in read(lake, _OPEN, shop=shop.name).to_pylist()
-        if (not reasons or row["reason"] in reasons) and _translator(row) is not None
+        if not reasons or row["reason"] in reasons
     ]
+    by_doors = [row for row in waiting if row["origin"] and _translator(row) is not None]
+    rows = [row for row in by_doors if _is_whole(row["payload"])]
     trial = _Trial(lake, shop, now, refuses)
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
@@ -78,6 +83,8 @@ def replay(
         duplicate=trial.counts["duplicate"],
         refused=sum(trial.refused.values()),
         reasons=dict(sorted(trial.refused.items())),
+        unreadable=len(by_doors) - len(rows),
+        of_files=len(waiting) - len(by_doors),
     )
 
 
@@ -120,6 +127,18 @@ class _Trial:
             self.refused["erased"] += 1
             return []
         return nouns
+
+
+def _is_whole(payload: str) -> bool:
+    """Whether a payload is what came; one that was cut has about PAYLOAD_BYTES and is no JSON."""
+    raw = payload.encode()
+    if len(raw) <= PAYLOAD_BYTES - 4:      # as many as the last character may have had
+        return bool(raw)
+    try:
+        msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _translated(shop: ShopEntry, source: str, row: Mapping[str, object]) -> Intake | None:

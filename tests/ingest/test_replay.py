@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 import habitue
-from habitue.events import Rejection
+from habitue.events import PAYLOAD_BYTES, Rejection
 from habitue.ingest.commit import Committer
+from habitue.ingest.doors.faults import Fault, rejection
 from habitue.lake.eventlog.records import Part, encode
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -94,6 +95,19 @@ def test_an_erased_customer_does_not_come_back(workspace):
     workspace.directory.erase("acme", ["c_1"], erased_at=NOW, requested=NOW)
     done = workspace.shop("acme").replay(now=NOW)
     assert (done.appended, done.reasons) == (0, {"erased": 1})
+
+
+def test_what_was_cut_or_emptied_or_came_in_a_file_is_counted_and_not_tried(workspace):
+    origin, payload = PAYLOADS["native"]
+    long = json.dumps(payload | {"properties": {"text": "é" * PAYLOAD_BYTES}}, ensure_ascii=False)
+    cut = rejection(0, Fault("", "bad_time"), long.encode()).payload
+    reject(workspace, "native", origin, payload, "", cut)
+    reject(workspace, "till", "orders.csv", "a,b", "c,d", reason="bad_amount")
+    shop = workspace.shop("acme")
+    done = shop.replay(["bad_time"], now=NOW)
+    assert (done.tried, done.appended, done.unreadable, done.of_files) == (1, 1, 2, 0)
+    done = shop.replay(now=NOW)
+    assert (done.tried, done.unreadable, done.of_files) == (0, 2, 2)
 
 
 def test_two_inputs_that_are_equal_are_one_appended_and_one_duplicate(workspace):

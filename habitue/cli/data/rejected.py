@@ -59,5 +59,9 @@ def replay(reasons: tuple[str, ...], shop: Shop, as_json: bool) -> None:
             ["duplicate", f"{done.duplicate:,}"], ["refused again", f"{done.refused:,}"]]
     rows += [[f"  {reason}", f"{count:,}"] for reason, count in done.reasons.items()]
     print_grid(["replayed", ""], rows, numeric=[1])
+    if done.unreadable:
+        say(f"not tried: {done.unreadable:,} whose payload was cut, or emptied by an erasure")
+    if done.of_files:
+        say(f"not tried: {done.of_files:,} rows of files\nhint: import the file again")
     if done.refused:
         say(f"hint: `habitue rejected --shop {shop.name}` shows what was refused, and why")
