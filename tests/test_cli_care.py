@@ -9,6 +9,7 @@ import pytest
 
 from habitue.cli import app
 from habitue.ingest.doors.keys import surrogate
+from habitue.ingest.replay import Replayed
 from habitue.workspace import Shop, open_workspace
 from tests.lake.people import A, identifier, link, told
 from tests.lake.small import event, filled
@@ -98,6 +99,35 @@ def test_rejected_inputs_are_counted_and_tried_again(shop, habitue):
     assert (code, json.loads(out)) == (0, [])
     code, out, _ = habitue("replay", "--json")
     assert (code, json.loads(out)["tried"]) == (0, 0)
+
+
+def test_inputs_that_could_not_be_tried_again_are_counted(shop, habitue, monkeypatch):
+    done = Replayed(
+        tried=0, appended=0, duplicate=0, refused=0, reasons={}, unreadable=2, of_files=1_000
+    )
+    monkeypatch.setattr(Shop, "replay", lambda *_, **__: done)
+    _, _, err = habitue("replay")
+    assert "not tried: 2 whose payload was cut" in err
+    assert "not tried: 1,000 rows of files\nhint: import the file again" in err
+
+
+def test_an_export_or_erasure_of_nobody_says_so(shop, habitue):
+    code, out, err = habitue("export", "nobody")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert "nothing is known of nobody" in err
+    assert "nothing is known" not in habitue("export", A)[2]
+    code, _, err = habitue("erase", "nobody", "--yes")
+    assert code == 0
+    assert "nothing of nobody is in the lake" in err
+    assert len(shop.workspace.directory.erasures("acme")) == 1
+    assert "is in the lake" not in habitue("erase", "c_9", "--yes")[2]
+
+
+def test_a_customer_of_whom_only_an_email_is_kept_is_known(shop):
+    secret = shop.workspace.directory.shop("acme").secret
+    told(shop.workspace.lake, identifier(surrogate(secret, email="eve@b.co"), "eve@b.co", 2))
+    assert shop.customer(email="eve@b.co").is_known
+    assert not shop.customer(email="nobody@b.co").is_known
 
 
 def test_a_workspace_is_copied_and_put_back(shop, habitue):

@@ -57,7 +57,50 @@ def test_an_address_that_is_taken_is_named(run):
     assert f"cannot listen at 127.0.0.1 port {port}" in str(left.exception)
 
 
-def test_a_name_is_set_shown_and_forgotten(run):
+def test_a_shop_that_a_key_makes_is_told(run):
+    made = run("keys", "create", "--shop", "acmee", "--kind", "public")
+    assert "made the shop acmee in " in made.stderr
+    again = run("keys", "create", "--shop", "acmee", "--kind", "public")
+    assert again.exit_code == 0
+    assert "made the shop" not in again.stderr
+
+
+def test_a_key_is_revoked_in_the_only_shop_where_none_is_named(run):
+    made = run("keys", "create", "--shop", "acme", "--kind", "secret", "--json")
+    assert run("keys", "revoke", json.loads(made.stdout)["id"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["names", "--set", "a=b", "--source", "klaviyo"], ["keys", "revoke", "k"],
+                ["currency", "GBP"]],
+)  # fmt: skip
+def test_a_mistyped_folder_or_shop_is_told_and_not_made(command, tmp_path):
+    place = tmp_path / "typo"
+    left = CliRunner().invoke(habitue, [*command, "--shop", "acme", "--workspace", str(place)])
+    assert f"no workspace at {place}" in str(left.exception)
+    assert "habitue serve --workspace" in str(left.exception)
+    assert not place.exists()
+    workspace = open_workspace(place)
+    workspace.directory.shop("acme", create=True)
+    left = CliRunner().invoke(habitue, [*command, "--shop", "acmee", "--workspace", str(place)])
+    assert "no shop named 'acmee'" in str(left.exception)
+    assert workspace.shops() == ["acme"]
+
+
+def test_the_currency_of_a_shop_is_set_and_shown(run, tmp_path):
+    directory = open_workspace(tmp_path / "work").directory
+    directory.shop("acme", create=True)
+    assert "no currency of its own" in run("currency").stderr
+    assert run("currency", "gbp").stdout == "GBP\n"
+    assert directory.shop("acme").currency == "GBP"
+    assert json.loads(run("currency", "--json").stdout) == {"shop": "acme", "currency": "GBP"}
+    left = run("currency", "pounds")
+    assert "'pounds' is no currency" in str(left.exception)
+    assert directory.shop("acme").currency == "GBP"
+
+
+def test_a_name_is_set_shown_and_forgotten(run, tmp_path):
+    open_workspace(tmp_path / "work").directory.shop("acme", create=True)
     source = ("--shop", "acme", "--source", "klaviyo")
     told = run("names", *source, "--set", "Viewed = Thing=item_viewed", "--json")
     assert json.loads(told.stdout) == [

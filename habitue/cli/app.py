@@ -52,6 +52,7 @@ for command in (
     status.status,
     keys.keys,
     keys.names,
+    keys.currency,
     rejected.rejected,
     rejected.replay,
     store.shops,

@@ -1,14 +1,22 @@
-"""Commands about who may send and ask, and what their events are called: keys, names."""
+"""Commands about who may send and ask, and what they mean: keys, names, currency."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from habitue.cli.options import choose, examples, with_json, with_new_shop, with_output
+from habitue.cli.options import (
+    choose,
+    examples,
+    with_json,
+    with_new_shop,
+    with_output,
+    with_shop,
+)
 from habitue.cli.output import Output, print_json, say
 from habitue.config import utc_now
 from habitue.directory import Key, KeyKind, Limit
+from habitue.errors import BadSetting
 from habitue.workspace import Shop, open_workspace
 
 if TYPE_CHECKING:
@@ -57,9 +65,12 @@ def create(
     shop: Shop, kind: KeyKind, label: str, per_second: int | None, per_minute: int | None,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a key and show it, this once."""
+    """Make a key and show it, this once; a shop that is new is made with it."""
     directory = shop.workspace.directory
+    is_new = shop.name not in shop.workspace.shops()
     directory.shop(shop.name, create=True)
+    if is_new:
+        say(f"made the shop {shop.name} in {shop.workspace.path}")
     key, plain = directory.issue_key(
         shop.name, kind, now=utc_now(), label=label, limit=Limit(per_second, per_minute)
     )
@@ -72,7 +83,7 @@ def create(
 
 @keys.command(epilog=examples("habitue keys revoke --shop acme KEY"))
 @click.argument("key")
-@with_new_shop
+@with_shop
 def revoke(key: str, shop: Shop) -> None:
     """Refuse a key from now on; KEY is its id, as `habitue keys` lists it."""
     shop.workspace.directory.revoke(key, shop=shop.name, now=utc_now())
@@ -85,7 +96,7 @@ def revoke(key: str, shop: Shop) -> None:
         "habitue names --shop acme --source klaviyo --set 'Viewed Thing=item_viewed'",
     )
 )
-@with_new_shop
+@with_shop
 @click.option("--source", type=click.Choice(SOURCES), help="Of which client.  [default: all]")
 @click.option(
     "--set", "sets", multiple=True, metavar="THEIRS=OURS",
@@ -99,13 +110,47 @@ def names(shop: Shop, source: str | None, sets: tuple[str, ...], output: Output)
     unless it is replayed.
     """
     directory = shop.workspace.directory
-    directory.shop(shop.name, create=bool(sets))
+    if sets:
+        directory.shop(shop.name, create=True)
     for one in sets:
         theirs, equals, ours = one.rpartition("=")
         if source is None or not equals or not theirs:
             raise click.UsageError("--set wants THEIRS=OURS, and --source the client that says so")
         directory.set_name(shop.name, source, theirs, ours or None)
     output.show(_names(directory.names(shop.name), source))
+
+
+@click.command(
+    epilog=examples("habitue currency --shop acme", "habitue currency GBP --shop acme")
+)
+@click.argument("code", required=False)
+@with_shop
+@with_json
+def currency(code: str | None, shop: Shop, as_json: bool) -> None:
+    """Show or set the currency of a shop's amounts that name none.
+
+    CODE is three letters, as GBP. What came in before keeps the currency that it has.
+    """
+    directory = shop.workspace.directory
+    directory.shop(shop.name, create=True)
+    if code is not None:
+        directory.set_currency(shop.name, _currency(code))
+    held = directory.shop(shop.name).currency
+    if as_json:
+        print_json({"shop": shop.name, "currency": held})
+    elif held is None:
+        say(f"{shop.name} has no currency of its own: an amount without one is not taken")
+    else:
+        click.echo(held)
+
+
+def _currency(code: str) -> str:
+    from habitue.ingest.doors import fields
+
+    found = fields.currency(code, "", [])
+    if found is None:
+        raise BadSetting(f"{code!r} is no currency\nhint: three letters, as EUR")
+    return found
 
 
 def _table(held: list[Key]) -> "pa.Table":

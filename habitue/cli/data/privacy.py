@@ -1,8 +1,9 @@
 """Commands about what is kept of one customer: export it, erase it."""
 
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,20 +35,18 @@ def export(
     key: str | None, email: str | None, phone: str | None, shop: Shop, out: Path | None
 ) -> None:
     """Write all that is kept of a customer as NDJSON."""
-    import msgspec
-
     from habitue import privacy
 
     keys = _named(shop, key, email, phone)
     lines = privacy.export(shop.workspace.places, shop.name, keys[0])
-    encoder = msgspec.json.Encoder(enc_hook=str)
     if out is None:
-        for line in lines:
-            click.echo(encoder.encode(line).decode())
-        return
-    with out.open("wb") as file:
-        count = sum(bool(file.write(encoder.encode(line) + b"\n")) for line in lines)
-    say(f"wrote {count:,} lines to {out}")
+        count = _write(lines, lambda line: click.echo(line, nl=False))
+    else:
+        with out.open("wb") as file:
+            count = _write(lines, file.write)
+        say(f"wrote {count:,} lines to {out}")
+    if count == 1:                         # the line that says who it is
+        say(f"nothing is known of {key or email or phone}")
 
 
 @click.command(
@@ -71,9 +70,10 @@ def erase(
     """
     from habitue import privacy
 
-    keys = _named(shop, key, email, phone)
+    keys, named = _named(shop, key, email, phone), key or email or phone
+    if not _is_known(shop, keys[0]):
+        say(f"nothing of {named} is in the lake; what they did up to now will be refused")
     if not yes:
-        named = key or email or phone
         _ask(f"Erase {named} of {shop.name}, and every key that is theirs, for ever?")
     places = shop.workspace.places
     job = privacy.request(places, shop.name, keys, now=utc_now())
@@ -118,6 +118,22 @@ def _named(shop: Shop, key: str | None, email: str | None, phone: str | None) ->
     if [key, email, phone].count(None) != 2:
         raise click.UsageError("a customer is named by KEY, by --email or by --phone")
     return [shop.key_of(key, email=email, phone=phone)]
+
+
+def _is_known(shop: Shop, key: str) -> bool:
+    """Whether anything is kept of a customer; a shop that nothing was told to knows nobody."""
+    return shop.name in shop.workspace.lake.shops() and shop.customer(key, events=0).is_known
+
+
+def _write(lines: Iterable[dict[str, Any]], write: Callable[[bytes], object]) -> int:
+    """Write NDJSON; returns how many lines."""
+    import msgspec
+
+    encoder, count = msgspec.json.Encoder(enc_hook=str), 0
+    for line in lines:
+        write(encoder.encode(line) + b"\n")
+        count += 1
+    return count
 
 
 def _told(job: "Job") -> dict[str, object]:

@@ -77,7 +77,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     def is_known(self) -> bool:
         """Whether anything was ever told of them."""
         told = (self.links, self.totals, self.consent_history, bytes(self.properties) != b"{}")
-        return any(map(bool, told))
+        return any(map(bool, told)) or any(one.value is not None for one in self.keys)
 
 
 def customer(
