@@ -92,7 +92,8 @@ def open_workspace(
     elif not create:
         raise BadWorkspace(
             f"no workspace at {folder}\nhint: `habitue import FILE --workspace {folder} --shop"
-            " NAME --mapping MAPPING.toml` makes one"
+            f" NAME --mapping MAPPING.toml` makes one, and so does `habitue serve --workspace"
+            f" {folder} --shop NAME`"
         )
     else:
         write_format(folder, FORMAT)
@@ -461,6 +462,7 @@ class Shop:
 
         Questions are `order`, `churn`, `orders`, `revenue` and `next_order`; none asks all.
         """
+        self._refuse_unpublished(version)
         from habitue import publishing
 
         return publishing.predict(
@@ -482,6 +484,7 @@ class Shop:
         known_at: datetime | None = None,
     ) -> "pa.Table":
         """The k best items for every customer, one row each."""
+        self._refuse_unpublished(version)
         from habitue import publishing
 
         return publishing.recommend(
@@ -500,12 +503,17 @@ class Shop:
         known_at: datetime | None = None,
     ) -> "pa.Table":
         """The catalogue, one row per item: sales, popularity, trend and expected demand."""
+        self._refuse_unpublished(version)
         from habitue import publishing
 
         return publishing.items(
             self.source,
             publishing.AsOf(cutoff or self.last_event(), version, known_at),
         )
+
+    def _refuse_unpublished(self, version: str | None) -> None:
+        """Raise `NoSuchModel` at once: what comes next takes seconds to load."""
+        self.workspace.registry.version(self.name, version)
 
     def evaluate(
         self,

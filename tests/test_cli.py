@@ -1,6 +1,7 @@
 """The command line: data on stdout, all else on stderr, and never a traceback."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from habitue.cli import app
 from habitue.cli.bars import Bars
 from habitue.cli.output import Output
 from habitue.config import nano
+from habitue.lake.query import NAMES
 from habitue.registry import Registry, Saw
 from habitue.workspace import Shop, Workspace, open_workspace
 from tests.test_registry import write_model
@@ -256,6 +258,21 @@ def test_recommendations_are_asked_as_they_were_typed(habitue, asked):
         "k": 3, "exclude_bought": True, "not_sold_days": 90.0, "cutoff": None, "version": None,
         "known_at": None,
     }  # fmt: skip
+
+
+def test_where_nothing_is_published_it_is_told_before_the_model_s_room_is_loaded(
+    habitue, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "habitue.publishing", None)
+    monkeypatch.delattr(sys.modules["habitue"], "publishing", raising=False)
+    for verb in ("predict", "recommend", "items"):
+        code, _, err = habitue(verb)
+        assert (code, "no model 'champion'" in err) == (1, True)
+
+
+def test_every_view_is_named_in_the_help_of_query(habitue):
+    _, out, _ = habitue("query", "--help")
+    assert set(re.findall(r"\w+", out)) >= NAMES
 
 
 def test_items_are_shown_for_people(habitue, asked):

@@ -167,7 +167,10 @@ def shops(workspace: Workspace, when: When, output: Output) -> None:
 
     names = workspace.shops()
     if not names:
-        say("no shops yet\nhint: `habitue import FILE --shop NAME --mapping MAPPING.toml`")
+        say(
+            "no shops yet\nhint: `habitue import FILE --shop NAME --mapping MAPPING.toml`, or"
+            " `habitue serve --shop NAME`"
+        )
         return
     in_lake = set(workspace.lake.shops())
     held = [
@@ -209,8 +212,9 @@ def _summary_schema() -> "pa.Schema":
 def query(sql: str, shop: Shop, when: When, output: Output) -> None:
     """Answer one SELECT over a shop's views.
 
-    The views are events, orders, lines, items, catalogue, rejected, receipts, shop_settings and
-    predictions; docs/reference/tables.md lists their columns. SQL that is - is read from stdin.
+    The views are events, orders, lines, items, catalogue, links, identifiers, conflicts, profiles,
+    profile_changes, consents, consent_history, predictions, rejected, receipts and shop_settings;
+    docs/reference/tables.md lists their columns. SQL that is - is read from stdin.
     """
     text = sys.stdin.read() if sql == "-" else sql
     output.show(shop.query(text, cutoff=when.cutoff, known_at=when.known_at))
