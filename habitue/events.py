@@ -236,13 +236,14 @@ Noun: TypeAlias = Event | Item | Identifier | Link | ProfileChange | Consent
 PAYLOAD_BYTES = 65_536
 
 
-class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+class Rejection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input that was not taken, and why."""
 
     position: int                        # row of the file or place in the batch, from 0
     pointer: str                         # the column or JSON pointer at fault
     reason: str                          # from a small vocabulary: "bad_time", "no_order", …
     payload: str                         # the input as it came, cut at PAYLOAD_BYTES
+    detail: str = ""                     # a sentence for whoever sent it; not in the lake
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,7 +141,7 @@ class Collector:
 
     async def keep_refusal(self, origin: Origin, refused: Refused, sent: bytes) -> None:
         """Keep a whole request that was refused, so that its shop can see and replay it."""
-        rejected = rejection(0, Fault(refused.pointer, refused.reason), sent)
+        rejected = rejection(0, Fault(refused.pointer, refused.reason, refused.detail), sent)
         await self.take(origin, 0, lambda: Intake(rows=1, rejections=(rejected,)))
 
     def close(self) -> None:

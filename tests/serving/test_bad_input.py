@@ -124,6 +124,20 @@ def test_one_wrong_event_is_rejected_by_itself_and_the_others_are_taken(server, 
     assert [one.position for one in log.rejections()] == [1]
 
 
+def test_what_is_wrong_with_an_input_is_told_as_its_door_found_it(server, log):
+    wrong = {"kind": "evnt", "name": "x", "customer": "c"}
+    detail = "a kind is one of: event, item, profile, consent, link"
+    with server.client() as client:
+        for headers in ({}, {"X-Strict-Mode": "1"}):
+            told = client.post("/v1/events", json=[GOOD, wrong], headers=headers).json()
+            assert told["rejected"][0]["detail"] == detail
+        call = {"batch": [{"type": "trak", "userId": "u"}]}
+        refused = client.post("/v1/batch", json=call, headers={"X-Strict-Mode": "1"})
+    kept = log.rejections()
+    assert kept[0].detail == detail        # it went through the log
+    assert kept[-1].detail and kept[-1].detail in refused.json()["message"]
+
+
 def test_strict_mode_tells_of_a_rejection_by_the_status(server, log):
     with server.client() as client:
         strict = {"X-Strict-Mode": "1"}
@@ -186,10 +200,20 @@ def test_a_balancer_may_ask_for_the_head_of_an_answer_alone(server):
 
 
 @pytest.mark.parametrize("kind", ["text/xml", "multipart/form-data; boundary=x", "image/png"])
-def test_another_kind_of_content_is_refused(server, kind):
+def test_another_kind_of_content_is_refused(server, log, kind):
     with server.client() as client:
         told = client.post("/v1/events", content=b"x", headers={"Content-Type": kind})
     assert (told.status_code, told.json()["code"]) == (415, "bad_content_type")
+    assert [(one.reason, one.payload) for one in log.rejections()] == [("bad_content_type", "")]
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 400), ("br", 415)])
+def test_that_a_body_came_that_cannot_be_unpacked_is_kept_without_it(server, log, encoding, status):
+    with server.client() as client:
+        headers = {"Content-Encoding": encoding}
+        told = client.post("/v1/events", content=b"not packed", headers=headers)
+    assert (told.status_code, told.json()["code"]) == (status, "bad_encoding")
+    assert [(one.reason, one.payload) for one in log.rejections()] == [("bad_encoding", "")]
 
 
 @pytest.mark.parametrize(

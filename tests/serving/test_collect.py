@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from habitue.events import Event
+from habitue.events import Event, Rejection
 from habitue.ingest.doors.intake import Intake
-from habitue.lake.eventlog.records import Entry
+from habitue.lake.eventlog.records import Entry, Part, decode, encode
 from habitue.serving import collect
 from habitue.serving.collect import Collector, Origin, is_of_shop, receipt_id, split
 from habitue.serving.metrics import Metrics
@@ -29,6 +29,21 @@ def event(number: int, *, shop: str = "acme", customer: str | None = "c1") -> En
         received=NOW,
     )  # fmt: skip
     return Entry(number, (one,))
+
+
+@pytest.mark.parametrize("detail", ["", "a kind is one of: event, item"])
+def test_what_was_wrong_comes_back_from_the_log(detail):
+    wrong = Rejection(position=0, pointer="/kind", reason="bad_json", payload="x", detail=detail)
+    part = Part("r", "acme", "native", "/v1/events", NOW, (), (wrong,))
+    assert decode(encode(part)) == part
+
+
+def test_a_row_of_the_log_from_before_rejections_had_a_detail_is_read():
+    wrong = b'{"position":0,"pointer":"/time","reason":"bad_time","payload":"x"}'
+    row = b'["r","acme","native","/v1/events","2025-03-03T12:00:00Z",[],[%b]]' % wrong
+    assert decode(row).rejections == (
+        Rejection(position=0, pointer="/time", reason="bad_time", payload="x"),
+    )
 
 
 def origin(shop: str = "acme", receipt: str = "r") -> Origin:

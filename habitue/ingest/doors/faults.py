@@ -47,8 +47,9 @@ def rejection(position: int, fault: Fault, raw: bytes) -> Rejection:
     if len(payload) * 3 > PAYLOAD_BYTES:      # a replaced byte takes three
         payload = payload.encode()[:PAYLOAD_BYTES].decode(errors="ignore")
     return Rejection(
-        position=position, pointer=fault.pointer, reason=fault.reason, payload=payload
-    )
+        position=position, pointer=fault.pointer, reason=fault.reason, payload=payload,
+        detail=fault.detail,
+    )  # fmt: skip
 
 
 def escaped(name: str) -> str:

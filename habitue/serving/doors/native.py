@@ -193,7 +193,7 @@ def _last(stream: translator.Stream, portion: bytes) -> Intake:
 
 
 def _told(rejection: Rejection) -> Told:
-    detail = REASONS.get(rejection.reason, "")
+    detail = rejection.detail or REASONS.get(rejection.reason, "")
     return Told(rejection.position, rejection.pointer, rejection.reason, detail)
 
 

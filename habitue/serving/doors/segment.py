@@ -8,7 +8,9 @@ from functools import partial
 
 from starlette.responses import Response
 
+from habitue.events import Rejection
 from habitue.ingest.doors import posthog, segment
+from habitue.ingest.doors.faults import REASONS
 from habitue.ingest.doors.intake import Translator
 from habitue.serving.app import Asked, Endpoint, Route
 from habitue.serving.replies import Refused, encoded, is_strict
@@ -22,7 +24,7 @@ def _door(translate: Translator, about: str, *, most_bytes: int, answer: object)
         rejected = len(kept.rejections)
         if rejected and is_strict(asked.request):
             first = kept.rejections[0]
-            raise _Counted(rejected, first.reason, f"/{first.position}{first.pointer}")
+            raise _Counted(rejected, first)
         return encoded(answer, headers={"X-Habitue-Rejected": str(rejected)})
 
     endpoint.__doc__ = about
@@ -32,9 +34,13 @@ def _door(translate: Translator, about: str, *, most_bytes: int, answer: object)
 class _Counted(Refused):
     """A refusal of inputs that are kept one by one already."""
 
-    def __init__(self, rejected: int, reason: str, pointer: str) -> None:
-        detail = f"{rejected} of the calls were not taken, the rest was; /v1/rejected shows them"
-        super().__init__(400, reason, detail, pointer=pointer)
+    def __init__(self, rejected: int, first: Rejection) -> None:
+        why = first.detail or REASONS.get(first.reason, first.reason)
+        detail = (
+            f"{rejected} of the calls were not taken, the rest was; /v1/rejected shows them;"
+            f" the first: {why}"
+        )
+        super().__init__(400, first.reason, detail, pointer=f"/{first.position}{first.pointer}")
         self.is_kept = True
 
 
