@@ -17,7 +17,7 @@ import pytest
 
 from habitue import privacy
 from habitue.config import utc_now
-from habitue.serving.beside.worker import Worker
+from habitue.serving.beside.worker import Beside, Worker
 from habitue.workspace import open_workspace
 from tests.lake.small import event, filled
 from tests.serving.small import running, settled, start
@@ -71,6 +71,21 @@ def test_an_erasure_that_is_asked_for_beside_the_service_completes_there(tmp_pat
         assert (again["appended"], again["duplicate"], again["rejected"]) == (0, 1, 1)
         customers = workspace.shop("acme").query("SELECT customer FROM events")["customer"]
         assert customers.to_pylist() == ["bo"]
+
+
+def test_whatever_fails_in_a_thread_beside_is_tried_again():
+    steps, healed = iter([ValueError("torn"), KeyError("gone"), None]), threading.Event()
+
+    def step() -> bool:
+        failure = next(steps, None)
+        if failure is not None:
+            raise failure
+        healed.set()
+        return False
+
+    thread = Beside("testing", step, pause_seconds=0.001)
+    assert healed.wait(10)
+    thread.end()
 
 
 def test_who_waits_to_be_erased_is_erased_before_files_are_merged(tmp_path):

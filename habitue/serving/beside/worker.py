@@ -14,7 +14,6 @@ import logging
 import os
 import select
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -147,7 +146,7 @@ class Beside:
                 is_more, failure = self._step(), ""
             except Busy:
                 pass                       # someone else does it
-            except (HabitueError, OSError, sqlite3.Error) as error:
+            except Exception as error:     # noqa: BLE001 (nobody would miss a thread that ended)
                 told = f"{type(error).__name__}: {error}"
                 if told != failure:
                     log.warning("%s failed, trying again: %s", self._name, told)
