@@ -38,7 +38,7 @@ ROWS = 600                                 # of each file imported
 BUCKETS = 2
 COMPACTED_EVERY = 25                       # kills, so that the last checks cost as the first
 PATIENCE_SECONDS = 60.0
-_SHORTER, _LONGER = 0.8, 1.05              # a phase takes, when a kill came late or landed in time
+_SHORTER, _LONGER = 0.8, 1.05              # a phase takes, where a kill missed it or met it
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def _killed(
     child.kill()
     child.join()
     phase = [phase, *(later for later, _ in _rest(told))][-1]
-    course.seconds[aim] *= _SHORTER if phase == "over" else _LONGER
+    course.seconds[aim] *= _LONGER if phase == aim else _SHORTER
     if phase == "over":
         return None
     assert child.exitcode == -signal.SIGKILL, f"died of its own: {child.exitcode}"

@@ -24,9 +24,9 @@ def test_hundreds_of_killed_imports_lose_and_double_nothing(tmp_path):
     assert_each_is_whole(kills)
     counted = tally(kills)
     assert counted.kills == LONG
-    assert counted.phases["committing"] > LONG / 3
-    assert counted.journalled > LONG / 5
-    assert {"reading", "writing"} <= set(counted.phases)
+    assert counted.phases["writing"] + counted.phases["committing"] > LONG / 2
+    assert counted.journalled > LONG / 10
+    assert {"reading", "settled"} <= set(counted.phases)
 
 
 def test_a_compaction_killed_at_any_instant_leaves_every_row_once(tmp_path):
@@ -37,7 +37,10 @@ def test_a_compaction_killed_at_any_instant_leaves_every_row_once(tmp_path):
 def test_many_killed_compactions_lose_and_double_nothing(tmp_path):
     kills = list(killed_compactions(tmp_path, LONG_COMPACTIONS, seed=1))
     assert_each_keeps_its_rows(kills)
-    assert tally(kills).journalled > LONG_COMPACTIONS / 5
+    counted = tally(kills)
+    assert counted.kills == LONG_COMPACTIONS
+    assert {"reading", "writing", "committing", "settled"} <= set(counted.phases)
+    assert counted.journalled > 0
 
 
 def assert_each_is_whole(kills: list[Kill]) -> None:
