@@ -33,7 +33,7 @@ from habitue.sequences.build import build_sequences, microseconds
 from habitue.workspace import Shop, open_workspace
 
 SHOP = "gift-wholesaler"
-HOLDOUT_DAYS = 180
+HOLDOUT_DAYS = 180.0
 OUTLOOK_DAYS = 90.0
 DATA = Path(__file__).parent / "data"
 REPORT = "report.html"
