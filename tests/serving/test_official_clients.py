@@ -92,7 +92,7 @@ def test_klaviyos_client_is_understood(server):
     from klaviyo_api import KlaviyoAPI
 
     api = KlaviyoAPI(server.secret, max_delay=5, max_retries=2, test_host=server.url)
-    ada = {"data": {"type": "profile", "attributes": {"email": "ada@example.com"}}}
+    ada = {"data": {"type": "profile", "attributes": {"email": "kay@example.com"}}}
     event = {
         "data": {
             "type": "event",
@@ -109,15 +109,15 @@ def test_klaviyos_client_is_understood(server):
     assert api.Events.create_event(event) is None
     assert api.Events.create_event(event) is None
     made = api.Profiles.create_or_update_profile(
-        {"data": {"type": "profile", "attributes": {"email": "bo@example.com", "first_name": "Bo"}}}
+        {"data": {"type": "profile", "attributes": {"email": "ben@example.com", "first_name": "Bo"}}}
     )
     assert made.data.attributes.first_name == "Bo"
     everything_settled(server)
     shown = api.Profiles.get_profile(made.data.id)
-    assert shown.data.attributes.email == "bo@example.com"
+    assert shown.data.attributes.email == "ben@example.com"
     with pytest.raises(Exception, match="already exists") as refused:
         api.Profiles.create_profile(
-            {"data": {"type": "profile", "attributes": {"email": "BO@example.com"}}}
+            {"data": {"type": "profile", "attributes": {"email": "BEN@example.com"}}}
         )
     assert refused.value.status == 409
     with pytest.raises(Exception, match="not_authenticated"):
