@@ -1,9 +1,12 @@
 """Erasure by HTTP: asked for by any identity, with a secret key, seen by its own shop alone."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from habitue.errors import Busy
+from habitue.serving.beside import worker
 from habitue.workspace import open_workspace
 from tests.serving.small import keys_of, running, settled
 
@@ -75,3 +78,18 @@ def test_klaviyo_s_deletion_job_is_taken(server):
         told = client.post("/api/data-privacy-deletion-jobs", json=body)
         assert told.status_code == 400
         assert told.json()["errors"][0]["source"]["pointer"] == "/data/attributes/profile/data"
+
+
+def test_one_erasure_that_fails_holds_up_nobody_else(monkeypatch):
+    advanced = []
+
+    def advance(places, job, *, now):
+        if job == "first":
+            raise Busy("somebody keeps house")
+        advanced.append(job)
+
+    monkeypatch.setattr(worker.privacy, "pending", lambda places: ["first", "second"])
+    monkeypatch.setattr(worker.privacy, "advance", advance)
+    with pytest.raises(Busy):
+        worker.Worker._erase(SimpleNamespace(places=None, trim=lambda: None))
+    assert advanced == ["second"]

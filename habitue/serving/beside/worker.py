@@ -252,9 +252,15 @@ class Worker:
 
     def _erase(self) -> bool:
         """Take erasures as far as they can go; in a thread of its own."""
+        failures = []
         for job in privacy.pending(self.places):
-            privacy.advance(self.places, job, now=utc_now())
-            self.trim()
+            try:
+                privacy.advance(self.places, job, now=utc_now())
+                self.trim()
+            except (HabitueError, OSError) as error:
+                failures.append(error)     # those after it are not to wait for it
+        if failures:
+            raise failures[0]
         return False
 
     def _tidy(self) -> bool:
