@@ -70,7 +70,7 @@ def test_the_views_that_are_compared_are_not_empty(tmp_path):
         assert held, view
 
 
-@settings(max_examples=settings.default.max_examples // 10)
+@settings(max_examples=max(settings.default.max_examples // 25, 3))
 @given(seed=st.integers(0, 2**32 - 1))
 def test_disorder_changes_no_lake_and_no_read(tmp_path_factory, seed):
     folder, rng = tmp_path_factory.mktemp("disorder"), random.Random(seed)
