@@ -109,15 +109,16 @@ def test_klaviyos_client_is_understood(server):
     assert api.Events.create_event(event) is None
     assert api.Events.create_event(event) is None
     made = api.Profiles.create_or_update_profile(
-        {"data": {"type": "profile", "attributes": {"email": "ben@example.com", "first_name": "Bo"}}}
+        {"data": {"type": "profile",
+                  "attributes": {"email": "ben@example.org", "first_name": "Bo"}}}  # fmt: skip
     )
     assert made.data.attributes.first_name == "Bo"
     everything_settled(server)
     shown = api.Profiles.get_profile(made.data.id)
-    assert shown.data.attributes.email == "ben@example.com"
+    assert shown.data.attributes.email == "ben@example.org"
     with pytest.raises(Exception, match="already exists") as refused:
         api.Profiles.create_profile(
-            {"data": {"type": "profile", "attributes": {"email": "BEN@example.com"}}}
+            {"data": {"type": "profile", "attributes": {"email": "BEN@example.org"}}}
         )
     assert refused.value.status == 409
     with pytest.raises(Exception, match="not_authenticated"):
