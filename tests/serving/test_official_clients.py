@@ -110,7 +110,7 @@ def test_klaviyos_client_is_understood(server):
     assert api.Events.create_event(event) is None
     made = api.Profiles.create_or_update_profile(
         {"data": {"type": "profile",
-                  "attributes": {"email": "ben@example.org", "first_name": "Bo"}}}  # fmt: skip
+                  "attributes": {"email": "ben@example.org", "first_name": "Bo"}}}
     )
     assert made.data.attributes.first_name == "Bo"
     everything_settled(server)
