@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from habitue.errors import BadSetting
@@ -23,6 +23,13 @@ OF_TESTS = "HABITUE_TEST_"               # what only tests read
 FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+Place = Literal["here", "processes", "ray"]
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
 
 
 arm(os.environ.get(FAULT, ""))
@@ -81,6 +88,17 @@ def limit_threads(threads: int) -> None:
     count = str(threads or max((os.cpu_count() or 1) // 2, 1))
     for name in _THREADED:
         os.environ[name] = count if threads else os.environ.get(name, count)
+
+
+def prepare_ray() -> None:
+    """What Ray reads before it starts: it tells nobody that it runs, and trains by its own V2."""
+    for name, value in _RAY.items():
+        os.environ.setdefault(name, value)
+
+
+def ray_address() -> str | None:
+    """The Ray cluster to work on, as Ray's own variable names it; none: one is made here."""
+    return os.environ.get("RAY_ADDRESS") or None
 
 
 def utc_now() -> datetime:
@@ -152,11 +170,25 @@ class TrainConfig:
     text_buckets: int = 16_384             # of hashed words and character n-grams
     checkpoint_every: int = 200            # steps
     seed: int = 0
+    shares: int = 1                        # of the customers, each a stream of batches of its own
+    bfloat16: bool = False                 # matrix products in 16 bits; weights stay float32
 
     @property
     def heads(self) -> int:
         """Attention heads, each 32 wide."""
         return max(1, self.width // 32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """Where work runs that can be shared, and among how many; not what comes out of it."""
+
+    place: Place = "here"
+    workers: int = 1
+    storage: str | None = None             # where Ray keeps checkpoints; none: with the workspace
+
+
+HERE = Launch()
 
 
 def nano() -> TrainConfig:

@@ -15,6 +15,7 @@
     ├── LogUnavailable      the event log cannot be written or read; nothing was appended
     │   └── Dropped         the log no longer holds rows that were asked for
     ├── NotInstalled        what was asked for needs a package that is not there
+    ├── WorkersLost         workers of a training died again and again
     ├── NoAnswer            a server that is read from refuses the question, or does not answer
     └── BadWorkspace        the folder is no workspace, or of a newer format
 
@@ -123,6 +124,10 @@ class NotInstalled(HabitueError, ImportError):
         """Raise it, unless the module can be imported."""
         if find_spec(module) is None:
             raise cls(package, extra=extra)
+
+
+class WorkersLost(HabitueError, RuntimeError):
+    """Workers of a training died again and again."""
 
 
 class NoAnswer(HabitueError):

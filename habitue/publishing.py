@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from habitue.config import TrainConfig
+from habitue.config import HERE, Launch, TrainConfig
 from habitue.errors import BadSetting
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
 from habitue.lake import query
@@ -83,14 +83,24 @@ def train(
     cutoff: datetime,
     now: datetime,
     progress: Progress | None = None,
+    launch: Launch = HERE,
 ) -> str:
     """Train, calibrate and publish; the shop's first version becomes its champion.
 
-    A training that was cut short goes on where it stood when it is asked for again.
+    A training that was cut short goes on where it stood when it is asked for again. Without shares
+    of its own it is cut into as many as there are workers.
     """
+    if config.shares == 1:
+        config = replace(config, shares=launch.workers)
     sequences = build_sequences(source.lake, source.shop, cutoff=microseconds(cutoff))
     standing = _standing(source.registry, sequences, config)
-    learnt = learn(sequences, config, progress=step_progress(progress), checkpoints=standing)
+    learnt = learn(
+        sequences,
+        config,
+        progress=step_progress(progress),
+        checkpoints=standing,
+        launch=launch,
+    )
     recommender = learn_recommender(learnt, sequences)
     version = publish(source.registry, learnt, recommender, now=now)
     shutil.rmtree(standing)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from habitue.config import TrainConfig, load_settings, nano, utc_now
+from habitue.config import HERE, Launch, TrainConfig, load_settings, nano, utc_now
 from habitue.directory import DIRECTORY_FILE, Directory, Refusals
 from habitue.errors import BadSetting, BadWorkspace, NotEnoughHistory
 from habitue.marker import (
@@ -437,6 +437,7 @@ class Shop:
         cutoff: datetime | None = None,
         now: datetime | None = None,
         progress: Progress | None = None,
+        launch: Launch = HERE,
     ) -> str:
         """Train on everything up to the cutoff and publish; returns the version's name."""
         from habitue import publishing
@@ -447,6 +448,7 @@ class Shop:
             cutoff=cutoff or self.last_event(),
             now=now or utc_now(),
             progress=progress,
+            launch=launch,
         )
 
     def predict(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from habitue.cli.output import Output
-from habitue.config import demo, load_settings, nano
+from habitue.config import Launch, Place, demo, load_settings, nano
 from habitue.errors import NoSuchShop
 from habitue.workspace import Shop, Workspace, open_workspace
 
@@ -195,6 +195,34 @@ def with_config(command: Command) -> Command:
         return command(config=replace(PRESETS[preset](), seed=seed), **others)
 
     return configured
+
+
+def with_launch(command: Command) -> Command:
+    """Add --launch, --workers and --ray-storage; the command is given a `launch`."""
+
+    @click.option(
+        "--launch",
+        "place",
+        type=click.Choice(get_args(Place)),
+        default="here",
+        show_default=True,
+        help="Where: in this process, in processes of this machine, or on a Ray cluster.",
+    )
+    @click.option(
+        "--workers", type=click.IntRange(1), default=1, show_default=True, help="Among how many."
+    )
+    @click.option(
+        "--ray-storage",
+        metavar="PLACE",
+        help="A folder that all machines see, or s3://…, for Ray's checkpoints."
+        "  [default: the workspace's]",
+    )
+    @functools.wraps(command)
+    def told(*, place: Place, workers: int, ray_storage: str | None, **others: Any) -> Any:
+        launch = Launch(place=place, workers=workers, storage=ray_storage)
+        return command(launch=launch, **others)
+
+    return told
 
 
 def with_asked(command: Command) -> Command:

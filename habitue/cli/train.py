@@ -11,12 +11,13 @@ from habitue.cli.options import (
     with_config,
     with_cutoff,
     with_json,
+    with_launch,
     with_output,
     with_shop,
     with_workspace,
 )
 from habitue.cli.output import Output, print_json, say
-from habitue.config import TrainConfig, utc_now
+from habitue.config import Launch, TrainConfig, utc_now
 from habitue.registry import CHAMPION
 from habitue.workspace import Shop, Workspace
 
@@ -28,17 +29,27 @@ if TYPE_CHECKING:
     epilog=examples(
         "habitue train --shop acme",
         "habitue train --shop acme --preset demo --cutoff 2011-09-09 --json",
+        "habitue train --shop acme --launch processes --workers 2",
+        "habitue train --shop acme --launch ray --workers 8 --ray-storage s3://acme/ray",
     )
 )
 @with_shop
 @with_config
 @with_cutoff
+@with_launch
 @with_json
-def train(shop: Shop, config: TrainConfig, cutoff: datetime | None, as_json: bool) -> None:
-    """Train on everything up to the cutoff, and publish."""
+def train(
+    shop: Shop, config: TrainConfig, cutoff: datetime | None, launch: Launch, as_json: bool
+) -> None:
+    """Train on everything up to the cutoff, and publish.
+
+    With several workers the customers are cut into as many shares; every step is made of a part of
+    each, whether one process takes them in turn (here), processes of this machine one each, or
+    workers of the Ray cluster that RAY_ADDRESS names (without it, of one made on this machine).
+    """
     until = cutoff or shop.last_event()
     with bars() as progress:
-        version = shop.train(config, cutoff=until, progress=progress)
+        version = shop.train(config, cutoff=until, progress=progress, launch=launch)
     if as_json:
         print_json({"shop": shop.name, "version": version, "cutoff": until})
     else:

@@ -73,7 +73,7 @@ class Model(nn.Module):
         tokens = self.kind(inputs.kind) + self.event_columns(inputs.columns)
         flat = tokens.flatten(0, 1)                                        # (B * T, D)
         lines = vectors[inputs.line_item] + self.line_columns(inputs.line_columns)    # (L, D)
-        weight = self.line_weight(lines).clamp(-10, 10).exp()              # (L, 1)
+        weight = self.line_weight(lines).float().clamp(-10, 10).exp()      # (L, 1)
         total = flat.new_zeros(len(flat), 1).index_add(0, inputs.line_event, weight)
         pooled = torch.zeros_like(flat).index_add(0, inputs.line_event, weight * lines)
         return (flat + self.line_out(pooled / total.clamp_min(1e-9))).view_as(tokens)

@@ -96,10 +96,12 @@ def save_training(training: Training, path: Path) -> None:
     draft.replace(path)
 
 
-def resume(config: TrainConfig, vocabulary: Vocabulary, path: Path) -> Training:
+def resume(
+    config: TrainConfig, vocabulary: Vocabulary, path: Path, device: str = "cpu"
+) -> Training:
     """The training that `save_training` wrote; of the same configuration and shop."""
-    training = begin(fresh(config, vocabulary))
-    content = torch.load(path, weights_only=True)
+    training = begin(fresh(config, vocabulary).to(device))
+    content = torch.load(path, weights_only=True, map_location=device)
     training.model.load_state_dict(content["model"])
     training.optimiser.load_state_dict(content["optimiser"])
     training.step, training.tokens = content["step"], content["tokens"]

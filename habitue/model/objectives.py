@@ -32,7 +32,10 @@ class Losses:
 def losses(model: Model, inputs: Inputs) -> Losses:
     """Every objective on one batch."""
     vectors = model.items.vectors()                                        # (V + 1, D)
-    events, queries = model(inputs, vectors)
+    with torch.autocast(vectors.device.type, torch.bfloat16, enabled=model.config.bfloat16):
+        events, queries = model(inputs, vectors)
+    # likelihoods want more digits than matrix products
+    events, queries = events.float(), queries.float()
     edges = torch.as_tensor(BIN_EDGES, dtype=torch.float32, device=queries.device)
     log_rates = model.log_rates(queries, inputs.log_prior_rate)
     parts = {

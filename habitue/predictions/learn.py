@@ -6,17 +6,19 @@ on everything. A model that was trained earlier anyway (a backtest's) can stand 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from habitue.config import TrainConfig
+from habitue.config import HERE, Launch, TrainConfig
 from habitue.errors import NotEnoughHistory
 from habitue.model.backbone import Model
-from habitue.model.checkpoint import fresh, over, resume, save_training
+from habitue.model.checkpoint import over
 from habitue.model.embed import embed, item_scores
 from habitue.model.inputs import make_vocabulary, query_quantiles
-from habitue.model.train import Step, begin, train
+from habitue.model.launch import Job, run, shares_of
+from habitue.model.train import Step
 from habitue.predictions.calibrate import Calibration, Window, fit_calibration
 from habitue.predictions.curves import cumulative_hazard
 from habitue.predictions.score import Scores, anchors, score
@@ -95,6 +97,7 @@ def learn(
     earlier: Trained | None = None,
     progress: Progress | None = None,
     checkpoints: Path | None = None,
+    launch: Launch = HERE,
 ) -> Learnt:
     """A calibrated model of a shop from everything up to `sequences.cutoff`.
 
@@ -111,8 +114,8 @@ def learn(
     if earlier is None and window >= LEAST_DAYS:
         past = upto(sequences, sequences.cutoff - round(window * DAY))
         if past.is_order.sum() >= LEAST_ORDERS:
-            earlier = train_model(past, config, "trial", progress, checkpoints)
-    trained = train_model(sequences, config, "training", progress, checkpoints)
+            earlier = train_model(past, config, "trial", progress, checkpoints, launch)
+    trained = train_model(sequences, config, "training", progress, checkpoints, launch)
     calibration = Calibration() if earlier is None else calibrate(earlier, sequences)
     return Learnt(trained=trained, calibration=calibration, earlier=earlier)
 
@@ -131,6 +134,7 @@ def train_model(
     label: str,
     progress: Progress | None = None,
     checkpoints: Path | None = None,
+    launch: Launch = HERE,
 ) -> Trained:
     """One training to its end, from the beginning or from its checkpoint."""
     snapshots = take_snapshots(sequences)
@@ -140,18 +144,14 @@ def train_model(
         query_edges=query_quantiles(sequences, snapshots, seed=config.seed),
     )
     corpus = Corpus(sequences, snapshots, max_events=config.max_events)
-    place = None if checkpoints is None else checkpoints / f"{label}.pt"
-    if place is not None and place.exists():
-        training = resume(config, vocabulary, place)
-    else:
-        training = begin(fresh(config, vocabulary))
-    model = train(
-        training,
-        corpus,
-        watch=None if progress is None else (lambda step: progress(label, step)),
-        save=None if place is None else (lambda standing: save_training(standing, place)),
+    job = Job(
+        config=config,
+        vocabulary=vocabulary,
+        corpora=shares_of(corpus, config.shares),
+        checkpoint=None if checkpoints is None else checkpoints / f"{label}.pt",
     )
-    return Trained(model=model, corpus=corpus, cutoff=sequences.cutoff)
+    training = run(job, launch, None if progress is None else partial(progress, label))
+    return Trained(model=training.model, corpus=corpus, cutoff=sequences.cutoff)
 
 
 def calibrate(earlier: Trained, sequences: Sequences) -> Calibration:
