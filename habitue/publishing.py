@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,9 +23,10 @@ from habitue.config import HERE, Launch, TrainConfig
 from habitue.errors import BadSetting
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
 from habitue.lake import query
-from habitue.lake.schema import PREDICTIONS, TIME
+from habitue.lake.schema import DEFAULT_BUCKETS, PREDICTIONS, TIME
 from habitue.lake.tables import Lake
 from habitue.model import checkpoint
+from habitue.model.launch import over
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
 from habitue.predictions.score import Interval, Scores
@@ -92,7 +94,12 @@ def train(
     """
     if config.shares == 1:
         config = replace(config, shares=launch.workers)
-    sequences = build_sequences(source.lake, source.shop, cutoff=microseconds(cutoff))
+    sequences = build_sequences(
+        source.lake,
+        source.shop,
+        cutoff=microseconds(cutoff),
+        over=partial(over, launch=launch),
+    )
     standing = _standing(source.registry, sequences, config)
     learnt = learn(
         sequences,
@@ -148,6 +155,7 @@ def predict(
     horizons: tuple[float, ...],
     question: str | None = None,
     now: datetime | None = None,
+    launch: Launch = HERE,
 ) -> pa.Table:
     """The ANSWER rows of every known customer; kept in the lake's `predictions` when `now` is told.
 
@@ -158,9 +166,10 @@ def predict(
         BadSetting: no such question, or a horizon that is not in (0, MAX_HORIZON_DAYS].
     """
     _refuse_nonsense(horizons, question)
-    held = _open(source, as_of)
+    held = _open(source, as_of, launch)
     asked = tuple(dict.fromkeys(horizons))
-    table = answers(held.learnt.scores(asked), held.sequences, held.version, question)
+    scores = held.learnt.scores(asked, launch)
+    table = answers(scores, held.sequences, held.version, question, launch)
     if now is not None and as_of.known_at is None:
         keep(source, table, now)
     return table
@@ -182,21 +191,54 @@ def _refuse_nonsense(horizons: tuple[float, ...], question: str | None) -> None:
 
 
 def answers(
-    scores: Scores, sequences: Sequences, version: str, question: str | None = None
+    scores: Scores,
+    sequences: Sequences,
+    version: str,
+    question: str | None = None,
+    launch: Launch = HERE,
 ) -> pa.Table:
     """The ANSWER rows of scores, question by question, at every horizon that was asked for."""
-    return pa.concat_tables(answer_blocks(scores, sequences, version, question))
+    if launch.place == "here":
+        return pa.concat_tables(answer_blocks(scores, sequences, version, question))
+    blocks = scores.blocks(-(-len(scores.names) // DEFAULT_BUCKETS) or 1)
+    answer = partial(_answered, sequences.cutoff, question, _told(sequences, version))
+    # from every question of a block to every block of a question
+    return pa.concat_tables(
+        table
+        for tables in zip(*over(answer, blocks, launch), strict=True)
+        for table in tables
+    )
 
 
 def answer_blocks(
     scores: Scores, sequences: Sequences, version: str, question: str | None = None
 ) -> Iterator[pa.Table]:
     """The same rows, some customers at a time, for whoever passes them on."""
-    told = {"status": shop_status(sequences), "version": version}
-    for one in QUESTIONS if question is None else (question,):
-        for days in (MAX_HORIZON_DAYS,) if one == "next_order" else scores.horizons_days:
-            for block in scores.blocks():
-                yield _answer_rows(block, sequences.cutoff, one, days, told)
+    told = _told(sequences, version)
+    for one, days in _asked(scores, question):
+        for block in scores.blocks():
+            yield _answer_rows(block, sequences.cutoff, one, days, told)
+
+
+def _answered(
+    cutoff: int, question: str | None, told: dict[str, str], block: Scores
+) -> list[pa.Table]:
+    """The ANSWER rows of some customers, a table for each question and horizon."""
+    asked = _asked(block, question)
+    return [_answer_rows(block, cutoff, one, days, told) for one, days in asked]
+
+
+def _asked(scores: Scores, question: str | None) -> list[tuple[str, float]]:
+    """Every question with each of its horizons."""
+    return [
+        (one, days)
+        for one in (QUESTIONS if question is None else (question,))
+        for days in ((MAX_HORIZON_DAYS,) if one == "next_order" else scores.horizons_days)
+    ]
+
+
+def _told(sequences: Sequences, version: str) -> dict[str, str]:
+    return {"status": shop_status(sequences), "version": version}
 
 
 def recommend(
@@ -288,12 +330,16 @@ class _Held:
         )
 
 
-def _open(source: Source, as_of: AsOf) -> _Held:
+def _open(source: Source, as_of: AsOf, launch: Launch = HERE) -> _Held:
     found = source.registry.version(source.shop, as_of.version)
     source.registry.refuse_future(found.version, source.shop, as_of.cutoff)
     known = None if as_of.known_at is None else microseconds(as_of.known_at)
     sequences = build_sequences(
-        source.lake, source.shop, cutoff=microseconds(as_of.cutoff), known_at=known
+        source.lake,
+        source.shop,
+        cutoff=microseconds(as_of.cutoff),
+        known_at=known,
+        over=partial(over, launch=launch),
     )
     return _Held(sequences, found)
 

@@ -459,6 +459,7 @@ class Shop:
         cutoff: datetime | None = None,
         version: str | None = None,
         known_at: datetime | None = None,
+        launch: Launch = HERE,
     ) -> "pa.Table":
         """One row per customer, question and horizon: value, low, high, status.
 
@@ -473,6 +474,7 @@ class Shop:
             horizons=tuple(horizons),
             question=question,
             now=utc_now(),
+            launch=launch,
         )
 
     def recommend(

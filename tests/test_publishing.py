@@ -1,5 +1,6 @@
 """Train, predict, recommend, items: answers that are kept, repeatable, and know no future."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,18 +11,21 @@ import pytest
 import torch
 
 from habitue import publishing
-from habitue.config import TrainConfig
+from habitue.config import Launch, TrainConfig
 from habitue.errors import BadSetting, NoSuchModel, NotEnoughHistory, SawTheFuture
 from habitue.evaluation import learn_recommender
 from habitue.ingest.gate import Gate
 from habitue.lake import query
 from habitue.lake.tables import Lake
+from habitue.model.checkpoint import CONFIG
+from habitue.predictions import score
 from habitue.predictions.learn import learn, train_model
 from habitue.publishing import ANSWER, AsOf, Source
 from habitue.recommendations.recommend import recommend
 from habitue.registry import CHAMPION, Registry
 from habitue.sequences.build import DAY, build_sequences, instant, microseconds
 from habitue.simulation import ShopConfig, catalogue
+from tests import travelling
 from tests.shops import altered, end_of, events_of, orders_of, sequences_of
 
 SHOP = ShopConfig(shop="acme", customers=60, items=20, days=240, arrival_days=200)
@@ -352,3 +356,24 @@ def test_a_training_that_was_cut_short_goes_on_and_ends_as_if_it_never_was(tmp_p
     assert seen[:5] == [1, 2, 3, 4, 5] and seen[5] == 5, "it goes on after the step it kept"
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
+
+
+def test_answers_that_were_made_elsewhere_are_those_made_here(source, monkeypatch):
+    for room in (publishing, score):
+        monkeypatch.setattr(room, "over", travelling.over)
+    here = publishing.predict(source, AsOf(CUTOFF), horizons=HORIZONS)
+    away = publishing.predict(source, AsOf(CUTOFF), horizons=HORIZONS, launch=travelling.AWAY)
+    inexact = ("value", "low", "high", "date")
+    assert away.drop_columns(inexact).equals(here.drop_columns(inexact))
+    for name in inexact[:3]:
+        mine, theirs = (one[name].fill_null(np.nan).to_numpy() for one in (away, here))
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_training_without_shares_has_as_many_as_there_are_workers(events, tmp_path):
+    source = source_of(tmp_path, upto_cutoff(events))
+    version = publishing.train(
+        source, config=TINY, cutoff=CUTOFF, now=NOW, launch=Launch(workers=2)
+    )
+    described = json.loads((source.registry.version("acme", version).folder / CONFIG).read_text())
+    assert described["train"]["shares"] == 2

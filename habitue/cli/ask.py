@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from habitue.cli.options import Asked, Days, examples, with_asked, with_output, with_shop
+from habitue.cli.options import (
+    Asked,
+    Days,
+    examples,
+    with_asked,
+    with_launch,
+    with_output,
+    with_shop,
+)
 from habitue.cli.output import Output, cell, print_grid, say
+from habitue.config import Launch
 from habitue.workspace import DEFAULT_HORIZONS, Shop
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
     epilog=examples(
         "habitue predict --shop acme --question churn --horizon-days 90",
         "habitue predict --shop acme --cutoff 2011-09-09 --out predictions.parquet",
+        "habitue predict --shop acme --launch ray --workers 8 --out predictions.parquet",
     )
 )
 @with_shop
@@ -34,12 +44,14 @@ QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
     help="How far past the cutoff; may be given several times.",
 )
 @with_asked
+@with_launch
 @with_output
 def predict(
     shop: Shop,
     question: str | None,
     horizons: tuple[float, ...],
     asked: Asked,
+    launch: Launch,
     output: Output,
 ) -> None:
     """Predict orders, churn and value of customers.
@@ -55,6 +67,7 @@ def predict(
         cutoff=asked.cutoff,
         version=asked.version,
         known_at=asked.known_at,
+        launch=launch,
     )
     if output.for_people and table.num_rows:
         print_predictions(table, rows=output.rows)

@@ -198,7 +198,7 @@ def with_config(command: Command) -> Command:
 
 
 def with_launch(command: Command) -> Command:
-    """Add --launch, --workers and --ray-storage; the command is given a `launch`."""
+    """Add --launch and --workers; the command is given a `launch`."""
 
     @click.option(
         "--launch",
@@ -211,14 +211,8 @@ def with_launch(command: Command) -> Command:
     @click.option(
         "--workers", type=click.IntRange(1), default=1, show_default=True, help="Among how many."
     )
-    @click.option(
-        "--ray-storage",
-        metavar="PLACE",
-        help="A folder that all machines see, or s3://…, for Ray's checkpoints."
-        "  [default: the workspace's]",
-    )
     @functools.wraps(command)
-    def told(*, place: Place, workers: int, ray_storage: str | None, **others: Any) -> Any:
+    def told(*, place: Place, workers: int, ray_storage: str | None = None, **others: Any) -> Any:
         launch = Launch(place=place, workers=workers, storage=ray_storage)
         return command(launch=launch, **others)
 

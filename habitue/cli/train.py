@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 @with_shop
 @with_config
 @with_cutoff
+@click.option(
+    "--ray-storage",
+    metavar="PLACE",
+    help="A folder that all machines see, or s3://…, for Ray's checkpoints."
+    "  [default: the workspace's]",
+)
 @with_launch
 @with_json
 def train(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
@@ -58,6 +59,11 @@ class Lake:
         if isinstance(self.path, Path) and self.path.exists() and not self.path.is_dir():
             raise BadWorkspace(f"{self.path} is a file; a lake is a folder")
         self._recover()
+
+    def __reduce__(self) -> tuple[partial["Lake"], tuple[()]]:
+        """What travels to another process is where the lake is; there it is opened again."""
+        place = self.path.absolute() if isinstance(self.path, Path) else str(self.path)
+        return partial(Lake, place, buckets=self._buckets, beside=self._beside), ()
 
     @property
     def beside(self) -> Path:

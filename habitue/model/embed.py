@@ -2,7 +2,7 @@
 
 # Q queries · H hazard bins · G horizons · N horizons of orders · M spend components · D width
 # V items
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -33,10 +33,19 @@ class Readings:
         found = np.flatnonzero(np.isclose(self.order_horizons_days, horizon_days))
         return self.log_orders[:, int(found[0])]
 
-    def take(self, rows: slice) -> "Readings":
-        """Those of some queries."""
-        columns = [f.name for f in fields(self) if not f.name.endswith("horizons_days")]
-        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+    def take(self, rows: slice | np.ndarray) -> "Readings":
+        """Those of some queries, or in another order."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _of_queries()})
+
+
+def _of_queries() -> list[str]:
+    return [f.name for f in fields(Readings) if not f.name.endswith("horizons_days")]
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """Readings of the same horizons, one after the other."""
+    columns = {n: np.concatenate([getattr(one, n) for one in parts]) for n in _of_queries()}
+    return replace(parts[0], **columns)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ from habitue.model.checkpoint import fresh, resume, save_training
 from habitue.model.inputs import Vocabulary
 from habitue.model.train import Step, Training, begin, train
 from habitue.sequences.batch import Corpus
-from habitue.sequences.build import part
+from habitue.sequences.build import Sequences
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +68,14 @@ def shares_of(corpus: Corpus, count: int) -> dict[int, Corpus]:
     """
     if count == 1:
         return {0: corpus}
-    sequences = corpus.sequences
-    share = np.array([bucket_of(sequences.shop, c, b"", count) for c in sequences.customers])
-    return {
-        one: Corpus(
-            part(sequences, np.flatnonzero(share == one)),
-            corpus.snapshots,
-            max_events=corpus.max_events,
-        )
-        for one in range(count)
-    }
+    share = share_of(corpus.sequences, count)
+    return {one: corpus.part(np.flatnonzero(share == one)) for one in range(count)}
+
+
+def share_of(sequences: Sequences, count: int) -> np.ndarray:
+    """(C,) int: the share of each customer."""
+    shares = (bucket_of(sequences.shop, c, b"", count) for c in sequences.customers)
+    return np.fromiter(shares, np.int64, len(sequences.customers))
 
 
 def run(job: Job, launch: Launch, watch: Watch | None = None) -> Training:

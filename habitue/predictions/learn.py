@@ -79,7 +79,7 @@ class Learnt:
     calibration: Calibration
     earlier: Trained | None                # none where the past was too short for a closed window
 
-    def scores(self, horizons_days: tuple[float, ...]) -> Scores:
+    def scores(self, horizons_days: tuple[float, ...], launch: Launch = HERE) -> Scores:
         """Everyone's predictions as of the cutoff."""
         return score(
             self.trained.model,
@@ -87,6 +87,7 @@ class Learnt:
             self.calibration,
             cutoff=self.trained.cutoff,
             horizons_days=horizons_days,
+            launch=launch,
         )
 
 

@@ -7,13 +7,17 @@ the curve stored there is asked as of the cutoff, after the silence in between.
 # C customers · B hazard bins · N horizons of orders · M spend components
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from msgspec import structs
 from scipy.stats import nbinom, norm
 
+from habitue.config import HERE, Launch
+from habitue.lake.schema import DEFAULT_BUCKETS
 from habitue.model.backbone import Model
-from habitue.model.embed import Readings, read
+from habitue.model.embed import Readings, joined, read
+from habitue.model.launch import over, share_of
 from habitue.predictions.baselines import Forecast
 from habitue.predictions.calendar import PERIOD_EDGES, Level, year_ago_level
 from habitue.predictions.calibrate import (
@@ -34,7 +38,6 @@ REFRESH_DAYS = 7                           # Mondays, 00:00 UTC
 BLOCK = 50_000                             # customers answered at once
 _MONDAY = 4                                # days since the epoch of the first one
 _Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
-Watch = Callable[[int, int], None]
 
 
 def anchors(corpus: Corpus, customer: np.ndarray, cutoff: int) -> np.ndarray:
@@ -71,9 +74,9 @@ class Scores:
     calibration: Calibration
     level: Level
 
-    def blocks(self) -> "Iterator[Scores]":
-        """The same scores, BLOCK customers at a time: answering takes room for a block alone."""
-        for rows in _blocks(len(self.names)):
+    def blocks(self, size: int = BLOCK) -> "Iterator[Scores]":
+        """The same scores, some customers at a time: answering takes room for a block alone."""
+        for rows in _blocks(len(self.names), size):
             yield replace(
                 self,
                 names=self.names[rows],
@@ -225,20 +228,19 @@ def score(
     *,
     cutoff: int,
     horizons_days: tuple[float, ...],
-    watch: Watch | None = None,
+    launch: Launch = HERE,
 ) -> Scores:
-    """Read every customer known at `cutoff` (µs) and bend the readings as history asks."""
+    """Read every customer known at `cutoff` (µs) and bend the readings as history asks.
+
+    They may be read among several workers, bucket by bucket; what bends them is of the whole shop.
+    """
     customer = known_customers(corpus.sequences, cutoff)
     anchor = anchors(corpus, customer, cutoff)
-    readings = read(
-        model,
-        corpus,
-        customer,
-        anchor,
-        horizons_days=horizons_days,
-        order_horizons_days=PERIOD_EDGES[1:],
-        watch=watch,
-    )
+    read_them = partial(_read, model, horizons_days)
+    if launch.place == "here":
+        readings = read_them((corpus, customer, anchor))
+    else:
+        readings = _read_among(launch, read_them, corpus, customer, anchor)
     asked = list(readings.order_horizons_days)
     expected = np.exp(calibrated_orders(readings.log_orders, calibration)).sum(axis=0)
     periods = [0.0, *(expected[asked.index(edge)] for edge in PERIOD_EDGES[1:])]
@@ -262,9 +264,36 @@ def score(
     )
 
 
-def _blocks(count: int) -> list[slice]:
-    """Rows in blocks of BLOCK, at least one."""
-    return [slice(begin, begin + BLOCK) for begin in range(0, max(count, 1), BLOCK)]
+def _read(
+    model: Model,
+    horizons_days: tuple[float, ...],
+    asked: tuple[Corpus, np.ndarray, np.ndarray],      # of whom, and when
+) -> Readings:
+    return read(
+        model, *asked, horizons_days=horizons_days, order_horizons_days=PERIOD_EDGES[1:]
+    )
+
+
+def _read_among(
+    launch: Launch,
+    read_them: Callable[[tuple[Corpus, np.ndarray, np.ndarray]], Readings],
+    corpus: Corpus,
+    customer: np.ndarray,
+    anchor: np.ndarray,
+) -> Readings:
+    """The readings of `customer` at `anchor`, (C,) each, a bucket of them at a time."""
+    bucket = share_of(corpus.sequences, DEFAULT_BUCKETS)[customer]
+    rows = [found for b in range(DEFAULT_BUCKETS) if len(found := np.flatnonzero(bucket == b))]
+    asked = ((corpus.part(customer[r]), np.arange(len(r)), anchor[r]) for r in rows)
+    found = list(over(read_them, asked, launch))
+    if not found:
+        return read_them((corpus, customer, anchor))
+    return joined(found).take(np.argsort(np.concatenate(rows)))
+
+
+def _blocks(count: int, size: int = BLOCK) -> list[slice]:
+    """Rows in blocks of a size, at least one."""
+    return [slice(begin, begin + size) for begin in range(0, max(count, 1), size)]
 
 
 def _in_blocks(work: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:

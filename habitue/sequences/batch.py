@@ -82,6 +82,12 @@ class Corpus:
         self.sequences = sequences
         self.snapshots = snapshots
         self.max_events = max_events
+        self._kinds = kinds
+
+    def part(self, customers: np.ndarray) -> "Corpus":
+        """Some customers (indices) as a corpus of their own, read as those of the whole shop."""
+        held = part(self.sequences, customers)
+        return Corpus(held, self.snapshots, max_events=self.max_events, kinds=self._kinds)
 
     def epoch(self, *, queries: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
         """One pass over every customer, with fresh query times; the same for the same seed.

@@ -1,10 +1,11 @@
 """`Sequences`: every customer's events up to a cutoff, as flat arrays, in time order."""
 
 # C customers · E events · L order lines · V items · S rows of daily item sales
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -18,10 +19,12 @@ from habitue.sequences.flatten import (
     COLUMNS,
     Flat,
     Read,
+    Rows,
     Terms,
     cancelled_orders,
     flatten,
     orders_told_again,
+    rows_of,
 )
 from habitue.sequences.flatten import NEVER as NEVER
 from habitue.sequences.ragged import members
@@ -29,6 +32,7 @@ from habitue.sequences.ragged import members
 DAY = 86_400_000_000                       # microseconds
 EVENTS_AT_ONCE = 250_000                   # read from the lake
 NO_CURRENCY = "XXX"                        # ISO 4217: no currency involved
+Over = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]    # shaped like `map`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,19 +134,19 @@ def sequences_from_events(
 
     titles = _titles(catalogue, cutoff)
     terms = _terms(read, titles, rules, shares=1)
-    flat = flatten([known], terms)
+    flat = flatten([rows_of(known, terms)], terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
     )
 
 
 def build_sequences(
-    lake: Lake, shop: str, *, cutoff: int, known_at: int | None = None
+    lake: Lake, shop: str, *, cutoff: int, known_at: int | None = None, over: Over = map
 ) -> Sequences:
     """`Sequences` of `shop` from the lake, as of `cutoff` and `known_at` (both µs, UTC).
 
     Read a few buckets at a time, or a large one share by share, so that about EVENTS_AT_ONCE rows
-    are held beside the arrays.
+    are held beside the arrays. `over` may do so elsewhere, as long as results keep their order.
     """
     ask = partial(
         query.read,
@@ -162,10 +166,14 @@ def build_sequences(
     runs = _runs(tuple(row.values()) for row in ask(_BUCKETS_SQL).to_pylist())
     titles = _titles(ask("SELECT item, time, title, category FROM items"), cutoff)
     terms = _terms(ask, titles, rules, shares=len(runs))
-    flat = flatten((ask(_RUN_SQL, list(run)) for run in runs), terms)
+    flat = flatten(over(partial(_rows_of_run, ask, terms), runs), terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
     )
+
+
+def _rows_of_run(read: Read, terms: Terms, run: tuple[int, int, int, int]) -> Rows:
+    return rows_of(read(_RUN_SQL, list(run)), terms)
 
 
 def instant(microseconds: int) -> datetime:

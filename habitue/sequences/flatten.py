@@ -24,6 +24,7 @@ COLUMNS = (
     'source, digest, customer, name, "time", received, value_minor, currency, "order", lines'
 )
 Read = Callable[[str, list[object]], pa.Table]         # the answer to SQL over the view `events`
+Rows = tuple[pa.Table, pa.Table]           # the answers to _EVENTS_SQL and _SALES_SQL over a part
 
 # one row per order that was cancelled: when, at first, whoever told of it
 _CANCELLED_SQL = """
@@ -122,17 +123,16 @@ def orders_told_again(read: Read, *, shares: int) -> pa.Table:
     return pa.concat_tables(read(_TOLD_SQL, [shares, share]) for share in range(shares))
 
 
-def flatten(parts: Iterable[pa.Table], terms: Terms) -> Flat:
-    """The arrays of a shop from its parts, tables of COLUMNS; no customer is in two of them."""
+def flatten(parts: Iterable[Rows], terms: Terms) -> Flat:
+    """The arrays of a shop from the rows of its parts; no customer is in two of them."""
     items, kinds = _Codes(terms.is_item), _Codes()
     kinds.of(pa.array([ORDER]))
     items.of(terms.listed)
     held, sales = [], _Sales(items)
-    for part in parts:
-        rows, sold = _rows(part, terms)
+    for rows, sold in parts:
         held.append(_columns_of(rows, items, kinds, terms.scale))
         sales.add(sold)
-        del part, rows, sold
+        del rows, sold
         pa.default_memory_pool().release_unused()      # else Arrow keeps the room of every part
     places, customers = _sorted_apart([part.pop("customers") for part in held])
     sizes = _put_together([part.pop("sizes") for part in held], places)
@@ -254,8 +254,8 @@ def _put_together(columns: list[np.ndarray], places: Iterable[np.ndarray]) -> np
     return whole
 
 
-def _rows(part: pa.Table, terms: Terms) -> tuple[pa.Table, pa.Table]:
-    """The answers to _EVENTS_SQL and _SALES_SQL over a part."""
+def rows_of(part: pa.Table, terms: Terms) -> Rows:
+    """What `flatten` wants of a part, a table of COLUMNS that holds all that its customers did."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, table in (("events", part), ("cancelled", terms.cancelled), ("told", terms.told)):

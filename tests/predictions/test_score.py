@@ -19,6 +19,7 @@ from habitue.predictions.score import Scores, anchors, capped_dates, levelled_ra
 from habitue.predictions.targets import known_customers
 from habitue.sequences.build import DAY, Sequences, microseconds, upto
 from habitue.sequences.tokens import BIN_EDGES
+from tests import travelling
 from tests.model.small import TINY, stirred
 from tests.sequences.small import CONFIG, sequences_at
 from tests.shops import end_of, events_of
@@ -271,3 +272,25 @@ def test_a_horizon_that_was_not_read_is_refused(scores: Scores) -> None:
 def test_a_monday_is_a_monday() -> None:
     assert datetime.fromtimestamp(4 * 86_400, UTC).weekday() == 0
     assert microseconds(datetime(1970, 1, 5, tzinfo=UTC)) == 4 * DAY
+
+
+def test_customers_who_are_read_elsewhere_get_the_same_scores(
+    trained: Trained, scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches hold others, so sums are rounded elsewhere: model reruns agree within 1e-5."""
+    monkeypatch.setattr(score_module, "over", travelling.over)
+    away = score(
+        trained.model,
+        trained.corpus,
+        Calibration(),
+        cutoff=trained.cutoff,
+        horizons_days=HORIZONS,
+        launch=travelling.AWAY,
+    )
+    assert away.names.tolist() == scores.names.tolist()
+    np.testing.assert_array_equal(away.anchor, scores.anchor)
+    np.testing.assert_allclose(away.log_rate, scores.log_rate, atol=1e-5)
+    for days in HORIZONS:
+        for question in ("order", "orders", "revenue"):
+            mine, theirs = (getattr(one, question)(days).value for one in (away, scores))
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, err_msg=question)

@@ -23,6 +23,7 @@ from habitue.sequences.build import (
     upto,
 )
 from habitue.simulation import catalogue
+from tests import travelling
 from tests.lake.people import link, told
 from tests.lake.small import day, event, filled, line
 from tests.sequences.small import CONFIG, another_future, past_of, sequences_at
@@ -276,3 +277,25 @@ def test_lines_told_apart_join_their_order_unless_it_has_its_own_or_they_come_la
     assert found.kinds == ("order_placed",)
     assert np.diff(found.line_offsets).tolist() == [2, 1]
     assert sorted(found.items[found.line_item].tolist()) == ["jug", "mug", "pot"]
+
+
+def test_buckets_that_are_read_elsewhere_make_the_same_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "EVENTS_AT_ONCE", 200)
+    settings = [{"shop": CONFIG.shop, "received": MONDAY, "timezone": "UTC"}]
+    columns = pa.schema([field for field in schema.SHOPS if field.name != "bucket"])
+    lake = Lake(tmp_path)
+    lake.append(
+        {"shops": pa.Table.from_pylist(settings, columns), "events": events_of(CONFIG, seed=3)}
+    )
+    cutoff = end_of(CONFIG) - 50 * DAY
+    here = build_sequences(lake, CONFIG.shop, cutoff=cutoff)
+    seen: list[object] = []
+
+    def elsewhere(function, runs):
+        seen.extend(runs := list(runs))
+        return travelling.over(function, runs)
+
+    assert_equal(build_sequences(lake, CONFIG.shop, cutoff=cutoff, over=elsewhere), here)
+    assert len(seen) > 1, "otherwise nothing was shared"
