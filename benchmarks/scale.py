@@ -43,8 +43,8 @@ TIMEOUT_SECONDS = 1_500.0
 PLACES = (Launch(), Launch(place="processes", workers=2), Launch(place="ray", workers=2))
 PROTOCOL = (
     "simulated, 2 years, 1000 items, orders and refunds, {customers} customers; one thread a "
-    "process; nano, one epoch, {shares} shares; two cores shared with other work: `load` is how many "
-    "processes wanted them when the cell began"
+    "process; nano, one epoch, {shares} shares; two cores shared with other work: `load` is how "
+    "many processes wanted them when the cell began"
 )
 Figures = dict[str, dict[str, float]]      # method -> metric -> value
 T = TypeVar("T")

@@ -377,3 +377,16 @@ def test_a_training_without_shares_has_as_many_as_there_are_workers(events, tmp_
     )
     described = json.loads((source.registry.version("acme", version).folder / CONFIG).read_text())
     assert described["train"]["shares"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("place", ["processes", "ray"])
+def test_two_workers_answer_as_one_process_does(source, place):
+    """Built, read and answered elsewhere for real."""
+    here = publishing.predict(source, AsOf(CUTOFF), horizons=HORIZONS)
+    launch = Launch(place=place, workers=2)
+    away = publishing.predict(source, AsOf(CUTOFF), horizons=HORIZONS, launch=launch)
+    assert away["customer"].equals(here["customer"])
+    mine, theirs = (one["value"].fill_null(np.nan).to_numpy() for one in (away, here))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)

@@ -283,7 +283,7 @@ def _read_among(
 ) -> Readings:
     """The readings of `customer` at `anchor`, (C,) each, a bucket of them at a time."""
     bucket = share_of(corpus.sequences, DEFAULT_BUCKETS)[customer]
-    rows = [found for b in range(DEFAULT_BUCKETS) if len(found := np.flatnonzero(bucket == b))]
+    rows = [held for b in range(DEFAULT_BUCKETS) if len(held := np.flatnonzero(bucket == b))]
     asked = ((corpus.part(customer[r]), np.arange(len(r)), anchor[r]) for r in rows)
     found = list(over(read_them, asked, launch))
     if not found:

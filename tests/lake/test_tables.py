@@ -293,3 +293,18 @@ def test_tables_without_customers_lie_in_one_bucket_per_shop(tmp_path):
     lake.append({"rejected": rejected("acme", range(50))})
     assert len(lake.files("rejected")) == 1
     assert RECEIPTS.field("bucket").type == pa.int32()
+
+
+def test_tables_ask_no_more_of_a_reader_than_the_first_version_of_delta(tmp_path):
+    """Spark and all others read such tables as they are; no feature of later versions is needed."""
+    lake = filled(Lake(tmp_path), event("a", 0), event("b", 1))
+    lake.append({"rejected": rejected("acme", range(3))})
+    lake.compact()
+    made = [name for name in TABLES if (table := lake.table(name)) is not None]
+    assert {"events", "shops", "receipts", "rejected"} <= set(made)
+    for name in made:
+        table = lake.table(name)
+        protocol = table.protocol()
+        assert (protocol.min_reader_version, protocol.reader_features) == (1, None), name
+        assert (protocol.min_writer_version, protocol.writer_features) == (2, None), name
+        assert table.metadata().partition_columns == ["bucket"], name
