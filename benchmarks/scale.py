@@ -171,20 +171,24 @@ def tokens_after(seen: list["Step"]) -> int:
     return seen[-1].tokens - seen[0].tokens
 
 
-def job_of(sequences: "Sequences", seed: int, checkpoint: Path | None = None) -> "Job":
-    """One epoch of nano in two shares."""
+def job_of(sequences: "Sequences", seed: int, checkpoint: Path, shares: int = 2) -> "Job":
+    """One epoch of nano."""
     from habitue.model.inputs import make_vocabulary, query_quantiles
     from habitue.model.launch import Job, shares_of
     from habitue.sequences.batch import Corpus
     from habitue.sequences.snapshots import take_snapshots
 
-    config = replace(nano(), epochs=1, seed=seed, shares=2, checkpoint_every=10)
+    config = replace(nano(), epochs=1, seed=seed, shares=shares, checkpoint_every=10)
     snapshots = take_snapshots(sequences)
     edges = query_quantiles(sequences, snapshots, seed=seed)
     words = make_vocabulary(sequences, text_buckets=config.text_buckets, query_edges=edges)
     corpus = Corpus(sequences, snapshots, max_events=config.max_events)
-    shares = shares_of(corpus, config.shares)
-    return Job(config=config, vocabulary=words, corpora=shares, checkpoint=checkpoint)
+    return Job(
+        config=config,
+        vocabulary=words,
+        corpora=shares_of(corpus, shares),
+        checkpoint=checkpoint,
+    )
 
 
 def ran(
@@ -210,45 +214,84 @@ def apart(one: "Training", other: "Training") -> float:
 
 
 def training(folder: Path, seed: int) -> Figures:
-    """The same training in every place, compared with the first."""
-    job = job_of(built(folder), seed)
+    """The same training in every place, compared with the first; and in one share, here."""
+    sequences = built(folder)
     figures: Figures = {}
     runs = []
     for launch in PLACES:
+        found, ended, steps = trained_there(sequences, seed, launch)
+        runs.append((ended, [step.loss for step in steps]))
+        losses = zip(runs[-1][1], runs[0][1], strict=True)
+        figures[method_of(launch)] = {
+            **found,
+            "loss_apart": max(abs(a - b) / abs(b) for a, b in losses),
+            "weights_apart": apart(ended, runs[0][0]),
+        }
+    weights = sum(p.numel() for p in runs[0][0].model.parameters())
+    figures["here"]["message_bytes_per_step"] = 4.0 * weights
+    figures["here_1_share"], _, _ = trained_there(sequences, seed, PLACES[0], shares=1)
+    return figures
+
+
+def trained_there(
+    sequences: "Sequences", seed: int, launch: Launch, shares: int = 2
+) -> tuple[dict[str, float], "Training", list["Step"]]:
+    """Figures of one training, the training, and its steps.
+
+    What the steps cost the processors is told by doing it again when it has already ended: all but
+    the steps. Of Ray's workers only the kernel knows.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        job = job_of(sequences, seed, Path(place) / "training.pt", shares)
+        before = processor_seconds()
         ended, steps, seconds = ran(job, launch)
-        runs.append((ended, steps))
+        middle = processor_seconds()
         warm = steps[WARM_UP]
         loop = steps[-1].seconds - warm.seconds
-        losses = [step.loss for step in steps]
-        first = [step.loss for step in runs[0][1]]
-        figures[method_of(launch)] = {
+        figures = {
             "steps": len(steps),
+            "tokens": steps[-1].tokens,
             "tokens_per_second": (steps[-1].tokens - warm.tokens) / loop,
             "seconds": seconds,
             "seconds_beside_the_steps": seconds - steps[-1].seconds,
-            "last_loss": losses[-1],
-            "loss_apart": max(abs(a - b) / abs(b) for a, b in zip(losses, first, strict=True)),
-            "weights_apart": apart(ended, runs[0][0]),
+            "last_loss": steps[-1].loss,
         }
-    return figures
+        if launch.place != "ray":
+            if launch.place == "here":
+                from habitue.model.checkpoint import save_training
+
+                assert job.checkpoint is not None, "just made"
+                save_training(ended, job.checkpoint)
+            again = processor_seconds()
+            ran(job, launch)
+            rest = processor_seconds() - again
+            figures["cpu_seconds_of_the_steps"] = middle - before - rest
+    return figures, ended, steps
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    told = os.times()
+    return told.user + told.system + told.children_user + told.children_system
 
 
 def killed(folder: Path, seed: int) -> Figures:
     """A worker is killed at the 15th step or soon after; what then comes out."""
     sequences = built(folder)
-    whole, _, _ = ran(job_of(sequences, seed), PLACES[0])
-    figures: Figures = {"here": {}}
-    for launch in PLACES[1:]:
+    figures: Figures = {}
+    whole: Training | None = None          # by one process, which nobody kills
+    for launch in PLACES:
         victims: list[int] = []
 
         def kill(step: "Step", victims: list[int] = victims) -> None:
-            if step.step >= 15 and not victims:
-                victims.append(training_workers()[-1])
+            if step.step >= 15 and not victims and (found := training_workers()):
+                victims.append(found[-1])
                 os.kill(victims[0], signal.SIGKILL)
 
         with tempfile.TemporaryDirectory() as place:
             job = job_of(sequences, seed, Path(place) / "training.pt")
             ended, steps, seconds = ran(job, launch, kill)
+        whole = whole or ended
         figures[method_of(launch)] = {
             "killed": len(victims),
             "steps": steps[-1].steps,

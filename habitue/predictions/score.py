@@ -74,8 +74,8 @@ class Scores:
     calibration: Calibration
     level: Level
 
-    def blocks(self, size: int = BLOCK) -> "Iterator[Scores]":
-        """The same scores, some customers at a time: answering takes room for a block alone."""
+    def blocks(self, size: int | None = None) -> "Iterator[Scores]":
+        """The same scores, `size` or BLOCK customers at a time: each is answered for itself."""
         for rows in _blocks(len(self.names), size):
             yield replace(
                 self,
@@ -291,9 +291,10 @@ def _read_among(
     return joined(found).take(np.argsort(np.concatenate(rows)))
 
 
-def _blocks(count: int, size: int = BLOCK) -> list[slice]:
-    """Rows in blocks of a size, at least one."""
-    return [slice(begin, begin + size) for begin in range(0, max(count, 1), size)]
+def _blocks(count: int, size: int | None = None) -> list[slice]:
+    """Rows in blocks of `size` or BLOCK, at least one."""
+    step = size or BLOCK
+    return [slice(begin, begin + step) for begin in range(0, max(count, 1), step)]
 
 
 def _in_blocks(work: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scale import training_workers
 from habitue.config import Launch
 from habitue.model import launch
 from habitue.model.launch import over, run
@@ -46,7 +47,7 @@ def test_a_worker_of_ray_killed_in_mid_run_resumes_and_ends_equal(
 
     def kill(step: Step) -> None:
         if step.step >= 12 and not killed:
-            killed.extend(workers()[:1])
+            killed.extend(training_workers()[:1])
             os.kill(killed[0], signal.SIGKILL)
 
     job = job_of(shop, tmp_path / "training.pt")
@@ -61,27 +62,6 @@ def test_a_worker_of_ray_killed_in_mid_run_resumes_and_ends_equal(
     assert taken[-1] == steps[-1].steps == ended.step
     alone = run(replace(job, checkpoint=None), Launch())
     assert apart(ended.model, alone.model) < 1e-5
-
-
-def workers() -> list[int]:
-    """Processes below this one that train for Ray."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (folder / "stat").read_text().rpartition(")")[2].split()
-            title = (folder / "cmdline").read_text()
-        except OSError:
-            continue
-        parents[int(folder.name)] = (int(told[1]), title)
-
-    def is_ours(process: int) -> bool:
-        while process in parents:
-            process = parents[process][0]
-            if process == os.getpid():
-                return True
-        return False
-
-    return [p for p, (_, title) in parents.items() if "RayTrainWorker" in title and is_ours(p)]
 
 
 def test_parts_that_ray_worked_on_come_back_in_their_order() -> None:
