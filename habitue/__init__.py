@@ -15,6 +15,7 @@ if TYPE_CHECKING:                          # type checkers see what `__getattr__
     from habitue.events import Money as Money
     from habitue.events import Receipt as Receipt
     from habitue.events import Rejection as Rejection
+    from habitue.predictions.probes.language import Target as Target
     from habitue.workspace import Shop as Shop
     from habitue.workspace import Workspace as Workspace
     from habitue.workspace import open_workspace
@@ -34,6 +35,7 @@ _HOMES = {
     "Receipt": ("habitue.events", "Receipt"),
     "Rejection": ("habitue.events", "Rejection"),
     "HabitueError": ("habitue.errors", "HabitueError"),
+    "Target": ("habitue.predictions.probes.language", "Target"),
     "TrainConfig": ("habitue.config", "TrainConfig"),
 }
 

@@ -4,6 +4,7 @@
     ├── BadMapping          the mapping file says something we cannot follow
     ├── BadFile             a file to import is missing, empty, truncated or of the wrong shape
     ├── BadQuery            SQL over the lake is no single SELECT over its views
+    ├── BadTarget           a question about the future cannot be read, or is none
     ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
     ├── NoSuchShop          the workspace holds no shop of that name
     ├── NoSuchKey           the shop has no key of that id, or it was revoked before
@@ -40,6 +41,10 @@ class BadFile(HabitueError, ValueError):
 
 class BadQuery(HabitueError, ValueError):
     """SQL over the lake is no single SELECT over its views, or cannot be answered."""
+
+
+class BadTarget(HabitueError, ValueError):
+    """A question about the future cannot be read, or asks for what there is not."""
 
 
 class BadSetting(HabitueError, ValueError):

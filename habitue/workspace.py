@@ -28,6 +28,7 @@ from habitue.registry import Registry
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from habitue.asking import Reply
     from habitue.events import Receipt
     from habitue.ingest.commit import Settled
     from habitue.ingest.folders import Import
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from habitue.lake.eventlog.records import EventLog
     from habitue.lake.tables import Lake
     from habitue.lake.views.customer import Customer
+    from habitue.predictions.probes.language import Target
     from habitue.predictions.rows import Row
     from habitue.privacy import Places
     from habitue.publishing import Source
@@ -453,7 +455,7 @@ class Shop:
 
     def predict(
         self,
-        question: str | None = None,
+        question: "str | Target | None" = None,
         *,
         horizons: Sequence[float] = DEFAULT_HORIZONS,
         cutoff: datetime | None = None,
@@ -463,8 +465,11 @@ class Shop:
     ) -> "pa.Table":
         """One row per customer, question and horizon: value, low, high, status.
 
-        Questions are `order`, `churn`, `orders`, `revenue` and `next_order`; none asks all.
+        Questions are `order`, `churn`, `orders`, `revenue` and `next_order`; none asks all. A
+        `Target` asks anything else, and brings its own horizon: see `ask`.
         """
+        if question is not None and not isinstance(question, str):
+            return self.ask(question, cutoff=cutoff, version=version, known_at=known_at).table
         self._refuse_unpublished(version)
         from habitue import publishing
 
@@ -475,6 +480,34 @@ class Shop:
             question=question,
             now=utc_now(),
             launch=launch,
+        )
+
+    def ask(
+        self,
+        target: "Target | str",
+        *,
+        cutoff: datetime | None = None,
+        version: str | None = None,
+        known_at: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> "Reply":
+        """Any question, such as "count of order_placed in 60 days", and how the answer did before.
+
+        The reply's `table` is what `predict` returns, its `judged` the comparison on the last
+        window, its `method` what was chosen, and `missing` what an answer would need.
+        """
+        from habitue.predictions.probes.language import Target
+
+        asked = Target.parse(target) if isinstance(target, str) else target
+        self._refuse_unpublished(version)
+        from habitue import asking, publishing
+
+        return asking.ask(
+            self.source,
+            publishing.AsOf(cutoff or self.last_event(), version, known_at),
+            asked,
+            now=utc_now(),
+            progress=progress,
         )
 
     def recommend(

@@ -77,6 +77,36 @@ def test_predictions_for_programs_are_one_row_per_question(habitue, tmp_path):
     assert churn == [row for row in rows if row["question"] == "churn"]
 
 
+def test_a_question_is_answered_and_judged_on_the_screen_and_for_programs(habitue, tmp_path):
+    path = tmp_path / "orders.parquet"
+    question = "did order_placed in 30 days"
+    code, out, err = habitue("ask", question, "--shop", "acme", "--rows", 3)
+    assert code == 0
+    assert "judged on 30 days from 2023-" in out
+    assert {"base_rate", "linear_both", "trees_aggregates"} <= set(out.split())
+    assert f"{question} · as of 2023-08-" in out
+    assert "3 of 40 rows" in err
+    _, out, err = habitue("ask", question, "--shop", "acme", "--json", "--out", path)
+    told = json.loads(out)
+    assert set(told) == {"method", "missing", "judged", "answers"}
+    assert (told["missing"], len(told["answers"])) == ("", 40)
+    assert "wrote 40 rows" in err
+
+
+def test_a_question_without_an_answer_says_why(habitue):
+    code, out, err = habitue("ask", "did order_placed in 200 days", "--shop", "acme")
+    assert (code, out) == (0, "")
+    assert "no answer: 200 days ahead are learnt from 660 days of past" in err
+
+
+def test_a_question_that_cannot_be_read_is_pointed_at(habitue):
+    code, _, err = habitue("ask", "count of order_plaed in 60 days", "--shop", "acme")
+    assert code == 1
+    assert "^" in err
+    assert "did you mean order_placed?" in err
+    assert habitue("ask", "who buys mugs", "--shop", "acme")[0] == 1
+
+
 def test_what_was_not_known_yet_is_not_shown(habitue):
     def customers(*limits: str) -> int:
         _, out, _ = habitue(

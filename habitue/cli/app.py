@@ -59,6 +59,7 @@ for command in (
     train.train,
     evaluate.evaluate,
     ask.predict,
+    ask.ask,
     ask.recommend,
     ask.items,
     train.models,

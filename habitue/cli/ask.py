@@ -1,11 +1,13 @@
-"""Commands that ask a model: predict, recommend, items."""
+"""Commands that ask a model: predict, ask, recommend, items."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from habitue.cli.bars import bars
 from habitue.cli.options import (
     Asked,
     Days,
@@ -15,12 +17,14 @@ from habitue.cli.options import (
     with_output,
     with_shop,
 )
-from habitue.cli.output import Output, cell, print_grid, say
+from habitue.cli.output import Output, cell, print_grid, print_json, say
 from habitue.config import Launch
 from habitue.workspace import DEFAULT_HORIZONS, Shop
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from habitue.asking import Reply
 
 QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 
@@ -73,6 +77,81 @@ def predict(
         print_predictions(table, rows=output.rows)
     else:
         output.show(table)
+
+
+@click.command(
+    epilog=examples(
+        "habitue ask 'count of order_placed in 60 days' --shop acme",
+        "habitue ask 'did message_clicked in 14 days' --out clicks.csv",
+        "habitue ask 'sum of order_placed value in 90 days where value >= 20' --json",
+        "habitue ask 'did item_ordered in 28 days where category = \"mugs\"'",
+    )
+)
+@click.argument("question")
+@with_shop
+@with_asked
+@with_output
+def ask(shop: Shop, question: str, asked: Asked, output: Output) -> None:
+    """Ask any question about every customer's future.
+
+    QUESTION is "did EVENT in N days", "count of EVENT in N days" or "sum of EVENT value in N days",
+    and may go on with "where FIELD = VALUE and ...": fields are value, source, those of the lines
+    (item, title, category, brand, quantity) and any property of the event.
+
+    The answer is learnt at past cutoffs, and judged beside simpler ones on the window before the
+    cutoff, which neither the answer nor the model behind it has seen.
+    """
+    with bars() as progress:
+        reply = shop.ask(
+            question,
+            cutoff=asked.cutoff,
+            version=asked.version,
+            known_at=asked.known_at,
+            progress=progress,
+        )
+    if output.as_json:
+        print_json(
+            {
+                "method": reply.method,
+                "missing": reply.missing,
+                "judged": reply.judged,
+                "answers": reply.table.to_pylist(),
+            }
+        )
+    elif reply.judged:
+        print_judged(reply)
+    if reply.missing:
+        say(f"no answer: {reply.missing}")
+    elif output.for_people:
+        columns = ["customer", "value", "low", "high", "status"]
+        best = reply.table.sort_by([("value", "descending")]).select(columns)
+        (first,) = reply.table.slice(0, 1).to_pylist()
+        output.show(
+            best, title=f"{first['question']} · as of {cell(first['cutoff'])} UTC,"
+            f" {first['version']} · highest first"
+        )  # fmt: skip
+    if output.out is not None:
+        replace(output, as_json=False).show(reply.table)
+
+
+def print_judged(reply: "Reply") -> None:
+    """One row per way to answer, one column per metric, and whether it beat the answer."""
+    told = {"win": " worse", "loss": " better", "tie": " tie", None: ""}
+    cells = {
+        (row["method"], row["metric"]): cell(row["value"]) + told[row["verdict"]]
+        for row in reply.judged
+    }
+    methods = list(dict.fromkeys(method for method, _ in cells))
+    metrics = list(dict.fromkeys(metric for _, metric in cells))
+    first = reply.judged[0]
+    print_grid(
+        ["method", *metrics],
+        [[method, *(cells.get((method, one), "") for one in metrics)] for method in methods],
+        numeric=range(1, len(metrics) + 1),
+        title=f"judged on {first['horizon_days']:g} days from {first['cutoff'][:10]},"
+        f" {first['customers']:,} customers · the answer is {reply.method}, calibrated ·"
+        " worse, tie, better: than the answer",
+    )
 
 
 @click.command(

@@ -40,8 +40,11 @@ _MONDAY = 4                                # days since the epoch of the first o
 _Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
 
 
-def anchors(corpus: Corpus, customer: np.ndarray, cutoff: int) -> np.ndarray:
-    """(C,) µs: the later of a customer's last event and the shop's last weekly refresh."""
+def anchors(corpus: Corpus, customer: np.ndarray, cutoff: int | np.ndarray) -> np.ndarray:
+    """(C,) µs: the later of a customer's last event and the shop's last weekly refresh.
+
+    As of one cutoff (µs), or of one (C,) for each customer.
+    """
     day = cutoff // DAY
     refresh = (day - (day - _MONDAY) % REFRESH_DAYS) * DAY
     end = past_end(corpus.sequences, customer, np.full(len(customer), cutoff))

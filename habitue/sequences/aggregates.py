@@ -38,16 +38,24 @@ AGGREGATE_NAMES = (
 
 
 def past_end(sequences: Sequences, customer: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """(Q,) row after the last event of each customer (Q,) at or before each instant (Q,) µs.
+    """(Q,) row after the last event of each customer (Q,) at or before each instant (Q,) µs."""
+    return rows_upto(sequences.offsets, sequences.time, customer, time)
 
-    Halving each customer's own rows needs nothing beside them, however many customers there are.
+
+def rows_upto(
+    offsets: np.ndarray, times: np.ndarray, owner: np.ndarray, time: np.ndarray
+) -> np.ndarray:
+    """(Q,) row after the last one of each owner (Q,) whose time is at or before `time` (Q,).
+
+    Owner i's rows are offsets[i]:offsets[i + 1], in time order. Halving each owner's own rows needs
+    nothing beside them, however many owners there are.
     """
-    low, high = sequences.offsets[customer], sequences.offsets[customer + 1]
+    low, high = offsets[owner], offsets[owner + 1]
     for _ in range(int((high - low).max(initial=0)).bit_length()):
         middle = (low + high) // 2
         searching = low < high
         # a search that is over may stand behind the last row
-        past = searching & (sequences.time[np.where(searching, middle, 0)] <= time)
+        past = searching & (times[np.where(searching, middle, 0)] <= time)
         low, high = np.where(past, middle + 1, low), np.where(past, high, middle)
     return low
 
