@@ -36,15 +36,15 @@ OURS = (
     "habitue/config.py", "habitue/model", "habitue/predictions", "habitue/publishing.py",
     "habitue/sequences", "habitue/simulation.py", "benchmarks/memory.py", "benchmarks/scale.py",
 )  # fmt: skip
-CELLS = ("costs", "training", "killed", "scoring")
+CELLS = ("costs", "training", "wider", "killed", "scoring")
 HORIZON_DAYS = 90.0
 WARM_UP = 5                                # steps that are not timed
 TIMEOUT_SECONDS = 1_500.0
 PLACES = (Launch(), Launch(place="processes", workers=2), Launch(place="ray", workers=2))
 PROTOCOL = (
     "simulated, 2 years, 1000 items, orders and refunds, {customers} customers; one thread a "
-    "process; nano, one epoch, {shares} shares; two cores shared with other work: `load` is how "
-    "many processes wanted them when the cell began"
+    "process; nano, one epoch, two shares where it is trained among workers; two cores shared with "
+    "other work: `load` is how many processes wanted them when the cell began"
 )
 Figures = dict[str, dict[str, float]]      # method -> metric -> value
 T = TypeVar("T")
@@ -78,7 +78,8 @@ def main() -> None:
 
 def size_of(name: str, options: argparse.Namespace) -> int:
     """Customers of a cell's shop."""
-    size: int = options.trained if name in ("training", "killed") else options.customers
+    of_training = name in ("training", "wider", "killed")
+    size: int = options.trained if of_training else options.customers
     return size
 
 
@@ -94,7 +95,7 @@ def measured(name: str, data: str, options: argparse.Namespace, ledger: Ledger) 
         __file__, ["--cell", name, *told, "--seed", str(options.seed)], TIMEOUT_SECONDS
     )
     figures: Figures = found.get("figures", {"here": {"finished": 0.0}})
-    protocol = PROTOCOL.format(customers=size_of(name, options), shares=2 if "ed" in name else 1)
+    protocol = PROTOCOL.format(customers=size_of(name, options))
     return [
         Row(
             data=data, protocol=protocol, method=method, metric=metric, value=value,
@@ -108,7 +109,9 @@ def measured(name: str, data: str, options: argparse.Namespace, ledger: Ledger) 
 
 def cell(options: argparse.Namespace) -> dict[str, object]:
     """Figures of one cell, in this process and those that it starts."""
-    work = {"costs": costs, "training": training, "killed": killed, "scoring": scoring}
+    work = {
+        "costs": costs, "training": training, "wider": wider, "killed": killed, "scoring": scoring
+    }  # fmt: skip
     started, load = time.perf_counter(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         simulated(Path(folder), size_of(options.cell, options), options.seed)
@@ -144,6 +147,7 @@ def costs(folder: Path, seed: int) -> Figures:
     """Processor seconds per million events built, tokens trained on, customers answered."""
     from benchmarks.memory import everyone
     from benchmarks.training_speed import some_steps
+    from habitue.lake.tables import Lake
 
     sequences, _, build = timed(lambda: built(folder))
     events, customers = len(sequences.time), len(sequences.customers)
@@ -151,7 +155,7 @@ def costs(folder: Path, seed: int) -> Figures:
     (trained, _), _, before = timed(lambda: some_steps(sequences, config, 1))
     (trained, seen), _, train = timed(lambda: some_steps(sequences, config, 101))
     _, _, score = timed(lambda: everyone(trained))
-    size = sum(file.stat().st_size for file in folder.rglob("*.parquet"))
+    size = sum(file.size for file in Lake(folder).written("events"))
     return {
         "here": {
             "events": events,
@@ -171,14 +175,17 @@ def tokens_after(seen: list["Step"]) -> int:
     return seen[-1].tokens - seen[0].tokens
 
 
-def job_of(sequences: "Sequences", seed: int, checkpoint: Path, shares: int = 2) -> "Job":
-    """One epoch of nano."""
+def job_of(
+    sequences: "Sequences", seed: int, checkpoint: Path, *, shares: int = 2, times: int = 1
+) -> "Job":
+    """One epoch of nano, with so many times the tokens in a step."""
     from habitue.model.inputs import make_vocabulary, query_quantiles
     from habitue.model.launch import Job, shares_of
     from habitue.sequences.batch import Corpus
     from habitue.sequences.snapshots import take_snapshots
 
     config = replace(nano(), epochs=1, seed=seed, shares=shares, checkpoint_every=10)
+    config = replace(config, batch_tokens=times * config.batch_tokens)
     snapshots = take_snapshots(sequences)
     edges = query_quantiles(sequences, snapshots, seed=seed)
     words = make_vocabulary(sequences, text_buckets=config.text_buckets, query_edges=edges)
@@ -233,8 +240,16 @@ def training(folder: Path, seed: int) -> Figures:
     return figures
 
 
+def wider(folder: Path, seed: int) -> Figures:
+    """As many tokens a worker as one alone has: twice as many in a step of two."""
+    sequences = built(folder)
+    alone, _, _ = trained_there(sequences, seed, PLACES[0], shares=1)
+    there, _, _ = trained_there(sequences, seed, PLACES[1], shares=2, times=2)
+    return {"here": alone, method_of(PLACES[1]): there}
+
+
 def trained_there(
-    sequences: "Sequences", seed: int, launch: Launch, shares: int = 2
+    sequences: "Sequences", seed: int, launch: Launch, *, shares: int = 2, times: int = 1
 ) -> tuple[dict[str, float], "Training", list["Step"]]:
     """Figures of one training, the training, and its steps.
 
@@ -242,7 +257,8 @@ def trained_there(
     the steps. Of Ray's workers only the kernel knows.
     """
     with tempfile.TemporaryDirectory() as place:
-        job = job_of(sequences, seed, Path(place) / "training.pt", shares)
+        path = Path(place) / "training.pt"
+        job = job_of(sequences, seed, path, shares=shares, times=times)
         before = processor_seconds()
         ended, steps, seconds = ran(job, launch)
         middle = processor_seconds()
