@@ -359,10 +359,12 @@ def scoring(folder: Path, seed: int) -> Figures:
 
             list(over(str, [1, 2], launch))
         again, build, _ = timed(partial(built, folder, launch))
+        _, cold, _ = timed(partial(answers_of, trained, launch))
         answered, score, _ = timed(partial(answers_of, trained, launch))
         first = answered if first is None else first
         figures[method_of(launch)] = {
             "build_seconds": build,
+            "answer_seconds_at_first": cold,
             "answer_seconds": score,
             "sequences_equal": float(np.array_equal(again.time, sequences.time)),
             "answers_apart": float(np.max(np.abs(answered - first) / np.maximum(first, 1e-3))),

@@ -15,9 +15,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 RESTARTS = 3                               # of all workers, after one of them was lost
 PATIENCE = timedelta(minutes=10)           # that workers wait for each other at a step
 STANDING = "standing.pt"
+WORKER = "habitue-worker-"                 # the name of a process that trains, and its number
 T = TypeVar("T")
 R = TypeVar("R")
 Watch = Callable[[Step], None]
@@ -106,18 +109,33 @@ def over(function: Callable[[T], R], parts: Iterable[T], launch: Launch) -> Iter
     """What `function` makes of each part, in their order; a few parts ahead of who reads.
 
     Away from here function, parts and results travel, so they must pickle.
+
+    Raises:
+        WorkersLost: a process died over its part.
     """
     if launch.place == "here":
         yield from map(function, parts)
     elif launch.place == "processes":
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(launch.workers, mp_context=context) as pool:
+        pool = _pool(launch.workers)
+        try:
             yield from _ahead(_submitted(pool, function), Future.result, parts, launch.workers)
+        except BrokenProcessPool as error:
+            _pool.cache_clear()
+            raise WorkersLost(
+                "a process died over its part of the work\n"
+                "hint: was there memory enough? fewer --workers need less at a time"
+            ) from error
     else:
         ray = _connected(launch)
         held = ray.put(function)
         task = ray.remote(_called)
         yield from _ahead(lambda one: task.remote(held, one), ray.get, parts, launch.workers)
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> Executor:
+    """Processes for parts, kept until we end: to start them takes as long as a part or more."""
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _submitted(pool: Executor, function: Callable[[T], R]) -> Callable[[T], Future[R]]:
@@ -209,7 +227,10 @@ def _attempt(job: Job, workers: int, meeting: Path, watch: Watch | None) -> _Los
     for worker in range(workers):
         place = (worker, workers, told if worker == 0 else None)
         told_of = (job.of(worker, workers), meeting, *place)
-        processes.append(context.Process(target=_work_in_process, args=told_of, daemon=True))
+        name = f"{WORKER}{worker}"
+        processes.append(
+            context.Process(target=_work_in_process, args=told_of, name=name, daemon=True)
+        )
     try:
         for process in processes:
             process.start()

@@ -132,6 +132,13 @@ def compare(
     assert one.step == other.step == mine[-1].steps
 
 
+def training() -> list[multiprocessing.process.BaseProcess]:
+    """Processes of ours that train, by number."""
+    children = multiprocessing.active_children()
+    ours = [one for one in children if one.name.startswith(launch.WORKER)]
+    return sorted(ours, key=lambda process: process.name)
+
+
 @pytest.mark.slow
 def test_a_process_killed_in_mid_run_resumes_and_ends_equal(
     shop: Sequences, alone: tuple[Training, list[Step]], tmp_path: Path
@@ -140,7 +147,7 @@ def test_a_process_killed_in_mid_run_resumes_and_ends_equal(
 
     def kill(step: Step) -> None:
         if step.step == 8 and not killed:
-            victim = multiprocessing.active_children()[1]
+            victim = training()[1]
             assert victim.pid is not None
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
@@ -161,12 +168,12 @@ def test_workers_that_die_again_and_again_are_given_up(
     monkeypatch.setattr(launch, "RESTARTS", 0)
 
     def kill(step: Step) -> None:
-        for child in multiprocessing.active_children():
+        for child in training():
             child.kill()
 
     with pytest.raises(WorkersLost, match="exit code -9"):
         told(job_of(shop), Launch(place="processes", workers=2), kill)
-    assert not multiprocessing.active_children()
+    assert not training()
 
 
 def test_more_workers_than_shares_are_refused(shop: Sequences) -> None:
@@ -183,6 +190,19 @@ def test_parts_come_back_in_their_order_wherever_they_were_worked_on() -> None:
     expected = [number * number for number in numbers]
     assert list(over(squared, numbers, Launch())) == expected
     assert list(over(squared, numbers, Launch(place="processes", workers=2))) == expected
+
+
+def killed_by(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_over_its_part_is_told_of_and_others_take_its_place() -> None:
+    where = Launch(place="processes", workers=2)
+    with pytest.raises(WorkersLost, match="died over its part"):
+        list(over(killed_by, [1, 2, 3], where))
+    assert list(over(squared, [2], where)) == [4]
 
 
 def test_a_few_parts_are_begun_before_the_first_is_read_and_not_all() -> None:
