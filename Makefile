@@ -48,6 +48,7 @@ verify: lint  ## The long runs: slow tests too, and many more examples of every 
 bench: install  ## Run the benchmarks; with DATA=folder also those on public data sets.
 	$(BIN)/python -m benchmarks.import_speed
 	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.log_speed
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.identity

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from habitue import errors
 from habitue.config import Launch
-from habitue.errors import BadSetting, WorkersLost
+from habitue.errors import BadSetting, NotInstalled, WorkersLost
 from habitue.events import bucket_of
 from habitue.lake.schema import DEFAULT_BUCKETS
 from habitue.model import launch
@@ -179,6 +180,14 @@ def test_workers_that_die_again_and_again_are_given_up(
 def test_more_workers_than_shares_are_refused(shop: Sequences) -> None:
     with pytest.raises(BadSetting, match="3 workers for 2 shares"):
         run(job_of(shop), Launch(place="processes", workers=3))
+
+
+def test_without_ray_it_says_how_to_get_it(
+    shop: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(NotInstalled, match=r"pip install 'habitue\[ray\]'"):
+        run(job_of(shop), Launch(place="ray", workers=2))
 
 
 def squared(number: int) -> int:
