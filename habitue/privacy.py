@@ -59,6 +59,11 @@ _PREDICTIONS = """
 SELECT * FROM predictions WHERE customer IN (SELECT unnest(?))
 ORDER BY cutoff, question, horizon_days
 """
+_EMBEDDINGS = """
+-- one row per embedding of the customer
+SELECT * FROM customer_embeddings WHERE customer IN (SELECT unnest(?))
+ORDER BY version, anchor, width
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +191,7 @@ def export(places: Places, shop: str, key: str) -> Iterator[dict[str, Any]]:
         "properties": msgspec.json.decode(found.properties),
         "consents": found.consents,
     }
-    views = {*_EXPORTED, "links", "predictions"}
+    views = {*_EXPORTED, "links", "predictions", "customer_embeddings"}
     with opened(places.lake, views, shop=shop) as (connection, _):
         for view, kind in _EXPORTED.items():
             rows = connection.sql(_OF_KEYS.format(view=view), params=[keys]).to_arrow_table()
@@ -196,6 +201,8 @@ def export(places: Places, shop: str, key: str) -> Iterator[dict[str, Any]]:
             yield _line("link", row)
         for row in connection.sql(_PREDICTIONS, params=[keys]).to_arrow_table().to_pylist():
             yield _line("prediction", row)
+        for row in connection.sql(_EMBEDDINGS, params=[keys]).to_arrow_table().to_pylist():
+            yield _line("embedding", row)
 
 
 def _line(kind: str, row: dict[str, Any]) -> dict[str, Any]:

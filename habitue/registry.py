@@ -216,10 +216,19 @@ class Registry:
                 )
 
     def write_card(self, version: str, text: str) -> None:
-        """Replace a version's card in one step; nothing else of a version ever changes."""
+        """Replace a version's card in one step; no other file of a version ever changes."""
         draft = self._folder(version) / f".{CARD}"
         draft.write_text(text)
         draft.replace(self._folder(version) / CARD)
+
+    def derive(self, version: str, name: str, write: Callable[[Path], None]) -> Path:
+        """A file of a version that is made when it is first asked for, and never again."""
+        path = self._folder(version) / name
+        if not path.exists():
+            draft = path.with_name(f".{name}")
+            write(draft)
+            draft.replace(path)
+        return path
 
     def _folder(self, version: str) -> Path:
         return self.workspace / "models" / version

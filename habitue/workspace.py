@@ -510,6 +510,27 @@ class Shop:
             progress=progress,
         )
 
+    def embeddings(
+        self,
+        width: int = 256,
+        *,
+        of: str = "customer",
+        cutoff: datetime | None = None,
+        version: str | None = None,
+        known_at: datetime | None = None,
+    ) -> "pa.Table":
+        """What a version knows of every customer (or `of="item"`): 64, 256 or 2048 numbers each."""
+        self._refuse_unpublished(version)
+        from habitue import asking, publishing
+
+        return asking.embeddings(
+            self.source,
+            publishing.AsOf(cutoff or self.last_event(), version, known_at),
+            width=width,
+            of=of,
+            now=utc_now(),
+        )
+
     def recommend(
         self,
         *,

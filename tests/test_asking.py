@@ -12,8 +12,9 @@ import pytest
 from habitue import asking, publishing
 from habitue.asking import MOST_TRIALS, Reply, ask, trial_of
 from habitue.config import TrainConfig
-from habitue.errors import BadTarget, NoSuchModel, SawTheFuture
+from habitue.errors import BadSetting, BadTarget, NoSuchModel, SawTheFuture
 from habitue.lake import query
+from habitue.lake.erasing import Whose, count_rows, erase_rows
 from habitue.lake.tables import Lake
 from habitue.predictions.probes.language import Target
 from habitue.publishing import ANSWER, AsOf, Source
@@ -248,3 +249,66 @@ def test_an_unknown_event_an_unpublished_shop_and_a_past_cutoff_are_refused(sour
     empty = Source(source.lake, Registry(tmp_path), "acme")
     with pytest.raises(NoSuchModel):
         ask(empty, AsOf(CUTOFF), TARGETS["exists"])
+
+
+def numbers(table: pa.Table) -> np.ndarray:
+    """(rows, width) float16."""
+    flat = table["embedding"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(table), -1)
+
+
+@pytest.mark.parametrize("of", ["customer", "item"])
+def test_embeddings_are_a_table_kept_once_by_version_and_anchor(source, of):
+    for width in (64, 64, 256):
+        table = asking.embeddings(source, AsOf(CUTOFF), width=width, of=of, now=NOW)
+    assert table.column_names == [of, "anchor", "cutoff", "version", "embedding"]
+    assert numbers(table).shape[1] == 256
+    assert numbers(table).dtype == np.float16
+    names = table[of].to_pylist()
+    assert len(names) == len(set(names)) > 10
+    sql = f"SELECT {of}, anchor, embedding FROM {of}_embeddings WHERE width = 256 ORDER BY {of}"
+    kept = query.read(source.lake, sql, shop="acme").to_pylist()
+    assert [row[of] for row in kept] == sorted(names)
+    held = np.stack([np.frombuffer(row["embedding"], "<f2") for row in kept])
+    np.testing.assert_array_equal(held[np.argsort(np.argsort(names))], numbers(table))
+    counted = f"SELECT count(*) AS n FROM {of}_embeddings WHERE width = 64"
+    assert query.read(source.lake, counted, shop="acme")["n"][0].as_py() == len(names)
+
+
+def test_what_happens_after_the_cutoff_moves_no_embedding(source, events, tmp_path):
+    """A later cutoff finds the earlier one's rows, for whoever has the same anchor."""
+    told = {
+        of: asking.embeddings(source, AsOf(CUTOFF), width=64, of=of) for of in ("customer", "item")
+    }
+    other = source_of(tmp_path, altered(events, microseconds(CUTOFF)))
+    publishing.train(other, config=TINY, cutoff=CUTOFF, now=NOW)
+    for of, table in told.items():
+        assert asking.embeddings(other, AsOf(CUTOFF), width=64, of=of).equals(table)
+
+
+def test_the_basis_of_a_version_is_made_once_from_its_own_past(events, tmp_path):
+    """Asked first as of a later cutoff, a version brings its blocks to a width all the same."""
+    told = []
+    for name, first in (("early", CUTOFF), ("late", CUTOFF + timedelta(days=20))):
+        source = source_of(tmp_path / name, events)
+        publishing.train(source, config=TINY, cutoff=CUTOFF, now=NOW)
+        asking.embeddings(source, AsOf(first), width=64)
+        told.append(asking.embeddings(source, AsOf(CUTOFF), width=64))
+    assert told[0].equals(told[1])
+
+
+def test_an_erased_customer_leaves_no_embedding(source):
+    asking.embeddings(source, AsOf(CUTOFF), width=64, now=NOW)
+    whom = asking.embeddings(source, AsOf(CUTOFF), width=64)["customer"][0].as_py()
+    whose = Whose(shop="acme", keys=frozenset([whom]), until=NOW)
+    assert count_rows(source.lake, whose)["customer_embeddings"] > 0
+    erase_rows(source.lake, whose)
+    assert count_rows(source.lake, whose)["customer_embeddings"] == 0
+    sql = "SELECT count(*) AS n FROM customer_embeddings"
+    assert query.read(source.lake, sql, shop="acme")["n"][0].as_py() > 0
+
+
+def test_embeddings_of_another_width_are_refused(source):
+    for told in ({"width": 100}, {"of": "order"}):
+        with pytest.raises(BadSetting, match="64, 256, 2048 wide"):
+            asking.embeddings(source, AsOf(CUTOFF), **told)

@@ -107,6 +107,23 @@ def test_a_question_that_cannot_be_read_is_pointed_at(habitue):
     assert habitue("ask", "who buys mugs", "--shop", "acme")[0] == 1
 
 
+def test_embeddings_are_a_file_for_models_and_a_glance_for_people(habitue, tmp_path):
+    from pyarrow import parquet
+
+    for of, count in (((), 40), (("--items",), 12)):
+        path = tmp_path / f"embeddings-{count}.parquet"
+        code, out, err = habitue("embed", "--shop", "acme", "--width", 64, *of, "--out", path)
+        assert (code, out) == (0, "")
+        assert f"wrote {count} rows" in err
+        column = parquet.read_table(path)["embedding"]
+        assert str(column.type) == "fixed_size_list<element: halffloat>[64]"
+        _, out, err = habitue("embed", "--shop", "acme", "--width", 64, *of, "--rows", 2)
+        assert out.count("…") == 2
+        assert f"{count} rows, 64 numbers each" in err
+    _, out, _ = habitue("embed", "--shop", "acme", "--width", 64, "--json")
+    assert {len(row["embedding"]) for row in json.loads(out)} == {64}
+
+
 def test_what_was_not_known_yet_is_not_shown(habitue):
     def customers(*limits: str) -> int:
         _, out, _ = habitue(

@@ -60,6 +60,7 @@ for command in (
     evaluate.evaluate,
     ask.predict,
     ask.ask,
+    ask.embed,
     ask.recommend,
     ask.items,
     train.models,

@@ -1,4 +1,4 @@
-"""Commands that ask a model: predict, ask, recommend, items."""
+"""Commands that ask a model: predict, ask, embed, recommend, items."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -132,6 +132,48 @@ def ask(shop: Shop, question: str, asked: Asked, output: Output) -> None:
         )  # fmt: skip
     if output.out is not None:
         replace(output, as_json=False).show(reply.table)
+
+
+@click.command(
+    epilog=examples(
+        "habitue embed --shop acme --width 256 --out embeddings.parquet",
+        "habitue embed --shop acme --items --width 64 --out items.ndjson",
+    )
+)
+@with_shop
+@click.option(
+    "--width", type=click.Choice(["64", "256", "2048"]), default="256", show_default=True,
+    help="How many numbers.",
+)  # fmt: skip
+@click.option("--items", is_flag=True, help="Of items; else of customers.")
+@with_asked
+@with_output
+def embed(shop: Shop, width: str, items: bool, asked: Asked, output: Output) -> None:
+    """Write what the model knows of customers or items.
+
+    One row each, with `embedding`: as many numbers (float16) as were asked for, for models and
+    indexes of your own. Only embeddings of one version can be compared.
+    """
+    table = shop.embeddings(
+        int(width),
+        of="item" if items else "customer",
+        cutoff=asked.cutoff,
+        version=asked.version,
+        known_at=asked.known_at,
+    )
+    if output.for_people:
+        heads = (f"{one[0]:.3f} {one[1]:.3f} {one[2]:.3f} …" for one in _numbers(table, output))
+        shown = table.drop_columns("embedding").slice(0, output.rows or None)
+        output.show(shown.append_column("embedding", [list(heads)]))
+        say(f"{table.num_rows:,} rows, {width} numbers each; --json or --out show all")
+    else:
+        output.show(table)
+
+
+def _numbers(table: "pa.Table", output: Output) -> list[list[float]]:
+    """The embeddings of the rows that are printed."""
+    found: list[list[float]] = table["embedding"].slice(0, output.rows or None).to_pylist()
+    return found
 
 
 def print_judged(reply: "Reply") -> None:

@@ -34,6 +34,7 @@ KEYED: dict[str, tuple[str, ...]] = {
     "profiles": ("customer",),
     "consents": ("customer",),
     "predictions": ("customer",),
+    "customer_embeddings": ("customer",),
 }
 _LEAST_DIGITS = 7                          # of a phone number that is looked for in payloads
 

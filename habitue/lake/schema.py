@@ -216,6 +216,34 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+# one row per customer, version, anchor and width: what that model knew of them then
+CUSTOMER_EMBEDDINGS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("customer", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("anchor", TIME, nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("embedding", pa.binary(), nullable=False),       # float16, little-endian
+        pa.field("received", TIME, nullable=False),
+    ]
+)
+
+# one row per item, version, anchor and width: what that model knew of it then
+ITEM_EMBEDDINGS = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("anchor", TIME, nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("embedding", pa.binary(), nullable=False),       # float16, little-endian
+        pa.field("received", TIME, nullable=False),
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -240,5 +268,9 @@ TABLES = {
         Table("receipts", RECEIPTS, ("shop", "id")),
         Table("shops", SHOPS, ("shop", "received")),
         Table("predictions", PREDICTIONS, ("shop", "version", "customer", "question")),
+        Table(
+            "customer_embeddings", CUSTOMER_EMBEDDINGS, ("shop", "version", "customer", "anchor")
+        ),
+        Table("item_embeddings", ITEM_EMBEDDINGS, ("shop", "version", "item", "anchor")),
     )
 }

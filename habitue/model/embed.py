@@ -112,6 +112,31 @@ def item_scores(model: Model, state: np.ndarray) -> np.ndarray:
     return torch.log_softmax(scores, dim=-1).numpy()
 
 
+@torch.no_grad()
+def item_vectors(model: Model) -> np.ndarray:
+    """(V, D) float32 the vectors of the items."""
+    model.eval()
+    return model.items.vectors()[1:].numpy()
+
+
+@torch.no_grad()
+def item_preference(model: Model, state: np.ndarray, offered: np.ndarray) -> np.ndarray:
+    """(Q, D) float32: the mean of the vectors of `offered` items (V,), by how likely each comes.
+
+    From query states (Q, D); nothing where nothing is offered.
+    """
+    model.eval()
+    preference = np.zeros((len(state), model.config.width), np.float32)
+    if not offered.any():
+        return preference
+    vectors = model.items.vectors()
+    for rows in np.array_split(np.arange(len(state)), max(len(state) // 512, 1)):
+        scores = model.item_scores(torch.from_numpy(state[rows]), vectors, query=True)
+        chance = torch.softmax(scores[:, torch.from_numpy(offered)], dim=-1)
+        preference[rows] = (chance @ vectors[1:][torch.from_numpy(offered)]).numpy()
+    return preference
+
+
 def _blank(model: Model, queries: int, horizons: int, order_horizons: int) -> (
     dict[str, np.ndarray]
 ):

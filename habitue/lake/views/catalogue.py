@@ -39,6 +39,24 @@ WHERE shop = getvariable('shop')
   AND received <= getvariable('known_at')
 """
 
+CUSTOMER_EMBEDDINGS = """
+-- one row per customer, version, anchor and width: what that model knew of them then
+CREATE VIEW customer_embeddings AS
+SELECT * FROM stored.customer_embeddings
+WHERE shop = getvariable('shop')
+  AND anchor <= getvariable('cutoff')
+  AND received <= getvariable('known_at')
+"""
+
+ITEM_EMBEDDINGS = """
+-- one row per item, version, anchor and width: what that model knew of it then
+CREATE VIEW item_embeddings AS
+SELECT * FROM stored.item_embeddings
+WHERE shop = getvariable('shop')
+  AND anchor <= getvariable('cutoff')
+  AND received <= getvariable('known_at')
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -71,4 +89,6 @@ VIEWS = (
     View("receipts", RECEIPTS, tables=("receipts",)),
     View("shop_settings", SHOP_SETTINGS, tables=("shops",)),
     View("predictions", PREDICTIONS, tables=("predictions",)),
+    View("customer_embeddings", CUSTOMER_EMBEDDINGS, tables=("customer_embeddings",)),
+    View("item_embeddings", ITEM_EMBEDDINGS, tables=("item_embeddings",)),
 )

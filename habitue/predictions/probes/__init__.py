@@ -5,5 +5,5 @@ value with an interval, and how the answer did beside simpler ones on a window t
 
 Reading order: `language` (the question), `happened` (what followed), `lessons` (past cutoffs),
 `methods` (ways to answer), `maps` (calibration and intervals), `answer` (choose, judge, answer);
-`blocks` makes the table of embeddings.
+`reading` and `blocks` make the table of embeddings.
 """
