@@ -23,13 +23,13 @@ from habitue.config import HERE, Launch, TrainConfig
 from habitue.errors import BadSetting
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
 from habitue.lake import query
-from habitue.lake.schema import DEFAULT_BUCKETS, PREDICTIONS, TIME
+from habitue.lake.schema import PREDICTIONS, TIME
 from habitue.lake.tables import Lake
 from habitue.model import checkpoint
 from habitue.model.launch import over
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
-from habitue.predictions.score import Interval, Scores
+from habitue.predictions.score import BLOCK, Interval, Scores
 from habitue.recommendations.candidates import past_of
 from habitue.recommendations.ranking import Mixture, Weights
 from habitue.recommendations.recommend import FittedRecommender
@@ -200,7 +200,7 @@ def answers(
     """The ANSWER rows of scores, question by question, at every horizon that was asked for."""
     if launch.place == "here":
         return pa.concat_tables(answer_blocks(scores, sequences, version, question))
-    blocks = scores.blocks(-(-len(scores.names) // DEFAULT_BUCKETS) or 1)
+    blocks = scores.blocks(min(BLOCK, -(-len(scores.names) // launch.workers) or 1))
     answer = partial(_answered, sequences.cutoff, question, _told(sequences, version))
     # from every question of a block to every block of a question
     return pa.concat_tables(

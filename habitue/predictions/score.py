@@ -14,7 +14,6 @@ from msgspec import structs
 from scipy.stats import nbinom, norm
 
 from habitue.config import HERE, Launch
-from habitue.lake.schema import DEFAULT_BUCKETS
 from habitue.model.backbone import Model
 from habitue.model.embed import Readings, joined, read
 from habitue.model.launch import over, share_of
@@ -35,7 +34,7 @@ from habitue.sequences.build import DAY
 from habitue.sequences.tokens import BIN_EDGES
 
 REFRESH_DAYS = 7                           # Mondays, 00:00 UTC
-BLOCK = 50_000                             # customers answered at once
+BLOCK = 50_000                             # customers answered at once; fewer are padded more
 _MONDAY = 4                                # days since the epoch of the first one
 _Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
 
@@ -235,7 +234,7 @@ def score(
 ) -> Scores:
     """Read every customer known at `cutoff` (µs) and bend the readings as history asks.
 
-    They may be read among several workers, bucket by bucket; what bends them is of the whole shop.
+    They may be read among several workers, each a share; what bends them is of the whole shop.
     """
     customer = known_customers(corpus.sequences, cutoff)
     anchor = anchors(corpus, customer, cutoff)
@@ -284,9 +283,10 @@ def _read_among(
     customer: np.ndarray,
     anchor: np.ndarray,
 ) -> Readings:
-    """The readings of `customer` at `anchor`, (C,) each, a bucket of them at a time."""
-    bucket = share_of(corpus.sequences, DEFAULT_BUCKETS)[customer]
-    rows = [held for b in range(DEFAULT_BUCKETS) if len(held := np.flatnonzero(bucket == b))]
+    """The readings of `customer` at `anchor`, (C,) each, a share of them at a time."""
+    count = max(launch.workers, len(customer) // BLOCK)
+    share = share_of(corpus.sequences, count)[customer]
+    rows = [held for one in range(count) if len(held := np.flatnonzero(share == one))]
     asked = ((corpus.part(customer[r]), np.arange(len(r)), anchor[r]) for r in rows)
     found = list(over(read_them, asked, launch))
     if not found:
