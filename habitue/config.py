@@ -165,6 +165,10 @@ class TrainConfig:
     weight_decay: float = 0.05
     dropout: float = 0.1
     item_dropout: float = 0.2              # share of items known by content alone, per batch
+    item_trust: float = 20.0               # orders by which an item is half its own, half content
+    item_temperature: float = 0.0          # of cosines of states and items; 0: dot products
+    exact_items: int = 30_000              # of a catalogue; the softmax over more is sampled
+    item_rows: int = 384                   # scored against the catalogue in one step, at most
     queries: int = 8                       # per pass, of a customer known from the start
     max_events: int = 128                  # of one chunk of a sequence
     text_buckets: int = 16_384             # of hashed words and character n-grams

@@ -117,8 +117,19 @@ class Model(nn.Module):
         self, state: Float[Tensor, "n d"], vectors: Float[Tensor, "v d"], *, query: bool
     ) -> Float[Tensor, "n w"]:
         """Logits over the shop's items (the unknown one left out), from query or event states."""
+        asked, items = self.item_match(state, vectors, query=query)
+        return asked @ items.T + self.items.bias[1:]
+
+    def item_match(
+        self, state: Float[Tensor, "n d"], vectors: Float[Tensor, "v d"], *, query: bool
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "w d"]]:
+        """What is asked for and the shop's items, such that the scores are their dot products."""
         asked = (self.query_item if query else self.next_item)(state)
-        return asked @ vectors[1:].T / math.sqrt(self.config.width) + self.items.bias[1:]
+        temperature = self.config.item_temperature
+        if temperature > 0:
+            unit = functional.normalize(vectors[1:], dim=-1)
+            return functional.normalize(asked, dim=-1) / temperature, unit
+        return asked / math.sqrt(self.config.width), vectors[1:]
 
 
 class ItemTower(nn.Module):
@@ -141,8 +152,8 @@ class ItemTower(nn.Module):
         self.bias = nn.Parameter(torch.zeros(count))
         self.register_buffer("ngram", vocabulary.ngram, persistent=False)
         self.register_buffer("ngram_offset", vocabulary.ngram_offset, persistent=False)
-        # n / (n + k): an item ordered 20 times is half its own
-        gate = vocabulary.evidence / (vocabulary.evidence + 20.0)
+        # n / (n + k): an item ordered k times is half its own
+        gate = vocabulary.evidence / (vocabulary.evidence + config.item_trust)
         self.register_buffer("gate", gate[:, None], persistent=False)
 
     def vectors(self) -> Float[Tensor, "v d"]:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from habitue.model.backbone import Model
 from habitue.model.inputs import Inputs
+from habitue.model.softmax import catalogue_loss, sampled_loss
 from habitue.sequences.tokens import BIN_EDGES
 
 # weights of the sum; items speak in more nats than waiting times do
@@ -18,7 +19,7 @@ WEIGHTS = {
     "next_order": 1.0, "orders": 1.0, "spend": 0.5, "mean_spend": 0.1,
     "items": 0.15, "next_item": 0.15, "next_kind": 0.2, "next_event": 0.2,
 }  # fmt: skip
-ITEM_ROWS = 384                            # scored against the whole catalogue in one step
+SAMPLED_ITEMS = 4_096                      # that stand for a catalogue beyond `exact_items`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ def losses(model: Model, inputs: Inputs) -> Losses:
         events, queries = model(inputs, vectors)
     # likelihoods want more digits than matrix products
     events, queries = events.float(), queries.float()
+    if not inputs.asked.shape[1]:
+        # sequences that know order alone: what comes next is all there is to learn
+        flat = (events.flatten(0, 1), inputs.next_item_of, inputs.next_item)
+        loss = item_loss(model, vectors, *flat, query=False)
+        return Losses(loss, {"next_item": float(loss.detach())})
     edges = torch.as_tensor(BIN_EDGES, dtype=torch.float32, device=queries.device)
     log_rates = model.log_rates(queries, inputs.log_prior_rate)
     parts = {
@@ -164,23 +170,29 @@ def item_loss(
     *,
     query: bool,
 ) -> Float[Tensor, ""]:
-    """Full softmax over the catalogue; a row's items share its weight of one.
+    """Softmax over the catalogue, in large ones over a sample; a row's items share weight one.
 
-    Of more than ITEM_ROWS rows a random ITEM_ROWS are scored: the softmax is the dearest step.
+    Of more than `item_rows` rows a random choice is scored: the softmax is the dearest step.
     """
     if not len(row):
         return states.sum() * 0.0
     rows, sizes = torch.unique_consecutive(row, return_counts=True)
     place = torch.repeat_interleave(sizes)                                 # (P,) row of each pair
-    if len(rows) > ITEM_ROWS:
-        drawn = torch.randperm(len(rows), device=rows.device)[:ITEM_ROWS]
+    most = model.config.item_rows
+    if len(rows) > most:
+        # in their order, so that pairs stay ascending by row
+        drawn = torch.randperm(len(rows), device=rows.device)[:most].sort().values
         renumbered = torch.full((len(rows),), -1, device=rows.device)
-        renumbered[drawn] = torch.arange(ITEM_ROWS, device=rows.device)
+        renumbered[drawn] = torch.arange(most, device=rows.device)
         rows, sizes, place = rows[drawn], sizes[drawn], renumbered[place]
         item, place = item[place >= 0], place[place >= 0]
-    scores = model.item_scores(states[rows], vectors, query=query)         # (N, V)
-    nll = scores.logsumexp(dim=-1)[place] - scores[place, item]            # (P,)
-    return (nll / sizes[place]).sum() / len(rows)
+    asked, items = model.item_match(states[rows], vectors, query=query)    # (N, D), (V, D)
+    weight = 1.0 / sizes[place] / len(rows)                                # (P,)
+    pairs = (asked, items, model.items.bias[1:], place, item, weight)
+    if len(items) <= model.config.exact_items:
+        return catalogue_loss(*pairs)
+    drawn = torch.randint(len(items), (SAMPLED_ITEMS,), device=items.device)
+    return sampled_loss(*pairs, drawn)
 
 
 def kind_loss(model: Model, inputs: Inputs, events: Tensor) -> Float[Tensor, ""]:
