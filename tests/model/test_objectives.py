@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from habitue.model.inputs import Inputs, to_inputs
 from habitue.model.objectives import (
-    ITEM_ROWS,
     WEIGHTS,
     cumulative_hazard,
     expected_spend,
@@ -136,7 +135,7 @@ def test_items_cost_the_cross_entropy_of_each_row_s_own() -> None:
 def test_of_very_many_rows_a_sample_is_scored_whose_mean_is_the_same() -> None:
     model = toy().requires_grad_(False)
     vectors = model.items.vectors()
-    rows = 2 * ITEM_ROWS
+    rows = 2 * TINY.item_rows
     states = torch.randn(1, TINY.width, generator=torch.Generator().manual_seed(5))
     one = item_loss(
         model, vectors, states, torch.tensor([0, 0]), torch.tensor([1, 4]), query=True

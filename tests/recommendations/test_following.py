@@ -1,0 +1,83 @@
+"""What follows what: neighbours, the mixture, and what it may look at."""
+
+import numpy as np
+
+from habitue.recommendations.following import (
+    choose_neighbours,
+    fading,
+    mix,
+    near,
+    ranks,
+    without_seen,
+)
+from habitue.sequences.ragged import Ragged, offsets_of
+
+
+def rows_of(*rows: list[int]) -> Ragged:
+    return Ragged(np.concatenate(rows).astype(np.int64), offsets_of(np.array([len(r) for r in rows])))
+
+
+def cycles(count: int = 200, items: int = 12, seed: int = 0) -> tuple[Ragged, np.ndarray]:
+    """Rows that walk up the items one by one, and the item that comes next."""
+    start = np.random.default_rng(seed).integers(0, items, count)
+    rows = [[(first + step) % items for step in range(4)] for first in start]
+    return rows_of(*rows), (start + 4) % items
+
+
+def test_the_latest_item_weighs_most():
+    weight = fading(rows_of([2, 0, 1], [3]), np.array([0, 1]), 4, 0.5).toarray()
+    np.testing.assert_allclose(weight, [[0.5, 1.0, 0.25, 0], [0, 0, 0, 1.0]])
+
+
+def test_of_equal_scores_the_lower_number_stands_first():
+    scores = np.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0]])
+    assert ranks(scores, np.array([2, 1])).tolist() == [2, 1]
+
+
+def test_what_a_row_holds_is_struck_out_of_a_copy():
+    scores = np.zeros((1, 4))
+    out = without_seen(scores, rows_of([1, 3]), np.array([0]))
+    assert np.isneginf(out[0, [1, 3]]).all()
+    assert not scores.any()
+
+
+def test_neighbours_find_the_next_item_of_a_walk():
+    rows, aims = cycles()
+    found = choose_neighbours(rows, aims, rows, 12)
+    scores = without_seen(found.scores(rows, np.arange(len(aims))), rows, np.arange(len(aims)))
+    assert (ranks(scores, aims) == 0).mean() > 0.95
+
+
+def test_a_model_that_knows_is_believed_and_one_that_does_not_is_not():
+    rows, aims = cycles()
+    neighbours = near(rows, 12, hubs=0.3, fade=0.5)
+    every = np.arange(len(aims))
+    knows = np.where(np.arange(12)[None] == aims[:, None], 0.0, -20.0)
+    against = np.where(np.arange(12)[None] == aims[:, None], -20.0, 0.0)
+    assert mix(rows, aims, iter([(every, knows)]), neighbours).share < 1.0
+    assert mix(rows, aims, iter([(every, against)]), neighbours).share == 1.0
+
+
+def test_where_nothing_ever_repeats_nothing_seen_is_listed():
+    rows, aims = cycles()
+    blank = np.zeros((len(aims), 12), np.float32)
+    every = np.arange(len(aims))
+    neighbours = near(rows, 12, hubs=0.3, fade=0.5)
+    once = mix(rows, aims, iter([(every, blank)]), neighbours)
+    assert not once.repeats
+    again = mix(rows, rows.values[rows.offsets[1:] - 1], iter([(every, blank)]), neighbours)
+    assert again.repeats
+    listed = once.mixed(rows, every, blank)
+    assert np.isneginf(listed[0, rows.values[:4]]).all()
+    assert np.isfinite(again.mixed(rows, every, blank)).all()
+
+
+def test_what_follows_a_row_changes_nothing_that_is_said_of_it():
+    rows, _ = cycles()
+    other = rows.values.copy()
+    other[rows.offsets[1]:] = 0            # every row but the first
+    one, two = (
+        near(rows, 12, hubs=0.3, fade=0.5).scores(read, np.array([0]))
+        for read in (rows, Ragged(other, rows.offsets))
+    )
+    np.testing.assert_array_equal(one, two)
