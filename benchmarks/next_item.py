@@ -94,7 +94,7 @@ RANDOM = ("habitue", "habitue_content")
 def _ours(data: OrderData, seed: int, *, content: bool) -> dict[str, Judged]:
     begun = _cpu_seconds()
     blank = [""] * data.items
-    config = replace(order_recipe(data.train), seed=seed)
+    config = replace(order_recipe(data.train, data.items), seed=seed)
     texts, categories = (data.texts, data.categories) if content else (blank, blank)
     model = learn_order(data.train, texts, categories, config)
     trained = _cpu_seconds() - begun
@@ -109,7 +109,7 @@ def _ours(data: OrderData, seed: int, *, content: bool) -> dict[str, Judged]:
     near = replace(mixture, share=1.0)
     note = (
         f"{config.width} wide, {config.layers} layers, {config.epochs} passes,"
-        f" {config.max_events} events"
+        f" {config.max_events} events, dropout {config.dropout:.2g}"
     )
     told = f"{note}; neighbours' share {mixture.share:g}, fade {neighbours.fade:g}"
     rows = data.test.rows

@@ -16,6 +16,7 @@ from habitue.model.backbone import Model
 from habitue.model.checkpoint import fresh
 from habitue.model.inputs import Vocabulary, to_inputs
 from habitue.model.train import Step, begin, train
+from habitue.sequences.batch import Batch
 from habitue.sequences.items_only import ItemCorpus
 from habitue.sequences.ragged import Ragged
 from habitue.sequences.spectral import spectral_vectors
@@ -23,20 +24,23 @@ from habitue.sequences.text import hash_texts
 from habitue.sequences.tokens import QUERY_COLUMNS
 
 SPREAD = 0.3                               # standard deviation of the items' first vectors
+SCORED_ROWS = 256                          # against the catalogue at once
 FIRST_CONTENT = 0.1                        # of the content's usual size, where items have a start
 
 
-def order_recipe(rows: Ragged) -> TrainConfig:
-    """What is trained on sequences of order: one recipe, of which only the reach follows the data.
+def order_recipe(rows: Ragged, items: int) -> TrainConfig:
+    """What is trained on sequences of order: one recipe, of which two settings follow the size.
 
-    `max_events` is the 95th percentile of the rows' lengths, between 50 and 200.
+    `max_events` is the 95th percentile of the rows' lengths, between 50 and 200. Dropout is .4
+    where an item is met 12 times or less, and .15 less for each tenfold of that, at least .1.
     """
     reach = float(np.quantile(np.diff(rows.offsets), 0.95)) if len(rows.offsets) > 1 else 0.0
+    met = max(len(rows.values) / max(items, 1), 1.0)
     return replace(
         nano(),
         width=128,
         epochs=8,
-        dropout=0.4,
+        dropout=float(np.clip(0.4 - 0.15 * np.log10(met / 12), 0.1, 0.4)),
         item_dropout=0.0,
         item_trust=2.0,
         item_temperature=0.07,
@@ -72,20 +76,30 @@ def begin_at(model: Model, vectors: np.ndarray) -> None:
     model.next_item.weight.copy_(torch.eye(model.config.width))
 
 
-@torch.no_grad()
 def next_scores(model: Model, rows: Ragged) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows (B,) and log-probabilities (B, V) float32 of what comes after each, all but empty."""
     model.eval()
-    vectors = model.items.vectors()
+    with torch.no_grad():
+        vectors = model.items.vectors()
     for row, batch in ItemCorpus(rows, max_events=model.config.max_events).ask():
-        inputs = to_inputs(batch)
-        states, _ = model(inputs, vectors)
-        last = (inputs.kind > 0).sum(dim=1) - 1
-        state = states[torch.arange(len(states)), last]                    # (B, D)
-        for begin_ in range(0, len(row), 256):
-            part = slice(begin_, begin_ + 256)
-            scores = model.item_scores(state[part], vectors, query=False)
-            yield row[part], torch.log_softmax(scores, dim=-1).numpy()
+        state = _last_states(model, batch, vectors)                        # (B, D)
+        for begun in range(0, len(row), SCORED_ROWS):
+            part = slice(begun, begun + SCORED_ROWS)
+            yield row[part], _scored(model, state[part], vectors)
+
+
+@torch.no_grad()
+def _last_states(model: Model, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    inputs = to_inputs(batch)
+    states, _ = model(inputs, vectors)
+    last = (inputs.kind > 0).sum(dim=1) - 1
+    return states[torch.arange(len(states)), last]
+
+
+@torch.no_grad()
+def _scored(model: Model, state: torch.Tensor, vectors: torch.Tensor) -> np.ndarray:
+    scores = model.item_scores(state, vectors, query=False)
+    return torch.log_softmax(scores, dim=-1).numpy()
 
 
 def _vocabulary(

@@ -19,7 +19,7 @@ from habitue.config import TrainConfig
 from habitue.model.backbone import Model
 from habitue.model.inputs import to_inputs
 from habitue.model.objectives import WEIGHTS, losses
-from habitue.sequences.batch import Batch, Corpus
+from habitue.sequences.batch import Batch, Batches
 
 log = logging.getLogger(__name__)
 Add = Callable[[Tensor], None]             # makes a tensor the sum over all workers, in place
@@ -67,7 +67,7 @@ def alone(total: Tensor) -> None:
 
 def train(
     training: Training,
-    corpus: Corpus | Mapping[int, Corpus],
+    corpus: Batches | Mapping[int, Batches],
     *,
     watch: Callable[[Step], None] | None = None,
     save: Callable[[Training], None] | None = None,
@@ -177,7 +177,7 @@ def schedule(progress: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))
 
 
-def _steps(held: Mapping[int, Corpus], config: TrainConfig, epoch: int, add: Add) -> int:
+def _steps(held: Mapping[int, Batches], config: TrainConfig, epoch: int, add: Add) -> int:
     """Steps of an epoch: the batches of the share that has most, whoever holds it."""
     batches = torch.zeros(config.shares, dtype=torch.float64)
     for share, corpus in held.items():
@@ -187,7 +187,7 @@ def _steps(held: Mapping[int, Corpus], config: TrainConfig, epoch: int, add: Add
 
 
 def _side_by_side(
-    held: Mapping[int, Corpus], config: TrainConfig, epoch: int, steps: int
+    held: Mapping[int, Batches], config: TrainConfig, epoch: int, steps: int
 ) -> Iterator[dict[int, Batch]]:
     """The batches of each step by share; a share that has run out is missing."""
     streams = {

@@ -12,6 +12,7 @@ what a block needs beside its events is made when its turn comes, and let go aft
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +63,17 @@ class Batch:
     def tokens(self) -> int:
         """Events and queries that are not padding."""
         return int((self.kind > 0).sum() + self.asked.sum())
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What can be trained on: passes over it, cut into batches as a seed has it."""
+
+    def epoch(self, *, queries: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
+        """One pass; the same for the same seed."""
+
+    def plan(self, *, queries: int, batch_tokens: int, seed: int) -> int:
+        """Batches in that pass, without making them."""
 
 
 class Corpus:

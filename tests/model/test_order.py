@@ -20,7 +20,8 @@ def walks(count: int = 300, seed: int = 0) -> tuple[Ragged, np.ndarray]:
 
 
 def small(**changes):
-    return replace(order_recipe(walks()[0]), width=32, layers=1, epochs=6, batch_tokens=256, **changes)
+    recipe = order_recipe(walks()[0], ITEMS)
+    return replace(recipe, width=32, layers=1, epochs=6, batch_tokens=256, dropout=0.2, **changes)
 
 
 @pytest.mark.parametrize("sampled", [False, True], ids=["exact", "sampled"])
@@ -41,6 +42,10 @@ def test_the_same_seed_learns_the_same():
         assert torch.equal(mine, theirs)
 
 
-def test_reach_follows_the_rows():
-    assert order_recipe(walks()[0]).max_events == 50
-    assert order_recipe(Ragged(np.zeros(9_000, np.int64), np.array([0, 9_000]))).max_events == 200
+def test_reach_and_dropout_follow_the_size_of_the_data():
+    assert order_recipe(walks()[0], ITEMS).max_events == 50
+    long = Ragged(np.zeros(9_000, np.int64), np.array([0, 9_000]))
+    assert order_recipe(long, 9_000).max_events == 200
+    assert order_recipe(long, 9_000).dropout == 0.4
+    assert order_recipe(long, 75).dropout == pytest.approx(0.25)
+    assert order_recipe(long, 1).dropout == 0.1

@@ -14,7 +14,8 @@ from habitue.sequences.ragged import Ragged, offsets_of
 
 
 def rows_of(*rows: list[int]) -> Ragged:
-    return Ragged(np.concatenate(rows).astype(np.int64), offsets_of(np.array([len(r) for r in rows])))
+    sizes = np.array([len(row) for row in rows])
+    return Ragged(np.concatenate(rows).astype(np.int64), offsets_of(sizes))
 
 
 def cycles(count: int = 200, items: int = 12, seed: int = 0) -> tuple[Ragged, np.ndarray]:

@@ -1,5 +1,7 @@
 """Rows of items are cut so that every event that something follows is learnt from once."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def test_an_epoch_asks_for_every_item_after_the_first_of_a_row_once(rows, seed, 
         read[batch.line_event] = batch.line_item
         asked += list(zip(read[batch.next_item_of], batch.next_item, strict=True))
         assert batch.kind.shape[1] <= most
-    pairs = [pair for row in rows for pair in zip(row[:-1], row[1:], strict=True)]
+    pairs = [pair for row in rows for pair in pairwise(row)]
     assert sorted(asked) == sorted(pairs)
     assert corpus.plan(queries=0, batch_tokens=16, seed=seed) == len(batches)
 

@@ -7,7 +7,8 @@ from habitue.sequences.spectral import near_counts, spectral_vectors
 
 
 def rows_of(*rows: list[int]) -> Ragged:
-    return Ragged(np.concatenate(rows).astype(np.int64), offsets_of(np.array([len(r) for r in rows])))
+    sizes = np.array([len(row) for row in rows])
+    return Ragged(np.concatenate(rows).astype(np.int64), offsets_of(sizes))
 
 
 def slow_counts(rows: Ragged, items: int, reach: int, fade: float, back: float) -> np.ndarray:
