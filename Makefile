@@ -61,6 +61,7 @@ bench: install  ## Run the benchmarks; with DATA=folder also those on public dat
 
 docs: install  ## Write the generated pages of docs/reference/ again.
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m benchmarks.page
 
 clean:  ## Remove caches, builds and the environment; workspaces stay.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \

@@ -43,7 +43,7 @@ class Ledger:
 
     def __init__(self, path: Path, commit: str, machine: str) -> None:
         self.path, self.commit, self.machine = path, commit, machine
-        self.rows = _read(path) if path.exists() else []
+        self.rows = read_rows(path)
 
     def has(self, data: str, method: str, seed: int | None) -> bool:
         """Whether this very cell was run by this harness on this machine."""
@@ -127,7 +127,10 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file; none where there is none."""
+    if not path.exists():
+        return []
     with path.open(newline="") as file:
         told = [{name: text for name, text in row.items() if text} for row in csv.DictReader(file)]
     return msgspec.convert(told, list[Row], strict=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import page
 from docs.generate import REFERENCE, pages
 from habitue.cli.app import habitue
 from habitue.config import SETTINGS_FILE
@@ -87,3 +88,11 @@ def test_every_decision_is_in_the_index():
 
 def test_the_settings_file_is_named_in_the_reference():
     assert SETTINGS_FILE in WRITTEN["settings.md"]
+
+
+def test_the_benchmarks_say_what_their_rows_say():
+    assert page.with_parts(page.PAGE.read_text()) == page.PAGE.read_text(), (
+        "run `python -m benchmarks.page`"
+    )
+    for name, content in page.figures().items():
+        assert (page.FIGURES / name).read_text() == content, "run `python -m benchmarks.page`"

@@ -1,0 +1,162 @@
+"""The parts of docs/benchmarks.md that are made from committed rows, and their plots.
+
+    python -m benchmarks.page
+
+A part stands between `<!-- rows: NAME -->` and `<!-- /rows -->`; a test fails where one is not what
+the rows say.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.next_item_anchors import ANCHORS
+from benchmarks.rows import RESULTS, Row, read_rows
+from habitue.demo.svg import Frame, Scale, box, drawing, line, text
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, FIGURES = DOCS / "benchmarks.md", DOCS / "figures"
+ALL = "lists: all"
+NAMES = {
+    "habitue": "**ours**: model and neighbours",
+    "habitue: habitue_model": "ours, the model alone",
+    "habitue: habitue_near": "ours, the neighbours alone",
+    "habitue_content": "ours, reading what is written of items",
+    "habitue_content: habitue_model_content": "its model alone",
+    "habitue_content: habitue_content": "ours, reading what is written of items",
+    "rectools_sasrec": "RecTools SASRec",
+    "implicit_item_knn": "implicit item-kNN",
+    "implicit_als": "implicit ALS",
+    "popular": "popular",
+}
+HIDDEN = ("habitue_content: habitue_near_content",)
+TITLES = {
+    "beauty_sequences": "Beauty",
+    "sports_and_outdoors_sequences": "Sports and Outdoors",
+    "ml1m_sasrec_sequences": "ML-1M",
+    "diginetica_sessions": "Diginetica, sessions",
+    "retailrocket_sessions": "Retailrocket, sessions",
+}
+STYLE = (
+    "<style>text{font:13px sans-serif;fill:#333}.ours{fill:#2a6f97}.other{fill:#b9c6cf}"
+    ".mark{stroke:#c0392b;stroke-width:2}.axis{stroke:#999}</style>"
+)
+
+
+def main() -> None:
+    """Write every part and plot again."""
+    FIGURES.mkdir(exist_ok=True)
+    PAGE.write_text(with_parts(PAGE.read_text()))
+    for name, content in figures().items():
+        (FIGURES / name).write_text(content)
+
+
+def with_parts(page: str) -> str:
+    """The page with every part as the rows have it now."""
+    for name, part in PARTS.items():
+        pattern = re.compile(rf"(<!-- rows: {name} -->\n).*?(<!-- /rows -->)", re.DOTALL)
+        page = pattern.sub(lambda found, part=part: found[1] + part() + found[2], page)
+    return page
+
+
+def figures() -> dict[str, str]:
+    """Every plot by its file's name."""
+    rows = read_rows(RESULTS / "next_item.csv")
+    return {f"next_item_{data}.svg": bars(data, table(rows, data)) for data in _known(rows)}
+
+
+def next_item() -> str:
+    """A table and a plot for each data set of next_item.py."""
+    rows = read_rows(RESULTS / "next_item.csv")
+    return "".join(_section(rows, data) for data in _known(rows))
+
+
+PARTS: Mapping[str, Callable[[], str]] = {"next_item": next_item}
+Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
+
+
+def table(rows: Sequence[Row], data: str) -> Table:
+    """Every seed's value of each metric, by method and by whether what a row holds is left out."""
+    found: dict[tuple[str, bool], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.data == data and row.value is not None and row.method not in HIDDEN:
+            found[row.method, ALL not in row.protocol][row.metric].append(row.value)
+    return found
+
+
+def _section(rows: Sequence[Row], data: str) -> str:
+    found = table(rows, data)
+    places = 20 if data.endswith("sessions") else 10
+    cells = [row for row in rows if row.data == data]
+    lines = [f"### {TITLES[data]}\n\n{cells[0].protocol.split('; lists:')[0]}.\n"]
+    names = (f"recall@{places}", f"ndcg@{places}", f"mrr@{places}")
+    head = ["method", "seeds", *(f"{name}, seen out" for name in names)]
+    head += [*(f"{name}, all" for name in names), "debiased", "coverage", "fit, processor s"]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for method in [name for name in NAMES if (name, True) in found]:
+        seen_out, everything = found[method, True], found[method, False]
+        values = [*(_told(seen_out[name]) for name in names)]
+        values += [*(_told(everything[name]) for name in names)]
+        values += [
+            _told(seen_out[f"debiased_recall@{places}"]),
+            f"{np.mean(seen_out[f'coverage@{places}']):.2f}",
+            f"{np.mean(seen_out['fit_cpu_seconds']):.0f}",
+        ]
+        seeds = len(seen_out[names[0]])
+        lines.append(f"| {NAMES[method]} | {seeds} | {' | '.join(values)} |")
+    notes = {
+        row.method: row.protocol.split("; lists: seen out; ")[-1]
+        for row in cells
+        if "; lists: seen out; " in row.protocol
+    }
+    lines += ["", *(f"- {NAMES[name]}: {notes[name]}" for name in NAMES if name in notes)]
+    lines += [f"- published, or aimed at: {anchor}" for anchor in ANCHORS.get(data, ())]
+    lines.append(f"\n![{TITLES[data]}](figures/next_item_{data}.svg)\n")
+    return "\n".join(lines) + "\n"
+
+
+def bars(data: str, found: Table) -> str:
+    """One bar a method: NDCG with what a row holds left out (sessions: MRR of all)."""
+    sessions = data.endswith("sessions")
+    metric, seen_out = ("mrr@20", False) if sessions else ("ndcg@10", True)
+    methods = [name for name in NAMES if (name, True) in found]
+    values = [float(np.mean(found[name, seen_out][metric])) for name in methods]
+    frame = Frame(width=720, height=46 + 26 * len(methods), left=250, right=70)
+    x = Scale(0.0, max([*values, 1e-9]), frame.left, frame.x_end)
+    parts = []
+    for place, (name, value) in enumerate(zip(methods, values, strict=True)):
+        top = 30 + 26 * place
+        style = "ours" if name.startswith("habitue") else "other"
+        label = NAMES[name].replace("*", "")
+        parts += [
+            text((frame.left - 8, top + 13), label, anchor="end"),
+            box((frame.left, top), x(value) - frame.left, 18, style),
+            text((x(value) + 6, top + 13), f"{value:.4f}"),
+        ]
+    parts.append(line((frame.left, 26), (frame.left, frame.height - 8), "axis"))
+    title = f"{TITLES[data]}: {metric}, {'seen out' if seen_out else 'all'}"
+    parts.append(text((8, 16), title))
+    told = "; ".join(f"{NAMES[n]} {v:.4f}" for n, v in zip(methods, values, strict=True))
+    svg = str(drawing(f"next-item-{data}", title, told, (frame.width, frame.height), parts))
+    start = svg.index(">") + 1
+    return svg[:start].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ') + STYLE + (
+        svg[start:] + "\n"
+    )
+
+
+def _known(rows: Sequence[Row]) -> list[str]:
+    held = {row.data for row in rows}
+    return [data for data in TITLES if data in held]
+
+
+def _told(values: Sequence[float]) -> str:
+    """The mean over seeds, and how far seeds lie apart where there are several."""
+    mean = f"{np.mean(values):.4f}".removeprefix("0")
+    return mean if len(values) < 2 else f"{mean} ±{np.std(values, ddof=1):.4f}".replace("±0", "±")
+
+
+if __name__ == "__main__":
+    main()
