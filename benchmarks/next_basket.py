@@ -121,7 +121,7 @@ def rows(  # noqa: PLR0913 - one row is all of these
     new = (aims - repeat).tocsr()
     new.eliminate_zeros()
     rng = np.random.default_rng(options.seed)
-    found = []
+    found: list[tuple[str, float, float | None, float | None]] = []
     for metric, wanted in (("recall", aims), ("repeat_recall", repeat), ("new_recall", new)):
         kept = judged[np.diff(wanted[judged].indptr) > 0]
         each = recall(lists[kept], wanted[kept])

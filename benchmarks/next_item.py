@@ -45,8 +45,8 @@ CODE = (
     "benchmarks/next_item_peers.py",
     "benchmarks/order_data.py",
     "habitue/recommendations/following.py",
-    "habitue/sequences/spectral.py",
-    "habitue/sequences/items_only.py",
+    "habitue/sequences/order/spectral.py",
+    "habitue/sequences/order/corpus.py",
 )
 SEEN, ALL = "seen out", "all"
 RESAMPLES = 300
@@ -238,7 +238,8 @@ def peer(options: argparse.Namespace, data: OrderData, seed: int) -> Judged:
             for part, rows in (("train", data.train), ("test", data.test.rows))
             for name, value in (("values", rows.values), ("offsets", rows.offsets))
         }
-        np.savez(given, items=data.items, places=data.places, **arrays)
+        arrays |= {"items": np.array(data.items), "places": np.array(data.places)}
+        np.savez(given, **arrays)  # type: ignore[arg-type]
         script = Path(__file__).with_name("next_item_peers.py")
         command = [str(options.peers), str(script), options.cell, str(given), str(told)]
         command += [str(seed), str(options.peer_epochs)]

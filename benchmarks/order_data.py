@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from habitue.sequences.items_only import without_last
+from habitue.sequences.order.corpus import without_last
 from habitue.sequences.ragged import Ragged, offsets_of
 
 PREFIX_MOST = 40_000                       # asked of a file's test sessions; the first ones

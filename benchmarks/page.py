@@ -58,7 +58,8 @@ def with_parts(page: str) -> str:
     """The page with every part as the rows have it now."""
     for name, part in PARTS.items():
         pattern = re.compile(rf"(<!-- rows: {name} -->\n).*?(<!-- /rows -->)", re.DOTALL)
-        page = pattern.sub(lambda found, part=part: found[1] + part() + found[2], page)
+        before, *after = pattern.split(page, maxsplit=1)
+        page = before + after[0] + part() + after[1] + after[2] if after else page
     return page
 
 

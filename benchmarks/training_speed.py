@@ -244,19 +244,19 @@ def flops(model: "Model", batch: "Batch", *, backward: bool = True) -> float:
     if backward:
         per_event += weights([model.next_kind, model.next_gap])
         products += items * weights([model.items.adapter])
-        products += scored_rows(batch) * (items * width + width**2)
+        products += scored_rows(batch, model.config.item_rows) * (items * width + width**2)
     products += events.sum() * per_event
     return float(2 * products * (3 if backward else 1))
 
 
-def scored_rows(batch: "Batch") -> int:
+def scored_rows(batch: "Batch", most: int) -> int:
     """States that are compared with the whole catalogue in one step."""
     import numpy as np
 
-    from habitue.model.objectives import ITEM_ROWS
+
 
     asked = [batch.query_item_of, batch.next_item_of]
-    return sum(min(len(np.unique(of)), ITEM_ROWS) for of in asked if of is not None)
+    return sum(min(len(np.unique(of)), most) for of in asked if of is not None)
 
 
 def weights(modules: Iterable[object]) -> int:

@@ -17,9 +17,9 @@ from habitue.model.checkpoint import fresh
 from habitue.model.inputs import Vocabulary, to_inputs
 from habitue.model.train import Step, begin, train
 from habitue.sequences.batch import Batch
-from habitue.sequences.items_only import ItemCorpus
+from habitue.sequences.order.corpus import ItemCorpus
+from habitue.sequences.order.spectral import spectral_vectors
 from habitue.sequences.ragged import Ragged
-from habitue.sequences.spectral import spectral_vectors
 from habitue.sequences.text import hash_texts
 from habitue.sequences.tokens import QUERY_COLUMNS
 
@@ -71,7 +71,8 @@ def begin_at(model: Model, vectors: np.ndarray) -> None:
     of_items = model.items
     own = torch.from_numpy(vectors * SPREAD).float() / of_items.gate[1:].clamp_min(0.05)
     of_items.residual.weight[1:] = own
-    of_items.adapter[-1].weight.mul_(FIRST_CONTENT)
+    for parameter in of_items.adapter[-1].parameters():
+        parameter.mul_(FIRST_CONTENT)
     model.line_out.weight.copy_(torch.eye(model.config.width))
     model.next_item.weight.copy_(torch.eye(model.config.width))
 

@@ -56,7 +56,7 @@ class _Catalogue(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: torch.autograd.function.FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         to_states, to_vectors, to_bias = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def catalogue_loss(
     weight: Float[Tensor, " p"],
 ) -> Float[Tensor, ""]:
     """Sum of weight * -log softmax(states @ vectors.T + bias)[row, item] over the pairs."""
-    loss: Tensor = _Catalogue.apply(states, vectors, bias, row, item, weight)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Catalogue.apply(states, vectors, bias, row, item, weight)
     return loss
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
+from habitue.sequences.order.spectral import near_counts
 from habitue.sequences.ragged import Ragged
-from habitue.sequences.spectral import near_counts
 
 Scores = Iterator[tuple[np.ndarray, np.ndarray]]   # rows (B,) and what is said of items (B, V)
 REACH, FADE, BACK = 10, 0.8, 0.8           # of what stood near what

@@ -21,7 +21,7 @@ def walks(count: int = 300, seed: int = 0) -> tuple[Ragged, np.ndarray]:
 
 def small(**changes):
     recipe = order_recipe(walks()[0], ITEMS)
-    return replace(recipe, width=32, layers=1, epochs=6, batch_tokens=256, dropout=0.2, **changes)
+    return replace(recipe, width=32, layers=1, epochs=25, batch_tokens=256, dropout=0.2, **changes)
 
 
 @pytest.mark.parametrize("sampled", [False, True], ids=["exact", "sampled"])

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from habitue.sequences.items_only import ItemCorpus, without_last
+from habitue.sequences.order.corpus import ItemCorpus, without_last
 from habitue.sequences.ragged import Ragged, offsets_of
 
 rows_drawn = st.lists(st.lists(st.integers(0, 50), max_size=30), min_size=1, max_size=12)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from habitue.sequences.order.spectral import near_counts, spectral_vectors
 from habitue.sequences.ragged import Ragged, offsets_of
-from habitue.sequences.spectral import near_counts, spectral_vectors
 
 
 def rows_of(*rows: list[int]) -> Ragged:
