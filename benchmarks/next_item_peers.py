@@ -124,3 +124,7 @@ def _matrix(data: dict[str, Any], part: str) -> sp.csr_matrix:
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
+
+
+if __name__ == "__main__":
+    main()

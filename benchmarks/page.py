@@ -32,6 +32,12 @@ NAMES = {
     "implicit_als": "implicit ALS",
     "popular": "popular",
 }
+BASKET_NAMES = {
+    "habitue": "**ours**: habits, people alike, what goes with it",
+    "tifu_knn": "TIFU-kNN, from the paper",
+    "top_frequency": "what she bought most often",
+    "popular": "popular",
+}
 HIDDEN = ("habitue_content: habitue_near_content",)
 TITLES = {
     "beauty_sequences": "Beauty",
@@ -75,7 +81,23 @@ def next_item() -> str:
     return "".join(_section(rows, data) for data in _known(rows))
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"next_item": next_item}
+def next_basket() -> str:
+    """A table for each data set of next_basket.py."""
+    rows = read_rows(RESULTS / "next_basket.csv")
+    lines = []
+    for data in dict.fromkeys(row.data for row in rows):
+        held = [row for row in rows if row.data == data]
+        metrics = list(dict.fromkeys(row.metric for row in held))
+        lines += [f"| {data} | {' | '.join(metrics)} |", "|" + "---|" * (len(metrics) + 1)]
+        for method in dict.fromkeys(row.method for row in held):
+            mine = {row.metric: row for row in held if row.method == method}
+            told = " | ".join(_with_interval(mine[metric]) for metric in metrics)
+            lines.append(f"| {BASKET_NAMES[method]} | {told} |")
+        lines += ["", *sorted({f"- {BASKET_NAMES[r.method]}: {r.protocol}" for r in held})]
+    return "\n".join(lines) + "\n"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {"next_item": next_item, "next_basket": next_basket}
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 
 
@@ -151,6 +173,16 @@ def bars(data: str, found: Table) -> str:
 def _known(rows: Sequence[Row]) -> list[str]:
     held = {row.data for row in rows}
     return [data for data in TITLES if data in held]
+
+
+def _with_interval(row: Row) -> str:
+    """The value, and its 5th to 95th percentile where there is one."""
+    assert row.value is not None, "judged rows have values"
+    value = f"{row.value:.4f}".removeprefix("0")
+    if row.low is None or row.high is None:
+        return value
+    low, high = (f"{bound:.4f}".removeprefix("0") for bound in (row.low, row.high))
+    return f"{value} ({low} to {high})"
 
 
 def _told(values: Sequence[float]) -> str:
