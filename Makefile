@@ -57,7 +57,12 @@ bench: install  ## Run the benchmarks; with DATA=folder also those on public dat
 	  $(BIN)/python -m benchmarks.classical --data $(DATA)/cdnow_sample.parquet; \
 	  $(BIN)/python -m benchmarks.lifetime_value --data $(DATA)/cdnow_sample.parquet \
 	    --data $(DATA)/grocery_elog.parquet --data $(DATA)/online_retail_ii.parquet; \
-	else echo "hint: make bench DATA=FOLDER adds CDNOW, grocery and Online Retail II"; fi
+	  $(BIN)/python -m benchmarks.next_basket --data $(DATA)/tafeng_baskets.parquet; \
+	  $(BIN)/python -m benchmarks.next_item --data $(DATA)/beauty_sequences.parquet \
+	    --data $(DATA)/sports_and_outdoors_sequences.parquet \
+	    --data $(DATA)/ml1m_sasrec_sequences.parquet --data $(DATA)/diginetica_sessions.parquet \
+	    --data $(DATA)/retailrocket_sessions.parquet; \
+	else echo "hint: make bench DATA=FOLDER adds those on public data sets"; fi
 
 docs: install  ## Write the generated pages of docs/reference/ again.
 	$(BIN)/python docs/generate.py
