@@ -6,5 +6,6 @@ the rows that judge such lists against the honest baselines.
 
 Read in this order: candidates (what each source says of every item), ranking (how a shop mixes
 the sources, learnt on its closed horizons), rules (what may be shown at all), recommend (the two
-put together, for everybody), baselines, metrics.
+put together, for everybody), baselines, metrics. Apart from them, for data that knows order alone:
+following (the next item) and baskets (the next basket).
 """
