@@ -11,8 +11,8 @@ window after the cutoff, which is compared with what happened. Titles are hidden
 since some were corrected after the cutoffs. Intervals: 5th and 95th percentile over customers drawn
 with replacement; verdicts: the paired difference to the linear probe on aggregates.
 
-A cell is (data, method, seed): a method answers every target at every cutoff. Training and
-embedding are prepared once for all methods, and their seconds told as method `prepare`.
+A cell is (data at a cutoff, method, seed): a method answers every target. Training and embedding
+are prepared once for all methods, and their seconds told as method `prepare`.
 """
 
 import argparse
@@ -22,7 +22,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import duckdb
@@ -107,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--cutoff", nargs="+", help="dates; all of the file's unless told")
     parser.add_argument("--method", nargs="+", choices=tuple(METHODS))
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--results", type=Path, default=RESULTS / "probes.csv")
@@ -114,57 +116,83 @@ def main() -> None:
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
+        place = Place(options.data, options.cutoff[0], options.seed[0], options.work)
         run = prepare if options.cell == "prepare" else cell
-        print(json.dumps(run(options.cell, options.seed[0], options.data, options.work)))
+        print(json.dumps(run(options.cell, place)))
         return
     print(__doc__)
     ledger = Ledger(options.results, harness_commit(*CODE), hardware())
     options.work.mkdir(parents=True, exist_ok=True)
-    for seed in options.seed:
+    every = [f"{cutoff:%Y-%m-%d}" for cutoff in source_of(options.data).cutoffs]
+    for cutoff, seed in product(options.cutoff or every, options.seed):
+        place = Place(options.data, cutoff, seed, options.work)
         for name in ("prepare", *(options.method or METHODS)):
-            if ledger.has(options.data.stem, name, seed):
-                continue
-            inside = ["--data", str(options.data), "--work", str(options.work)]
-            told = in_a_process(
-                __file__, [*inside, "--seed", str(seed), "--cell", name], CELL_SECONDS
-            )
-            if told:
-                rows = msgspec.convert(told["rows"], list[Row])
-                ledger.put(
-                    replace(
-                        row, seconds=told["seconds"], peak_mb=told["peak_mb"],
-                        commit=ledger.commit, hardware=ledger.machine,
-                    )
-                    for row in rows
-                )  # fmt: skip
+            if not ledger.has(place.data, name, seed):
+                put(ledger, name, place)
     show(ledger.rows)
     if options.json:
         ledger.write_json(options.json)
 
 
-def prepare(name: str, seed: int, path: Path, work: Path) -> dict[str, object]:
-    """Train at every cutoff, and embed whoever is asked about."""
-    start, rows = time.perf_counter(), []
-    source = source_of(path)
-    lake = imported(path, source, work)
-    whole = build_sequences(lake, path.stem, cutoff=ALWAYS)
-    for cutoff in source.cutoffs:
-        past = upto(whole, microseconds(cutoff))
-        blank = replace(past, titles=np.full(len(past.items), "", dtype=object))
-        folder = work / f"{path.stem}-{cutoff:%Y-%m-%d}-{seed}"
-        if not (folder / checkpoint.WEIGHTS).exists():
-            folder.mkdir(exist_ok=True)
-            model = train_model(blank, replace(nano(), seed=seed), "training").model
-            checkpoint.save(model, blank, folder)
-        prepared_file(folder).write_bytes(pickle.dumps(described(lake, path.stem, blank, folder)))
-        told = f"{cutoff:%Y-%m-%d}"
-        rows.append(Row(data=path.stem, protocol=told, method=name, metric="cutoff", value=1.0,
-                        seed=seed))  # fmt: skip
-    return {
-        "rows": [asdict(row) for row in rows],
-        "seconds": time.perf_counter() - start,
-        "peak_mb": peak_mb(),
-    }
+def put(ledger: Ledger, name: str, place: "Place") -> None:
+    """One cell, in a process of its own, into the ledger."""
+    inside = ["--data", str(place.path), "--work", str(place.work), "--cutoff", place.cutoff]
+    inside += ["--seed", str(place.seed), "--cell", name]
+    told = in_a_process(__file__, inside, CELL_SECONDS)
+    if told:
+        ledger.put(
+            replace(
+                row, seconds=told["seconds"], peak_mb=told["peak_mb"],
+                commit=ledger.commit, hardware=ledger.machine,
+            )
+            for row in msgspec.convert(told["rows"], list[Row])
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file at a cutoff with a seed, and where what is made of it is kept."""
+
+    path: Path
+    cutoff: str                            # a date
+    seed: int
+    work: Path
+
+    @property
+    def data(self) -> str:
+        """Its name in the rows."""
+        return f"{self.path.stem} at {self.cutoff}"
+
+    @property
+    def folder(self) -> Path:
+        """What is made of it."""
+        return self.work / f"{self.path.stem}-{self.cutoff}-{self.seed}"
+
+    @property
+    def instant(self) -> int:
+        """The cutoff, µs."""
+        return microseconds(datetime.fromisoformat(self.cutoff).replace(tzinfo=UTC))
+
+
+def prepare(name: str, place: Place) -> dict[str, object]:
+    """Train at the cutoff, and embed whoever is asked about."""
+    start, shop = time.perf_counter(), place.path.stem
+    lake = imported(place.path, source_of(place.path), place.work)
+    past = upto(build_sequences(lake, shop, cutoff=ALWAYS), place.instant)
+    blank = replace(past, titles=np.full(len(past.items), "", dtype=object))
+    if not (place.folder / checkpoint.WEIGHTS).exists():
+        place.folder.mkdir(exist_ok=True)
+        model = train_model(blank, replace(nano(), seed=place.seed), "training").model
+        checkpoint.save(model, blank, place.folder)
+    ready = described(lake, shop, blank, place.folder)
+    prepared_file(place.folder).write_bytes(pickle.dumps(ready))
+    asked = float((ready.at == ready.past.cutoff).sum())
+    row = Row(
+        data=place.data, protocol="everyone known", method=name, metric="customers", value=asked,
+        seed=place.seed,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    return {"rows": [asdict(row)], "seconds": seconds, "peak_mb": peak_mb()}
 
 
 def imported(path: Path, source: Source, work: Path) -> Lake:
@@ -211,25 +239,22 @@ def described(lake: Lake, shop: str, past: Sequences, folder: Path) -> Prepared:
     )
 
 
-def cell(name: str, seed: int, path: Path, work: Path) -> dict[str, object]:
-    """One method on every target and cutoff."""
+def cell(name: str, place: Place) -> dict[str, object]:
+    """One method on every target."""
     rows: list[Row] = []
     seconds = 0.0
-    for cutoff in source_of(path).cutoffs:
-        folder = work / f"{path.stem}-{cutoff:%Y-%m-%d}-{seed}"
-        ready: Prepared = pickle.loads(prepared_file(folder).read_bytes())
-        snapshots = take_snapshots(ready.past)
-        for text in QUESTIONS:
-            target = Target.parse(text)
-            past = Past(target, ready.past, snapshots, ready.happened[text])
-            start = time.perf_counter()
-            forecast, actual = forecasts(METHODS[name], past, ready, seed)
-            seconds += time.perf_counter() - start
-            kept = folder / f"{name}-{QUESTIONS.index(text)}.npy"
-            np.save(kept, forecast)
-            against = folder / f"{BASELINE}-{QUESTIONS.index(text)}.npy"
-            baseline = np.load(against) if against.exists() else None
-            rows += judged(path.stem, cutoff, name, target, (actual, forecast, baseline), seed)
+    ready: Prepared = pickle.loads(prepared_file(place.folder).read_bytes())
+    snapshots = take_snapshots(ready.past)
+    for number, text in enumerate(QUESTIONS):
+        target = Target.parse(text)
+        past = Past(target, ready.past, snapshots, ready.happened[text])
+        start = time.perf_counter()
+        forecast, actual = forecasts(METHODS[name], past, ready, place.seed)
+        seconds += time.perf_counter() - start
+        np.save(place.folder / f"{name}-{number}.npy", forecast)
+        against = place.folder / f"{BASELINE}-{number}.npy"
+        baseline = np.load(against) if name != BASELINE and against.exists() else None
+        rows += judged(place, name, target, (actual, forecast, baseline))
     return {"rows": [asdict(row) for row in rows], "seconds": seconds, "peak_mb": peak_mb()}
 
 
@@ -254,37 +279,36 @@ def forecasts(
 
 
 def judged(
-    data: str,
-    cutoff: datetime,
+    place: Place,
     name: str,
     target: Target,
     columns: tuple[np.ndarray, np.ndarray, np.ndarray | None],
-    seed: int,
 ) -> Iterator[Row]:
     """Metrics of one forecast, and their difference to the linear probe on aggregates."""
     actual, forecast, baseline = columns
     is_rate = target.aggregation == "exists"
     told: dict[str, Callable[..., float]] = dict(ORDER_METRICS if is_rate else COUNT_METRICS)
-    tell = f"{cutoff:%Y-%m-%d}: {target}"
+    blank = Row(data=place.data, protocol=str(target), method=name, metric="", value=None,
+                seed=place.seed)  # fmt: skip
     for metric in RATES if is_rate else AMOUNTS:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(place.seed)
         measure = told[metric]
         low, high = metrics.bootstrap(measure, actual, forecast, rng=rng)
-        yield Row(data=data, protocol=tell, method=name, metric=metric,
-                  value=finite(measure(actual, forecast)), low=finite(low), high=finite(high),
-                  seed=seed)  # fmt: skip
-        if baseline is None or name == BASELINE:
-            continue
-        value, low, high = metrics.paired_difference(measure, actual, forecast, baseline, rng)
-        yield Row(data=data, protocol=tell, method=name, metric=f"{metric} - {BASELINE}",
-                  value=finite(value), low=finite(low), high=finite(high), seed=seed)  # fmt: skip
+        yield replace(blank, metric=metric, value=finite(measure(actual, forecast)),
+                      low=finite(low), high=finite(high))  # fmt: skip
+        if baseline is not None:
+            value, low, high = metrics.paired_difference(measure, actual, forecast, baseline, rng)
+            yield replace(blank, metric=f"{metric} - {BASELINE}", value=finite(value),
+                          low=finite(low), high=finite(high))  # fmt: skip
 
 
 def show(rows: list[Row]) -> None:
     """Every question and cutoff: each method's first metrics, and wins, ties and losses."""
-    told = {(row.protocol, row.method, row.metric): row for row in rows if row.seed == 0}
-    for protocol in sorted({row.protocol for row in rows if row.method == BASELINE}):
-        print(f"\n{protocol}")
+    told = {
+        ((row.data, row.protocol), row.method, row.metric): row for row in rows if row.seed == 0
+    }
+    for protocol in sorted({(row.data, row.protocol) for row in rows if row.method == BASELINE}):
+        print(f"\n{protocol[0]}: {protocol[1]}")
         for name in METHODS:
             cells = [
                 f"{metric} {value_of(row)} {verdict(metric, against)}"

@@ -25,7 +25,7 @@ class Row:
     protocol: str
     method: str
     metric: str
-    value: float | None
+    value: float | None = None             # none where the metric is not defined
     low: float | None = None               # 5th percentile
     high: float | None = None              # 95th
     seed: int | None = None
