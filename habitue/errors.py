@@ -7,6 +7,7 @@
     ├── BadTarget           a question about the future cannot be read, or is none
     ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
     ├── NoSuchShop          the workspace holds no shop of that name
+    ├── NoSuchCustomer      nothing is predicted of a customer of that name
     ├── NoSuchKey           the shop has no key of that id, or it was revoked before
     ├── NoSuchModel         the registry holds no model of that name, version or alias
     ├── NotEnoughHistory    too little happened before the cutoff to answer the question
@@ -60,6 +61,10 @@ class NoSuchShop(HabitueError, LookupError):
             f"no shop named {shop!r}; the workspace holds: {held}\n"
             f"hint: `habitue import FILE --shop {shop} --mapping MAPPING.toml` makes one"
         )
+
+
+class NoSuchCustomer(HabitueError, LookupError):
+    """Nothing is predicted of a customer of that name."""
 
 
 class NoSuchKey(HabitueError, LookupError):

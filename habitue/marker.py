@@ -47,3 +47,18 @@ def write_lake(folder: Path, address: str, id: str) -> None:
     draft = folder / f".{LAKE_FILE}.{os.getpid()}"
     draft.write_text(f"{address}\n{id}\n")
     draft.replace(folder / LAKE_FILE)
+
+
+def check_format(folder: Path) -> None:
+    """Raise BadWorkspace, unless this version of habitue reads the folder's format."""
+    number = read_format(folder)
+    if number > FORMAT:
+        raise BadWorkspace(
+            f"{folder} has format {number}; this version of habitue reads up to {FORMAT}\n"
+            "hint: install a newer habitue"
+        )
+    if number < FORMAT:
+        raise BadWorkspace(
+            f"{folder} has format {number}, of an earlier release; this one has {FORMAT}\n"
+            f"hint: `habitue upgrade --workspace {folder}` brings it up; copy the folder first"
+        )

@@ -1,4 +1,4 @@
-"""The verbs that use a trained model: train, predict, recommend, items.
+"""The verbs that use a trained model: train, predict, why, recommend, items.
 
 A version is the weights, the calibration and the recommender's mixture of one shop up to a cutoff.
 Asked as of an earlier instant it refuses: it would remember, not predict.
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from habitue.config import HERE, Launch, TrainConfig
-from habitue.errors import BadSetting
+from habitue.errors import BadSetting, NoSuchCustomer
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
 from habitue.lake import query
 from habitue.lake.schema import PREDICTIONS, TIME
@@ -28,6 +28,9 @@ from habitue.lake.tables import Lake
 from habitue.model import checkpoint
 from habitue.model.launch import over
 from habitue.predictions.calibrate import Calibration
+from habitue.predictions.explain.again import Scorer
+from habitue.predictions.explain.why import Ask as Ask
+from habitue.predictions.explain.why import Explanation, explain
 from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
 from habitue.predictions.score import BLOCK, Interval, Scores
 from habitue.recommendations.candidates import past_of
@@ -43,6 +46,8 @@ QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 MAX_HORIZON_DAYS = 730.0
 # when a shop's predictions are `full` (the thresholds of research/product.md, section 1)
 FULL_CUSTOMERS, FULL_DAYS, FULL_QUIET_DAYS, FULL_ORDERS = 500, 180, 30, 3
+# at most one row: the customer that a key belongs to
+_NAMED = "SELECT customer FROM events WHERE key = ? AND customer IS NOT NULL LIMIT 1"
 ANSWER = pa.schema(
     [
         pa.field("customer", pa.string()),
@@ -278,6 +283,56 @@ def items(source: Source, as_of: AsOf) -> pa.Table:
             "expected_orders_28d": _demand(held),
         }
     ).sort_by([("orders_90d", "descending"), ("item", "ascending")])
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Explains one customer after another, of a shop that was scored once."""
+
+    scorer: Scorer
+
+    def __call__(self, customer: str, ask: Ask) -> Explanation:
+        """Why a customer, as the predictions name them, is predicted what they are.
+
+        Raises:
+            NoSuchCustomer: no prediction is of them.
+        """
+        row = np.flatnonzero(self.scorer.scores.names == customer)
+        if not len(row):
+            raise NoSuchCustomer(
+                f"nothing is predicted of {customer!r}: no order of theirs stands at the cutoff\n"
+                "hint: `habitue predict` lists who has one, `habitue customer` what is known"
+            )
+        return explain(self.scorer, int(row[0]), ask)
+
+
+def open_why(source: Source, as_of: AsOf, *, horizon_days: float) -> Why:
+    """Score everyone, as `predict` does, to explain any of them."""
+    _refuse_nonsense((horizon_days,), None)
+    learnt = _open(source, as_of).learnt
+    trained = learnt.trained
+    return Why(Scorer(trained.model, trained.corpus, learnt.scores((horizon_days,))))
+
+
+def why(source: Source, as_of: AsOf, customer: str, ask: Ask) -> Explanation:
+    """Why one customer, by any of their keys, is predicted what they are.
+
+    Raises:
+        NoSuchModel, SawTheFuture: no version can answer as of the cutoff.
+        BadSetting: no such question, horizon or budget.
+        NoSuchCustomer: no order of theirs stands at the cutoff.
+    """
+    opened = open_why(source, as_of, horizon_days=ask.horizon_days)
+    told = query.read(
+        source.lake,
+        _NAMED,
+        [customer],
+        shop=source.shop,
+        cutoff=as_of.cutoff,
+        known_at=as_of.known_at,
+    )
+    named = told["customer"].to_pylist()
+    return opened(named[0] if named else customer, ask)
 
 
 def shop_status(sequences: Sequences) -> str:

@@ -18,8 +18,8 @@ from habitue.errors import BadSetting, BadWorkspace, NotEnoughHistory
 from habitue.marker import (
     FORMAT,
     FORMAT_FILE,
+    check_format,
     lake_place,
-    read_format,
     write_format,
     write_lake,
 )
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from habitue.lake.eventlog.records import EventLog
     from habitue.lake.tables import Lake
     from habitue.lake.views.customer import Customer
+    from habitue.predictions.explain.why import Explanation
     from habitue.predictions.probes.language import Target
     from habitue.predictions.rows import Row
     from habitue.privacy import Places
@@ -49,26 +50,6 @@ Progress = Callable[[str, int, int | None], None]    # what is being done, steps
 
 # one row: the shop's last event
 _LAST_EVENT = 'SELECT max("time") AS last FROM events'
-
-# one row per input that was not taken, in the order of its file
-_REJECTED = """
-SELECT receipt, position, pointer, reason, payload, received FROM rejected
-ORDER BY received, receipt, position
-"""
-
-# one row per pair of keys that was linked and is still two customers
-_CONFLICTS = """
-SELECT "time", key, other, customer, other_customer, why, source, cause FROM conflicts
-ORDER BY "time", key, other
-"""
-
-# one row per source that told of orders; `believed` counts from 1, null: after those that have one
-_SOURCES = """
-SELECT source, count(DISTINCT coalesce("order", id)) AS orders, min("time") AS first,
-    max("time") AS last,
-    (SELECT nullif(list_position(order_sources, source), 0) FROM shop_settings) AS believed
-FROM events WHERE name = 'order_placed' GROUP BY source ORDER BY believed NULLS LAST, source
-"""
 
 
 def open_workspace(
@@ -88,7 +69,7 @@ def open_workspace(
     folder = settings.workspace if path is None else _local(path)
     marker = folder / FORMAT_FILE
     if marker.is_file():
-        _check_format(folder)
+        check_format(folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadWorkspace(f"{folder} is no workspace, and not empty\nhint: name a new folder")
     elif not create:
@@ -128,20 +109,6 @@ def _settle_lake(folder: Path, address: str) -> None:
     id = secrets.token_hex(16)
     claim(address, id)
     write_lake(folder, address, id)
-
-
-def _check_format(folder: Path) -> None:
-    number = read_format(folder)
-    if number > FORMAT:
-        raise BadWorkspace(
-            f"{folder} has format {number}; this version of habitue reads up to {FORMAT}\n"
-            "hint: install a newer habitue"
-        )
-    if number < FORMAT:
-        raise BadWorkspace(
-            f"{folder} has format {number}, of an earlier release; this one has {FORMAT}\n"
-            f"hint: `habitue upgrade --workspace {folder}` brings it up; copy the folder first"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +282,9 @@ class Shop:
 
     def rejected(self, *, known_at: datetime | None = None) -> "pa.Table":
         """Every input that was not taken, and why."""
-        return self.query(_REJECTED, known_at=known_at)
+        from habitue.lake.views import lists
+
+        return self.query(lists.REJECTED, known_at=known_at)
 
     def customer(
         self,
@@ -366,11 +335,15 @@ class Shop:
         self, *, cutoff: datetime | None = None, known_at: datetime | None = None
     ) -> "pa.Table":
         """Every pair of keys that was linked and is still two customers, and why."""
-        return self.query(_CONFLICTS, cutoff=cutoff, known_at=known_at)
+        from habitue.lake.views import lists
+
+        return self.query(lists.CONFLICTS, cutoff=cutoff, known_at=known_at)
 
     def sources(self, *, known_at: datetime | None = None) -> "pa.Table":
         """Who told of orders, how many of them, and whom the shop believes first."""
-        return self.query(_SOURCES, known_at=known_at)
+        from habitue.lake.views import lists
+
+        return self.query(lists.SOURCES, known_at=known_at)
 
     def believe(self, sources: Sequence[str], *, now: datetime | None = None) -> "Receipt":
         """From now on, of an order told by several sources, believe the first of these."""
@@ -529,6 +502,34 @@ class Shop:
             width=width,
             of=of,
             now=utc_now(),
+        )
+
+    def why(  # noqa: PLR0913 - whom, what, and as of when, as every verb that asks a model
+        self,
+        customer: str,
+        question: str = "churn",
+        *,
+        horizon_days: float = 90.0,
+        budget_ms: float = 500.0,
+        cutoff: datetime | None = None,
+        version: str | None = None,
+        known_at: datetime | None = None,
+    ) -> "Explanation":
+        """Why a customer is predicted what they are: factors that add up to the prediction.
+
+        Questions are `order`, `churn`, `orders` and `revenue`. Everyone is scored first, as by
+        `predict`; the budget is for dividing one prediction among its factors.
+        """
+        self._refuse_unpublished(version)
+        from habitue import publishing
+
+        return publishing.why(
+            self.source,
+            publishing.AsOf(cutoff or self.last_event(), version, known_at),
+            customer,
+            publishing.Ask(
+                question=question, horizon_days=horizon_days, budget_seconds=budget_ms / 1_000
+            ),
         )
 
     def recommend(

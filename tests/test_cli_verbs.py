@@ -203,3 +203,32 @@ def test_an_impossible_number_of_days_or_year_is_not_understood(habitue, argumen
     code, out, err = habitue(*arguments.split(), "--shop", "acme")
     assert (code, out) == (2, "")
     assert "Invalid value" in err
+
+
+def test_why_tells_factors_that_add_up_to_what_predict_says(habitue):
+    _, out, _ = habitue("predict", "--shop", "acme", "--question", "churn", "--horizon-days", 60,
+                        "--json")  # fmt: skip
+    row = json.loads(out)[0]
+    code, out, _ = habitue("why", row["customer"], "--shop", "acme", "--horizon-days", 60, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["value"] == row["value"]
+    total = told["reference"] + sum(one["points"] for one in told["factors"]) + told["unshared"]
+    assert total == pytest.approx(row["value"], abs=1e-9)
+
+
+def test_why_for_people_goes_from_the_reference_to_the_prediction(habitue):
+    code, out, err = habitue("why", "c0000000", "--shop", "acme", "--budget-ms", 0)
+    assert code == 0
+    assert out.startswith("c0000000: churn within 90 days ")
+    assert "a typical new customer, who ordered just now" in out
+    assert "no order for" in out
+    assert "not divided: the time was over" in out
+    assert "cut after 2 scorings" in err
+
+
+def test_why_of_a_stranger_says_where_to_look(habitue):
+    code, out, err = habitue("why", "nobody", "--shop", "acme")
+    assert (code, out) == (1, "")
+    assert "nothing is predicted of 'nobody'" in err
+    assert "hint: `habitue predict`" in err

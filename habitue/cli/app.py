@@ -59,6 +59,7 @@ for command in (
     train.train,
     evaluate.evaluate,
     ask.predict,
+    ask.why,
     ask.ask,
     ask.embed,
     ask.recommend,

@@ -1,4 +1,4 @@
-"""Commands that ask a model: predict, ask, embed, recommend, items."""
+"""Commands that ask a model: predict, why, ask, embed, recommend, items."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +13,7 @@ from habitue.cli.options import (
     Days,
     examples,
     with_asked,
+    with_json,
     with_launch,
     with_output,
     with_shop,
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from habitue.asking import Reply
+    from habitue.predictions.explain.why import Explanation
 
 QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
+EXPLAINED = QUESTIONS[:-1]
+_BAR = 20                                  # characters of the largest effect
 
 
 @click.command(
@@ -198,6 +202,57 @@ def print_judged(reply: "Reply") -> None:
 
 @click.command(
     epilog=examples(
+        "habitue why c_42 --shop acme --question churn --horizon-days 90",
+        "habitue why c_42 --shop acme --question revenue --budget-ms 2000 --json",
+    )
+)
+@click.argument("customer")
+@with_shop
+@click.option(
+    "--question", type=click.Choice(EXPLAINED), default="churn", show_default=True,
+    help="The prediction to explain.",
+)
+@click.option(
+    "--horizon-days", type=Days(), default=90.0, show_default=True,
+    help="How far past the cutoff.",
+)
+@click.option(
+    "--budget-ms", type=click.FloatRange(0), default=500.0, show_default=True,
+    help="Time for dividing the prediction; everyone is scored before.",
+)
+@with_asked
+@with_json
+def why(  # noqa: PLR0913 - one per flag
+    customer: str,
+    shop: Shop,
+    question: str,
+    horizon_days: float,
+    budget_ms: float,
+    asked: Asked,
+    as_json: bool,
+) -> None:
+    """Tell what moved one customer's prediction, and how far.
+
+    The customer is scored again without parts of their past, and without the silence since their
+    last order. What each part did adds up, from a typical new customer to the prediction.
+    """
+    found = shop.why(
+        customer,
+        question,
+        horizon_days=horizon_days,
+        budget_ms=budget_ms,
+        cutoff=asked.cutoff,
+        version=asked.version,
+        known_at=asked.known_at,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        print_explanation(found)
+
+
+@click.command(
+    epilog=examples(
         "habitue recommend --shop acme --k 5",
         "habitue recommend --shop acme --exclude-bought --not-sold-days 90 --out items.csv",
     )
@@ -244,6 +299,43 @@ def items(shop: Shop, asked: Asked, output: Output) -> None:
     For every item: sales, popularity, trend and expected demand.
     """
     output.show(shop.items(cutoff=asked.cutoff, version=asked.version, known_at=asked.known_at))
+
+
+def print_explanation(found: "Explanation") -> None:
+    """From the reference to the prediction, a row for each factor with a bar of its size."""
+    name = f"{found.question} within {found.horizon_days:g} days"
+    most = max((abs(one.points) for one in found.factors), default=0.0)
+    chance = found.question in ("order", "churn")
+
+    def row(points: float, words: str, error: float | None = 0.0) -> list[str]:
+        bar = "█" * round(_BAR * abs(points) / most) if most else ""
+        told = f"{100 * points:+.1f} points" if chance else f"{points:+,.2f}"
+        unsure = "" if error == 0 else " (not known how exact)" if error is None else (
+            f" (± {abs(error):.0%} of it)" if abs(error) < 1 else " (hardly known)"
+        )
+        return [told, bar if points > 0 else "", bar if points < 0 else "", words + unsure]
+
+    body = [
+        row(one.points, one.words, one.error and one.error / (abs(one.effect) or 1))
+        for one in found.factors
+    ]
+    if not found.exact:
+        body.append(row(found.unshared, "not divided: the time was over"))
+    value, reference = (
+        f"{one:.1%}" if chance else f"{one:,.2f}" for one in (found.value, found.reference)
+    )
+    print_grid(
+        ["effect", "more", "less", "because of"],
+        [[reference, "", "", "a typical new customer, who ordered just now"], *body,
+         [value, "", "", f"{found.customer}: {name}"]],
+        numeric=[0],
+        title=f"{found.customer}: {name} {value}",
+    )  # fmt: skip
+    if not found.exact:
+        say(
+            f"cut after {found.coalitions} scorings, {1_000 * found.seconds:.0f} ms; "
+            "a larger --budget-ms is more exact"
+        )
 
 
 def print_predictions(table: "pa.Table", *, rows: int) -> None:

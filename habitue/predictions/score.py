@@ -79,15 +79,19 @@ class Scores:
     def blocks(self, size: int | None = None) -> "Iterator[Scores]":
         """The same scores, `size` or BLOCK customers at a time: each is answered for itself."""
         for rows in _blocks(len(self.names), size):
-            yield replace(
-                self,
-                names=self.names[rows],
-                customer=self.customer[rows],
-                anchor=self.anchor[rows],
-                silent_days=self.silent_days[rows],
-                log_rate=self.log_rate[rows],
-                readings=self.readings.take(rows),
-            )
+            yield self.take(rows)
+
+    def take(self, rows: slice) -> "Scores":
+        """Those of some customers; what is of the whole shop stays."""
+        return replace(
+            self,
+            names=self.names[rows],
+            customer=self.customer[rows],
+            anchor=self.anchor[rows],
+            silent_days=self.silent_days[rows],
+            log_rate=self.log_rate[rows],
+            readings=self.readings.take(rows),
+        )
 
     def order(self, horizon_days: float) -> Interval:
         """P(at least one order in the horizon); the interval is of the calibrated rate."""
