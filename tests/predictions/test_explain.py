@@ -85,7 +85,7 @@ def patient(question: str = "churn") -> Ask:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_effects_add_up_to_exactly_what_is_predicted(scorer, question):
+def test_effects_add_up_to_exactly_what_is_predicted(scorer: Scorer, question: str) -> None:
     predicted = getattr(scorer.scores, question)(90.0).value
     for row in (0, 5, len(predicted) - 1):
         why = explain(scorer, row, patient(question))
@@ -97,7 +97,7 @@ def test_effects_add_up_to_exactly_what_is_predicted(scorer, question):
 
 
 @given(row=some.integers(0, 10), question=some.sampled_from(QUESTIONS))
-def test_effects_add_up_whatever_happened(entangled, row, question):
+def test_effects_add_up_whatever_happened(entangled: Scorer, row: int, question: str) -> None:
     row %= len(entangled.scores.names)
     why = explain(entangled, row, replace(patient(question), budget_seconds=0.02))
     total = why.reference + sum(one.points for one in why.factors) + why.unshared
@@ -106,14 +106,14 @@ def test_effects_add_up_whatever_happened(entangled, row, question):
         assert abs(why.unshared_effect) < TOLERANCE
 
 
-def test_every_event_of_a_customer_is_in_exactly_one_factor(entangled):
+def test_every_event_of_a_customer_is_in_exactly_one_factor(entangled: Scorer) -> None:
     shop = entangled.corpus.sequences
     for customer in entangled.scores.customer:
         held = [row for part in parts_of(shop, int(customer), season=False) for row in part.rows]
         assert sorted(held) == list(range(*shop.offsets[customer : customer + 2]))
 
 
-def test_nothing_left_out_is_the_customer_as_they_were_scored(entangled):
+def test_nothing_left_out_is_the_customer_as_they_were_scored(entangled: Scorer) -> None:
     shop, scores = entangled.corpus.sequences, entangled.scores
     for row, customer in enumerate(scores.customer):
         parts = parts_of(shop, int(customer), season=False)
@@ -123,8 +123,8 @@ def test_nothing_left_out_is_the_customer_as_they_were_scored(entangled):
         assert again.silent_days[0] == scores.silent_days[row]
 
 
-def test_a_past_without_an_order_is_scored_as_if_the_order_had_never_been(trained, scorer):
-    """The twin: the shop's own sequences with the rows cut out by hand, scored from scratch."""
+def test_a_past_without_an_order_holds_every_other_event_as_it_was(scorer: Scorer) -> None:
+    """Rows and lines are those of the shop with the order cut out by hand."""
     shop = scorer.corpus.sequences
     customer = int(scorer.scores.customer[np.argmax(np.diff(shop.offsets)[scorer.scores.customer])])
     parts = parts_of(shop, customer, season=False)
@@ -143,7 +143,7 @@ def test_a_past_without_an_order_is_scored_as_if_the_order_had_never_been(traine
     )
 
 
-def test_without_silence_the_last_order_is_now_and_nothing_is_later(entangled):
+def test_without_silence_the_last_order_is_now_and_nothing_is_later(entangled: Scorer) -> None:
     shop = entangled.corpus.sequences
     for customer in entangled.scores.customer:
         parts = parts_of(shop, int(customer), season=False)
@@ -153,7 +153,7 @@ def test_without_silence_the_last_order_is_now_and_nothing_is_later(entangled):
         assert past.time[-1] == shop.cutoff
 
 
-def test_the_season_is_a_factor_where_last_year_is_known(trained):
+def test_the_season_is_a_factor_where_last_year_is_known(trained: Trained) -> None:
     scorer = scorer_of(trained, season=True)
     why = explain(scorer, 0, patient("orders"))
     (season,) = [one for one in why.factors if one.kind == factors.SEASON]
@@ -161,7 +161,7 @@ def test_the_season_is_a_factor_where_last_year_is_known(trained):
     assert why.exact
 
 
-def test_who_ordered_once_and_just_now_has_one_reason():
+def test_who_ordered_once_and_just_now_has_one_reason() -> None:
     shop = tangled(3, customers=12)
     alone = replace(
         shop,
@@ -181,7 +181,7 @@ def test_who_ordered_once_and_just_now_has_one_reason():
     assert words_of(alone, 0, part).startswith("the only order: £40.00 on ")
 
 
-def test_words_hold_the_days_of_silence_and_the_usual_gap(scorer):
+def test_words_hold_the_days_of_silence_and_the_usual_gap(scorer: Scorer) -> None:
     shop = scorer.corpus.sequences
     for customer in scorer.scores.customer:
         rows = np.arange(shop.offsets[customer], shop.offsets[customer + 1])
@@ -197,7 +197,7 @@ def test_words_hold_the_days_of_silence_and_the_usual_gap(scorer):
     pytest.fail("nobody ordered often")
 
 
-def test_nothing_after_the_cutoff_changes_an_explanation(trained, scorer):
+def test_nothing_after_the_cutoff_changes_an_explanation(trained: Trained, scorer: Scorer) -> None:
     events = events_of(CONFIG, seed=13)
     other = scorer_of(trained, sequences_at(another_future(events, AT), AT))
     for row in (0, 3):
@@ -212,7 +212,7 @@ def game(seed: int, players: int) -> tuple[np.ndarray, Value]:
 
 
 @given(seed=some.integers(0, 10_000), players=some.integers(1, 5))
-def test_exact_shares_are_the_mean_over_all_orders_of_coming(seed, players):
+def test_exact_shares_are_the_mean_over_all_orders_of_coming(seed: int, players: int) -> None:
     table, value = game(seed, players)
     means = np.zeros(players)
     orders = list(permutations(range(players)))
@@ -229,7 +229,7 @@ def test_exact_shares_are_the_mean_over_all_orders_of_coming(seed, players):
 
 
 @given(seed=some.integers(0, 1_000), budget=some.floats(0, 60), players=some.integers(1, 9))
-def test_shares_add_up_however_little_time_there_is(seed, budget, players):
+def test_shares_add_up_however_little_time_there_is(seed: int, budget: float, players: int) -> None:
     _, value = game(seed, players)
     found = shares(
         value, players, budget_seconds=budget, clock=Ticking(1.0), rng=np.random.default_rng(seed)
@@ -240,7 +240,7 @@ def test_shares_add_up_however_little_time_there_is(seed, budget, players):
     assert divided == (abs(found.unshared) < 1e-9)
 
 
-def test_without_time_nothing_is_divided_and_it_is_said():
+def test_without_time_nothing_is_divided_and_it_is_said() -> None:
     _, value = game(1, 6)
     found = shares(
         value, 6, budget_seconds=0.0, clock=Ticking(1.0), rng=np.random.default_rng(0)
@@ -251,12 +251,12 @@ def test_without_time_nothing_is_divided_and_it_is_said():
     assert np.isnan(found.errors).all()
 
 
-def test_drawn_orders_come_within_their_errors_of_the_exact_shares():
+def test_drawn_orders_come_within_their_errors_of_the_exact_shares() -> None:
     _, value = game(7, 8)
     exact = shares(value, 8, budget_seconds=1e9, clock=Ticking(0), rng=np.random.default_rng(0))
     clock = Ticking(0.0)
 
-    def slowly(kept):
+    def slowly(kept: np.ndarray) -> np.ndarray:
         clock.now += len(kept)             # a second each: the budget ends before all 256
         return value(kept)
 
@@ -268,7 +268,7 @@ def test_drawn_orders_come_within_their_errors_of_the_exact_shares():
     assert np.all(np.abs(drawn.effects - exact.effects) < 5 * drawn.errors + 0.05)
 
 
-def test_a_thousand_events_are_explained_within_the_budget(trained):
+def test_a_thousand_events_are_explained_within_the_budget(trained: Trained) -> None:
     shop = trained.corpus.sequences
     row = int(first_orders(shop)[-1])
     day = shop.time[row]
@@ -283,7 +283,7 @@ def test_a_thousand_events_are_explained_within_the_budget(trained):
     assert explain(scorer, 1, patient()).factors[0].kind in (factors.SILENCE, factors.FIRST)
 
 
-def test_what_is_not_explained_is_refused():
+def test_what_is_not_explained_is_refused() -> None:
     with pytest.raises(BadSetting, match="'next_order' is not explained\nhint: ask order"):
         Ask(question="next_order", horizon_days=90.0)
     with pytest.raises(BadSetting, match="a budget of -1 ms is none"):
