@@ -37,11 +37,30 @@ _ONLINE_RETAIL_SQL = """
 SELECT * EXCLUDE (sheet) FROM read_parquet($path)
 WHERE sheet <> 'year_2009_2010' OR invoice_date < TIMESTAMP '2010-12-01'
 """
+# one row per line of a basket with a positive value; a product's titles stand in the file beside
+_COMPLETE_JOURNEY_SQL = """
+SELECT household_id AS customer, basket_id AS "order", transaction_timestamp AS time,
+       product_id AS item, greatest(quantity, 1) AS quantity,
+       sales_value / greatest(quantity, 1) AS price,
+       concat_ws(' ', product_category, product_type) AS title, department AS category
+FROM read_parquet($path) AS lines
+LEFT JOIN read_parquet(replace($path, 'transactions_sample', 'products')) AS products
+    USING (product_id)
+WHERE sales_value > 0
+"""
 _ORDERS = Mapping(
     kind="orders",
     fields=Fields(customer="customer", order="order", time="time", value="value", currency="=USD"),
     shop_timezone="UTC",
 )
+_LINES = Mapping(
+    kind="order_lines",
+    fields=Fields(
+        customer="customer", order="order", time="time", item="item", quantity="quantity",
+        unit_price="price", currency="=USD", title="title", category="category",
+    ),
+    shop_timezone="UTC",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,16 @@ SOURCES = (
         horizons_days=(90.0, 180.0),
         has_values=True,
         protocol="sheets merged, identified customers, invoices of positive value",
+    ),
+    Source(
+        name="complete_journey",
+        column="household_id",
+        sql=_COMPLETE_JOURNEY_SQL,
+        mapping=lambda: _LINES,
+        cutoffs=(datetime(2017, 7, 1, tzinfo=UTC), datetime(2017, 9, 30, tzinfo=UTC)),
+        horizons_days=(90.0,),
+        has_values=True,
+        protocol="baskets of households, of which a random 5% of lines is known",
     ),
 )
 

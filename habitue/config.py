@@ -169,6 +169,7 @@ class TrainConfig:
     item_temperature: float = 0.0          # of cosines of states and items; 0: dot products
     exact_items: int = 30_000              # of a catalogue; the softmax over more is sampled
     item_rows: int = 384                   # scored against the catalogue in one step, at most
+    shop_dropout: float = 1.0              # share of queries without the shop's descriptor
     queries: int = 8                       # per pass, of a customer known from the start
     max_events: int = 128                  # of one chunk of a sequence
     text_buckets: int = 16_384             # of hashed words and character n-grams

@@ -52,6 +52,7 @@ class Model(nn.Module):
         self.hazard = nn.Linear(width, vocabulary.bins)
         self.orders = HorizonHead(width, 2)
         self.spend = HorizonHead(width, 3 * SPEND_COMPONENTS)
+        self.shop = small_net(vocabulary.shop_columns, width, width)
         initialise(self)
 
     def forward(
@@ -79,8 +80,18 @@ class Model(nn.Module):
         return (flat + self.line_out(pooled / total.clamp_min(1e-9))).view_as(tokens)
 
     def queries(self, inputs: Inputs) -> Float[Tensor, "b k d"]:
-        """One token per query, from what is known of the customer as numbers."""
-        return self.query_columns(self.query_encoding(inputs.query_columns))
+        """One token per query: what is known of the customer as numbers, and of the shop.
+
+        Some queries do without the shop, so that none leans on it; one shop alone has no other to
+        differ from.
+        """
+        tokens = self.query_columns(self.query_encoding(inputs.query_columns))
+        shop = self.shop(inputs.shop_columns)                              # (B, K, D)
+        if self.config.shop_dropout >= 1:
+            return tokens + 0.0 * shop
+        if self.training:
+            shop = shop * (torch.rand_like(shop[..., :1]) >= self.config.shop_dropout)
+        return tokens + shop
 
     def log_rates(
         self, state: Float[Tensor, "b k d"], log_prior: Float[Tensor, "b k h"]
@@ -284,10 +295,11 @@ def initialise(model: Model) -> None:
     """All weights of the model, in one place.
 
     Linear: normal, 1 / sqrt(inputs). Embeddings: normal .05; item residuals: .02. Residual outputs:
-    divided by sqrt(2 layers). Heads and time biases: zero, so that the first forecast is the prior.
+    divided by sqrt(2 layers). Heads, time biases and what the shop adds: zero, so that the first
+    forecast is the prior.
     """
     for name, parameter in model.named_parameters():
-        if "time_bias" in name or name.startswith(("hazard", "next_gap")):
+        if "time_bias" in name or name.startswith(("hazard", "next_gap", "shop.2")):
             nn.init.zeros_(parameter)
         elif parameter.ndim >= 2:
             nn.init.normal_(parameter, std=_spread(name, parameter.shape[1]))

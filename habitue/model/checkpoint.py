@@ -22,7 +22,7 @@ from habitue.model.train import Training, begin
 from habitue.sequences.build import Sequences
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_ITEM_ROWS = ("items.residual.weight", "items.bias", "items.gate")
+ITEM_ROWS = ("items.residual.weight", "items.bias", "items.gate")
 
 
 def save(model: Model, sequences: Sequences, folder: Path) -> None:
@@ -72,7 +72,7 @@ def _over(
     )
     model = Model(config, vocabulary)
     rows = _rows_of(sequences.items, items)
-    for name in _ITEM_ROWS:
+    for name in ITEM_ROWS:
         tensors[name] = _rearranged(tensors[name], rows)
     gate = tensors.pop("items.gate")
     model.load_state_dict(tensors)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from habitue.sequences.batch import Batch, sample_queries
 from habitue.sequences.build import Sequences, part
-from habitue.sequences.snapshots import Snapshots
+from habitue.sequences.snapshots import SHOP_COLUMNS, Snapshots
 from habitue.sequences.text import hash_texts
 from habitue.sequences.tokens import (
     BIN_EDGES,
@@ -40,6 +40,7 @@ class Vocabulary:
     event_columns: int = len(EVENT_COLUMNS)
     line_columns: int = len(LINE_COLUMNS)
     query_columns: int = len(QUERY_COLUMNS)
+    shop_columns: int = len(SHOP_COLUMNS)
     bins: int = len(BIN_EDGES)
 
 
@@ -95,6 +96,7 @@ class Inputs:
     line_event: Tensor
     query_days: Tensor
     query_columns: Tensor
+    shop_columns: Tensor
     asked: Tensor
     log_prior_rate: Tensor
     query_row: Tensor

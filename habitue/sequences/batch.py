@@ -8,7 +8,7 @@ A large shop is worked on block by block of its customers, so that memory does n
 what a block needs beside its events is made when its turn comes, and let go after it.
 """
 
-# B chunks · T events · K queries · L lines · A query columns · H hazard bins
+# B chunks · T events · K queries · L lines · A query columns · S shop columns · H hazard bins
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +40,7 @@ class Batch:
     line_event: np.ndarray                 # (L,) int64, b * T + t
     query_days: np.ndarray                 # (B, K) float64
     query_columns: np.ndarray              # (B, K, A) float32
+    shop_columns: np.ndarray               # (B, K, S) float32
     asked: np.ndarray                      # (B, K) bool
     log_prior_rate: np.ndarray             # (B, K, H) float32
     query_row: np.ndarray                  # (B, K) int64 row of the epoch's queries, -1 padding
@@ -240,6 +241,7 @@ class Block:
             line_event=line_event,
             query_days=asked.time[query] / DAY,
             query_columns=asked.columns[query],
+            shop_columns=asked.shop_columns[query],
             asked=is_asked,
             log_prior_rate=asked.log_prior_rate[query],
             query_row=np.where(is_asked, query, -1),

@@ -1,22 +1,28 @@
-"""Shop-level numbers as they were known: medians daily, purchase-process parameters monthly.
+"""Shop-level numbers as they were known: medians daily; purchase process and descriptor monthly.
 
 A snapshot dated d is computed from events before d alone and serves every instant from d until the
 next one. So whatever a token or query at time t reads of its shop was complete before t.
 """
 
-# M monthly snapshots · D days · Q queries · B bins
+# M monthly snapshots · D days · Q queries · B bins · S shop columns · N orders
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
-from habitue.sequences.build import DAY, Sequences, instant, microseconds
+from habitue.sequences.build import DAY, NEVER, Sequences, instant, microseconds
 from habitue.sequences.classical import MbgNbd
 from habitue.sequences.classical_fit import MBG_NBD_PRIOR, fit_mbg_nbd
 from habitue.sequences.ragged import members, offsets_of
 
 CUSTOMERS_AT_ONCE = 50_000                 # whose orders are counted
 MEDIAN_OVER = 20_000                       # latest orders or lines that a daily median looks at
+# what kind of shop it is: the model's shop descriptor, each roughly of unit scale
+SHOP_COLUMNS = (
+    "log_customers", "log_orders_per_customer", "repeat_share", "log_gap_days", "log_gap_spread",
+    "log_value_spread", "log_lines_per_order", "log_items", "log_others_per_order", "log_age_days",
+    "log_rate_shape", "log_rate_scale", "log_leaving", "log_staying",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,7 @@ class Snapshots:
     orders_before: np.ndarray              # (D + 1,) orders of identified customers before the day
     month_starts: np.ndarray               # (M,) µs
     processes: tuple[MbgNbd, ...]       # (M,) fitted on everything before the month's start
+    descriptors: np.ndarray                # (M, S) float32, of everything before it
 
     def day(self, time: np.ndarray) -> np.ndarray:
         """Row of the daily columns that serves each instant (µs)."""
@@ -61,13 +68,15 @@ def take_snapshots(sequences: Sequences) -> Snapshots:
     )
     starts = _month_starts(first_day * DAY, sequences.cutoff)
     order_median, line_median = _medians_before(sequences, days, starts)
+    processes = tuple(_fit_before(sequences, int(start)) for start in starts)
     return Snapshots(
         first_day=first_day,
         order_median=order_median,
         line_median=line_median,
         orders_before=np.concatenate([[0], np.cumsum(counts)]),
         month_starts=starts,
-        processes=tuple(_fit_before(sequences, int(start)) for start in starts),
+        processes=processes,
+        descriptors=_descriptors(sequences, starts, processes),
     )
 
 
@@ -152,3 +161,59 @@ def _purchases_before(
     known = age > 0
     lasted = np.where(repeats > 0, np.clip(age - silent, 0.0, None), 0.0)
     return repeats[known], lasted[known], age[known]
+
+
+def _descriptors(
+    sequences: Sequences, starts: np.ndarray, processes: tuple[MbgNbd, ...]
+) -> np.ndarray:
+    """(M, S) float32 SHOP_COLUMNS of everything before each month's start; zeros before anything.
+
+    Spreads and typical gaps are of the latest MEDIAN_OVER orders, so that a month costs no more in
+    a large shop.
+    """
+    rows = np.flatnonzero(sequences.is_order)
+    owner = np.searchsorted(sequences.offsets, rows, side="right")
+    first = np.diff(owner, prepend=-1) != 0
+    second = np.r_[False, first[:-1]][: len(rows)] & ~first
+    gap = np.log1p(np.where(first, 0, np.diff(sequences.time[rows], prepend=0)) / DAY)
+    by_time = np.argsort(sequences.time[rows], kind="stable")
+    rows, first, second, gap = rows[by_time], first[by_time], second[by_time], gap[by_time]
+    value = np.log(sequences.value[rows])
+    customers, repeaters, lines = (
+        np.concatenate([[0], np.cumsum(column)])
+        for column in (first, second, np.diff(sequences.line_offsets)[rows])
+    )
+    others = np.sort(sequences.time[~sequences.is_order])
+    launched = np.sort(_first_sales(sequences))
+    table = np.zeros((len(starts), len(SHOP_COLUMNS)), np.float32)
+    for month, (start, process) in enumerate(zip(starts, processes, strict=True)):
+        orders = int(np.searchsorted(sequences.time[rows], start))
+        if not orders:
+            continue
+        latest = slice(max(orders - MEDIAN_OVER, 0), orders)
+        again = gap[latest][~first[latest]]
+        table[month] = (
+            np.log1p(customers[orders]) / 8,
+            np.log(orders / customers[orders]),
+            repeaters[orders] / customers[orders],
+            np.median(again) / 4 if len(again) else 0.0,
+            np.std(again) if len(again) else 0.0,
+            np.std(value[latest]),
+            np.log1p(lines[orders] / orders) / 2,
+            np.log1p(np.searchsorted(launched, start)) / 8,
+            np.log1p(np.searchsorted(others, start) / orders) / 3,
+            np.log1p((start - sequences.time[rows[0]]) / DAY) / 6,
+            np.log(process.r) / 2,
+            np.log(process.alpha) / 4,
+            np.log(process.a) / 2,
+            np.log(process.b) / 2,
+        )
+    return np.clip(table, -4, 4)
+
+
+def _first_sales(sequences: Sequences) -> np.ndarray:
+    """(V,) µs at which each item was first in an event of a customer, or NEVER."""
+    first = np.full(len(sequences.items), NEVER)
+    events = np.repeat(sequences.time, np.diff(sequences.line_offsets))
+    np.minimum.at(first, sequences.line_item, events)
+    return first

@@ -4,7 +4,7 @@ Everything a token at time s carries was known before s: its own customer's even
 shop-level numbers from the last snapshot completed before s.
 """
 
-# E events · L lines · Q queries · A query columns · B hazard bins · V items
+# E events · L lines · Q queries · A query columns · S shop columns · B hazard bins · V items
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -54,6 +54,7 @@ class Queries:
     customer: np.ndarray                   # (Q,) index into sequences.customers
     time: np.ndarray                       # (Q,) int64 µs
     columns: np.ndarray                    # (Q, A) float32, QUERY_COLUMNS, roughly of unit scale
+    shop_columns: np.ndarray               # (Q, S) float32, SHOP_COLUMNS: what kind of shop asks
     log_prior_rate: np.ndarray             # (Q, B) float32, the purchase process's hazard per day
     expected: np.ndarray                   # (Q, B + 1) its expected orders by 0 and each bin edge
     mean_value: np.ndarray                 # (Q,) shrunk mean order value over the shop's median
@@ -148,6 +149,7 @@ def _queries_of(
         customer=customer,
         time=time,
         columns=np.clip(np.stack(columns, axis=1), -8, 8).astype(np.float32),
+        shop_columns=snapshots.descriptors[snapshots.month(time)],
         log_prior_rate=_log_rate(probability),
         expected=expected.astype(np.float32),
         mean_value=np.maximum(shrunk, 1e-3).astype(np.float32),

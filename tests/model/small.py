@@ -12,7 +12,7 @@ from habitue.model.inputs import Inputs, Vocabulary, make_vocabulary, query_quan
 from habitue.model.train import Training, begin, train
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import Sequences
-from habitue.sequences.snapshots import take_snapshots
+from habitue.sequences.snapshots import SHOP_COLUMNS, take_snapshots
 from habitue.sequences.tokens import BIN_EDGES, EVENT_COLUMNS, LINE_COLUMNS, QUERY_COLUMNS
 
 TINY = replace(
@@ -81,6 +81,7 @@ def made(events: list[tuple[float, int]], queries: list[tuple[float, int]]) -> I
         line_event=torch.arange(count).repeat_interleave(2),
         query_days=torch.tensor([[19_000 + day for day, _ in queries]], dtype=torch.float64),
         query_columns=floats(*(rng.normal(size=len(QUERY_COLUMNS)) for rng in asked))[None],
+        shop_columns=floats(*(rng.normal(size=len(SHOP_COLUMNS)) for rng in asked))[None],
         asked=torch.ones(1, len(queries), dtype=torch.bool),
         log_prior_rate=torch.full((1, len(queries), len(BIN_EDGES)), -4.0),
         query_row=torch.arange(len(queries))[None],
