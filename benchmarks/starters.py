@@ -25,17 +25,15 @@ from benchmarks.shops import sequences_of, source_of
 from habitue.config import TrainConfig, nano
 from habitue.events import CANONICAL_NAMES
 from habitue.model.pretrain import pretrain
-from habitue.model.starter import FOLDER, Seen, Starter, open_starter, save_starter, sketch
+from habitue.model.starter import Seen, save_starter, sketch
 from habitue.model.train import Step
 from habitue.sequences.batch import Corpus
-from habitue.sequences.build import DAY, Sequences, instant, sequences_from_events, upto
+from habitue.sequences.build import DAY, Sequences, sequences_from_events
 from habitue.sequences.snapshots import take_snapshots
 from habitue.simulation import Lifetime, PerOrder, ShopConfig, catalogue, simulate
 
 STEPS = 3_000
 SIMULATED = 14                             # shops to learn from
-STRANGE = 24                               # and to measure the spread on, with seeds of their own
-HORIZON_DAYS = 90.0
 WORK = Path(tempfile.gettempdir()) / "habitue_starters"
 KINDS = tuple(sorted(CANONICAL_NAMES))
 
@@ -58,7 +56,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--leave-out", nargs="+", default=["nothing", "online_retail_ii"])
-    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--out", type=Path, default=WORK)
     parser.add_argument("--work", type=Path, default=WORK, help="where read shops are kept")
     return parser
 
@@ -68,8 +66,8 @@ def configuration() -> TrainConfig:
     return replace(nano(), item_dropout=0.5, shop_dropout=0.1)
 
 
-def make(shops: Sequence[Sequences], folder: Path, *, steps: int) -> Starter:
-    """Train on the shops, measure the drift, and write the starter and its card."""
+def make(shops: Sequence[Sequences], folder: Path, *, steps: int) -> None:
+    """Train on the shops, and write the starter."""
     config, start = configuration(), time.perf_counter()
     corpora = [
         Corpus(shop, take_snapshots(shop), max_events=config.max_events, kinds=KINDS)
@@ -80,9 +78,8 @@ def make(shops: Sequence[Sequences], folder: Path, *, steps: int) -> Starter:
         Seen(shop=shop.shop, last_event=int(shop.time.max()), sketch=sketch(shop))
         for shop in shops
     ]
-    save_starter(model, seen, folder, drift=0.3)
+    save_starter(model, seen, folder)
     print(f"{folder.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    return open_starter(folder.name, folder.parent)
 
 
 def tell(step: Step) -> None:

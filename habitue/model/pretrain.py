@@ -19,7 +19,7 @@ from habitue.model.backbone import Model
 from habitue.model.checkpoint import ITEM_ROWS, fresh
 from habitue.model.inputs import Vocabulary, make_vocabulary, query_quantiles, to_inputs
 from habitue.model.objectives import losses
-from habitue.model.train import Step, begin, schedule
+from habitue.model.train import Step, optimiser_of, schedule
 from habitue.sequences.batch import Batch, Corpus
 
 
@@ -28,7 +28,6 @@ class Shops(nn.Module):
 
     def __init__(self, models: Sequence[Model]) -> None:
         super().__init__()
-        self.config = models[0].config
         self.shops = nn.ModuleList(models)
 
     def shop(self, number: int) -> Model:
@@ -93,18 +92,18 @@ def pretrain(
     ]
     first = fresh(config, vocabularies[0])
     shops = Shops([beside(first, vocabulary) for vocabulary in vocabularies])
-    training = begin(shops)
+    optimiser = optimiser_of(shops, config)
     begun, tokens = clock(), 0
     shops.train()
     for step, (number, batch) in enumerate(draw(corpora, config, steps), start=1):
         torch.manual_seed(config.seed * 1_000_003 + step)
         found = losses(shops.shop(number), to_inputs(batch))
-        training.optimiser.zero_grad()
+        optimiser.zero_grad()
         found.total.backward()
         nn.utils.clip_grad_norm_(shops.parameters(), 1.0)
-        for group in training.optimiser.param_groups:
+        for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * schedule(step / steps)
-        training.optimiser.step()
+        optimiser.step()
         tokens += batch.tokens
         if watch:
             watch(

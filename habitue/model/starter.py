@@ -1,4 +1,4 @@
-"""Starter weights: what holds of most shops, in the package, for a shop that has not trained yet.
+"""Starter weights: what holds of most shops, for a shop that has not trained yet.
 
 A starter is `config.json` and `model.safetensors` like any version, but over no items, and it says
 of every shop that it was trained on how far it saw it. A shop is known again by a sketch of its
@@ -24,8 +24,6 @@ from habitue.model.inputs import make_vocabulary
 from habitue.model.pretrain import start_at_popularity
 from habitue.sequences.build import Sequences, instant
 
-FOLDER = Path(__file__).parent / "starters"
-STARTERS = ("starter", "starter_without_online_retail_ii")     # the first that may is taken
 SKETCH = 1_024                             # hashes kept of a shop's orders, the smallest
 SAME_SHOP = 0.5                            # share of hashes in common that makes it the same
 LEAST_COMMON = 3                           # and so many of them: two are a coincidence
@@ -50,7 +48,6 @@ class Starter:
     kinds: tuple[str, ...]
     tensors: dict[str, torch.Tensor]
     seen: tuple[Seen, ...]
-    drift: float                           # log spread of a strange shop's level around forecasts
 
     def over(self, sequences: Sequences) -> Model:
         """The weights over a shop's items, which are known by content and popularity alone."""
@@ -101,8 +98,8 @@ def same_shop(one: np.ndarray, other: np.ndarray) -> bool:
     return common >= LEAST_COMMON and common >= SAME_SHOP * min(len(mine), len(theirs))
 
 
-def open_starter(name: str, folder: Path = FOLDER) -> Starter:
-    """A starter of the package, by name.
+def open_starter(name: str, folder: Path) -> Starter:
+    """A starter of a folder, by name.
 
     Raises:
         BadSetting: there is none of that name.
@@ -111,7 +108,7 @@ def open_starter(name: str, folder: Path = FOLDER) -> Starter:
         held = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}")))
         raise BadSetting(f"no starter weights named {name!r}\nhint: choose one of {held or 'none'}")
     told = json.loads((folder / name / CONFIG).read_text())
-    tensors = {key: t for key, t in load_file(folder / name / WEIGHTS).items()}
+    tensors = load_file(folder / name / WEIGHTS)
     return Starter(
         name=name,
         config=TrainConfig(**told["train"]),
@@ -125,11 +122,10 @@ def open_starter(name: str, folder: Path = FOLDER) -> Starter:
             )
             for number, shop in enumerate(told["seen"])
         ),
-        drift=told["drift"],
     )
 
 
-def save_starter(model: Model, seen: Iterable[Seen], folder: Path, *, drift: float) -> None:
+def save_starter(model: Model, seen: Iterable[Seen], folder: Path) -> None:
     """Write a starter: shared weights at half precision, and what they saw."""
     shops = list(seen)
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,20 +142,9 @@ def save_starter(model: Model, seen: Iterable[Seen], folder: Path, *, drift: flo
         "train": asdict(model.config),
         "kinds": list(model.kinds),
         "items": [],
-        "drift": drift,
         "seen": [{"shop": shop.shop, "last_event": shop.last_event} for shop in shops],
     }
     (folder / CONFIG).write_text(json.dumps(told, indent=1) + "\n")
-
-
-def starter_for(sequences: Sequences) -> Starter | None:
-    """The first starter that never saw this shop; None where every one did."""
-    mine = sketch(sequences)
-    for name in STARTERS:
-        starter = open_starter(name)
-        if not any(same_shop(mine, shop.sketch) for shop in starter.seen):
-            return starter
-    return None
 
 
 def refuse_seen(starter: Starter, sequences: Sequences, at: int) -> None:
@@ -171,8 +156,7 @@ def refuse_seen(starter: Starter, sequences: Sequences, at: int) -> None:
                 f"the weights {starter.name!r} have seen the shop {sequences.shop!r}, as"
                 f" {shop.shop!r}, up to {instant(shop.last_event):%Y-%m-%d %H:%M} UTC, which is"
                 f" after {instant(at):%Y-%m-%d %H:%M} UTC: their answers would be remembered, not"
-                " predicted\nhint: leave the choice of a starter to us, or name one that never saw"
-                f" it: {', '.join(name for name in STARTERS if name != starter.name)}"
+                " predicted\nhint: name weights that never saw this shop, or a later cutoff"
             )
 
 

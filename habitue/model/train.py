@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from habitue.config import TrainConfig
 from habitue.model.backbone import Model
@@ -50,7 +50,11 @@ class Training:
 
 def begin(model: Model) -> Training:
     """A training at step zero."""
-    config = model.config
+    return Training(model, optimiser_of(model, model.config))
+
+
+def optimiser_of(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """What descends all weights of a model, or of several that share some."""
     # items and text are looked up by few rows a step; decay would fade the rare ones
     free = [p for name, p in model.named_parameters() if p.ndim < 2 or _is_table(name)]
     decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and not _is_table(name)]
@@ -58,7 +62,7 @@ def begin(model: Model) -> Training:
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
-    return Training(model, torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98)))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
 
 def alone(total: Tensor) -> None:

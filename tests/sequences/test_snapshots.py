@@ -83,6 +83,7 @@ def test_no_future_changes_a_snapshot_of_the_past(seed: int) -> None:
             assert np.array_equal(getattr(whole, name)[:days], getattr(there, name)[:days]), name
         months = int((whole.month_starts <= at).sum())
         assert whole.processes[:months] == there.processes[:months]
+        assert np.array_equal(whole.descriptors[:months], there.descriptors[:months])
 
 
 def test_shops_of_one_day_or_of_nothing_have_snapshots() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from habitue.sequences.batch import LENGTH_BLUR, Batch
 from habitue.sequences.ragged import Ragged, members
+from habitue.sequences.snapshots import SHOP_COLUMNS
 from habitue.sequences.tokens import BIN_EDGES, EVENT_COLUMNS, LINE_COLUMNS, QUERY_COLUMNS
 
 KIND = 1                                   # every event is of the one kind there is
@@ -78,6 +79,7 @@ class ItemCorpus:
             line_event=place,
             query_days=none,
             query_columns=np.zeros((count, 0, len(QUERY_COLUMNS)), np.float32),
+            shop_columns=np.zeros((count, 0, len(SHOP_COLUMNS)), np.float32),
             asked=none.astype(bool),
             log_prior_rate=np.zeros((count, 0, len(BIN_EDGES)), np.float32),
             query_row=none.astype(np.int64),
