@@ -75,7 +75,9 @@ def _over(
     for name in ITEM_ROWS:
         tensors[name] = _rearranged(tensors[name], rows)
     gate = tensors.pop("items.gate")
-    model.load_state_dict(tensors)
+    # weights from before shops were described have none of these, which then add nothing
+    undescribed = {n: t for n, t in model.state_dict().items() if n.startswith("shop.")}
+    model.load_state_dict(undescribed | tensors)
     model.items.gate.copy_(gate)
     return model.eval()
 
