@@ -16,7 +16,7 @@ import pytest
 from habitue.cli import app
 from habitue.cli.bars import Bars
 from habitue.cli.output import Output
-from habitue.config import nano
+from habitue.config import HERE, nano
 from habitue.lake.query import NAMES
 from habitue.registry import Registry, Saw
 from habitue.workspace import Shop, Workspace, open_workspace
@@ -247,8 +247,11 @@ def test_a_prediction_is_asked_as_it_was_typed(habitue, asked):
     assert asked["predict"] == (
         "acme",
         ("churn",),
-        {"horizons": (30.0, 90.0), "cutoff": CUTOFF, "version": "v1", "known_at": None},
-    )
+        {
+            "horizons": (30.0, 90.0), "cutoff": CUTOFF, "version": "v1", "known_at": None,
+            "launch": HERE,
+        },
+    )  # fmt: skip
     assert json.loads(out)[1] == {"customer": "bob", "value": None}
 
 
