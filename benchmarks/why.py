@@ -47,10 +47,11 @@ def main() -> None:
     learnt = learn(past, replace(nano(), seed=options.seed))
     scorer = Scorer(learnt.trained.model, learnt.trained.corpus, learnt.scores((DAYS,)))
     chosen = spread(scorer, options.customers)
-    explain(scorer, chosen[0], Ask(question="churn", horizon_days=DAYS))                         # nothing is timed cold
-    quick = [explain(scorer, row, Ask(question="churn", horizon_days=DAYS)) for row in chosen]
+    ask = Ask(question="churn", horizon_days=DAYS)
+    explain(scorer, chosen[0], ask)        # nothing is timed cold
+    quick = [explain(scorer, row, ask) for row in chosen]
     plain = [seconds_of_plain(scorer, row) for row in chosen[:10]]
-    longer = Ask(question="churn", horizon_days=DAYS, budget_seconds=options.exact_seconds)
+    longer = replace(ask, budget_seconds=options.exact_seconds)
     whole = [explain(scorer, row, longer) for row in chosen[:: max(len(chosen) // 10, 1)]]
     found = measured(quick, plain) | compared(quick, whole)
     seconds = time.perf_counter() - begun
