@@ -11,6 +11,7 @@ from habitue.sequences.order.corpus import without_last
 from habitue.sequences.ragged import Ragged, offsets_of
 
 PREFIX_MOST = 40_000                       # asked of a file's test sessions; the first ones
+CHOICE_MOST = 4_000                        # asked of its validation sessions, evenly spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +79,10 @@ def _sessions(path: Path, table: pd.DataFrame) -> OrderData:
     return OrderData(
         name=path.stem,
         protocol=f"sessions split in time by the file; every place of a test session but the"
-        f" first is asked ({PREFIX_MOST:,} of them); full ranking of {count} items; ties by item"
+        f" first is asked ({PREFIX_MOST:,} of them at most); full ranking of {count} items; ties by item"
         " number; time unknown",
         train=_rows(training[~is_late], "session_id"),
-        validation=_prefixes(_rows(training[is_late], "session_id")),
+        validation=_spread(_prefixes(_rows(training[is_late], "session_id")), CHOICE_MOST),
         test=_prefixes(_rows(test, "session_id")),
         texts=[""] * count,
         categories=[""] * count,
@@ -104,6 +105,12 @@ def _prefixes(rows: Ragged) -> Asked:
     offsets = offsets_of(place[aim])
     at = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, place[aim])
     return Asked(rows=Ragged(rows.values[at], offsets), aims=rows.values[aim])
+
+
+def _spread(asked: Asked, most: int) -> Asked:
+    """At most so many of what is asked, evenly spread over it."""
+    row = np.linspace(0, len(asked.aims) - 1, min(most, len(asked.aims))).astype(int)
+    return Asked(rows=asked.rows.take(row), aims=asked.aims[row])
 
 
 def _written(path: Path, table: pd.DataFrame, count: int) -> tuple[list[str], list[str]]:
