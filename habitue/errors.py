@@ -10,6 +10,7 @@
     ├── NoSuchCustomer      nothing is predicted of a customer of that name
     ├── NoSuchKey           the shop has no key of that id, or it was revoked before
     ├── NoSuchModel         the registry holds no model of that name, version or alias
+    ├── BadModel            weights cannot be read, or are of another version of habitue
     ├── NotEnoughHistory    too little happened before the cutoff to answer the question
     ├── SawTheFuture        the weights were trained on this shop after the cutoff
     ├── Busy                another process holds the lease of a table or a run
@@ -83,6 +84,16 @@ class NoSuchModel(HabitueError, LookupError):
         held = ", ".join(sorted(known)) or "none yet"
         super().__init__(
             f"no model {name!r}; the registry holds: {held}\nhint: `habitue train` makes one"
+        )
+
+
+class BadModel(HabitueError, ValueError):
+    """Weights that cannot be read, contradict themselves, or are of another version of habitue."""
+
+    def __init__(self, where: object, why: str) -> None:
+        super().__init__(
+            f"the model in {where} cannot be used: {why}\n"
+            "hint: `habitue train` makes one that fits; an older habitue may still open this one"
         )
 
 

@@ -8,14 +8,17 @@ for the rest.
 # V items · D width
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from habitue.config import TrainConfig
+from habitue.errors import BadModel
 from habitue.model.backbone import Model
 from habitue.model.inputs import Vocabulary, make_vocabulary
 from habitue.model.train import Training, begin
@@ -39,15 +42,49 @@ def save(model: Model, sequences: Sequences, folder: Path) -> None:
 
 
 def load(folder: Path, sequences: Sequences) -> Model:
-    """The model of a folder, over the items of `sequences`."""
-    described = json.loads((folder / CONFIG).read_text())
-    return _over(
-        TrainConfig(**described["train"]),
-        load_file(folder / WEIGHTS),
-        tuple(described["kinds"]),
-        described["items"],
-        sequences,
-    )
+    """The model of a folder, over the items of `sequences`.
+
+    Raises:
+        BadModel: the folder's files cannot be read, do not belong together, or are of a version
+            of habitue whose models differ.
+    """
+    described, tensors = _read(folder)
+    try:
+        config = TrainConfig(**described["train"])
+        kinds, items = tuple(described["kinds"]), described["items"]
+        _refuse_mismatch(tensors, kinds, items)
+        return _over(config, tensors, kinds, items, sequences)
+    except (TypeError, KeyError, RuntimeError) as error:
+        why = str(error).splitlines()
+        raise BadModel(folder, " ".join(line.strip() for line in why[:2])) from error
+    except ValueError as error:
+        raise BadModel(folder, str(error)) from error
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """A folder's description and weights."""
+    try:
+        described = json.loads((folder / CONFIG).read_text())
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadModel(folder, str(error)) from error
+    told = described.get("train", {}) if isinstance(described, dict) else {}
+    newer = sorted(set(told) - {field.name for field in fields(TrainConfig)})
+    if newer:
+        raise BadModel(folder, f"a newer habitue wrote it, with settings named {', '.join(newer)}")
+    return described, tensors
+
+
+def _refuse_mismatch(
+    tensors: dict[str, torch.Tensor], kinds: tuple[str, ...], items: list[str]
+) -> None:
+    """Raise ValueError where names and rows of weights are not as many."""
+    for what, named, rows in (
+        ("kinds of events", len(kinds) + 2, len(tensors["kind.weight"])),
+        ("items", len(items) + 1, len(tensors["items.bias"])),
+    ):
+        if named != rows:
+            raise ValueError(f"it names {named} {what}, and has weights for {rows}")
 
 
 def over(model: Model, items: np.ndarray, sequences: Sequences) -> Model:

@@ -109,7 +109,8 @@ def learn(
     if orders < LEAST_ORDERS:
         raise NotEnoughHistory(
             f"{orders} orders before the cutoff, and {LEAST_ORDERS} are needed to learn from\n"
-            "hint: import more of the past, or choose a later cutoff"
+            "hint: import more of the past, or choose a later cutoff; an order without a positive"
+            " value counts for none"
         )
     window = closed_window_days(sequences)
     if earlier is None and window >= LEAST_DAYS:

@@ -97,10 +97,12 @@ def _medians_before(
         midnights = days[(days * DAY >= start) & (days * DAY < end)] * DAY
         orders = np.searchsorted(sequences.time[rows], midnights)
         lines, offsets = members(sequences.line_offsets, rows)
-        amount = sequences.line_amount[lines]
+        value, amount = sequences.value[rows], sequences.line_amount[lines]
+        # what was paid in another currency has no value here, and moves no median
+        worth_before = np.concatenate([[0], np.cumsum(value > 0)])
         sold_before = np.concatenate([[0], np.cumsum(amount > 0)])
         told = (
-            (sequences.value[rows], orders),
+            (value[value > 0], worth_before[orders]),
             (amount[amount > 0], sold_before[offsets[orders]]),
         )
         for i, (values, stops) in enumerate(told):
@@ -178,7 +180,8 @@ def _descriptors(
     gap = np.log1p(np.where(first, 0, np.diff(sequences.time[rows], prepend=0)) / DAY)
     by_time = np.argsort(sequences.time[rows], kind="stable")
     rows, first, second, gap = rows[by_time], first[by_time], second[by_time], gap[by_time]
-    value = np.log(sequences.value[rows])
+    # in another currency an order is worth nothing here, and still an order
+    value = np.log(np.maximum(sequences.value[rows], 0.01))
     customers, repeaters, lines = (
         np.concatenate([[0], np.cumsum(column)])
         for column in (first, second, np.diff(sequences.line_offsets)[rows])

@@ -1,10 +1,14 @@
+import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from habitue.errors import BadModel
 from habitue.model.backbone import Model
 from habitue.model.checkpoint import load, over, resume, save, save_training
 from habitue.model.embed import Readings, read
@@ -125,3 +129,107 @@ def test_a_checkpoint_half_written_leaves_the_one_before(
     assert resume(TINY, vocabulary_of(shop), path).step == 3
     save_training(training, path)          # and what was left behind is in nobody's way
     assert resume(TINY, vocabulary_of(shop), path).step == 4
+
+
+def test_weights_from_before_shops_were_described_add_nothing_of_them(
+    model: Model, shop: Sequences, tmp_path: Path
+) -> None:
+    save(model, shop, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    older = {name: tensor for name, tensor in tensors.items() if not name.startswith("shop.")}
+    assert len(older) < len(tensors)
+    save_file(older, tmp_path / "model.safetensors")
+    loaded = load(tmp_path, shop)
+    assert torch.all(loaded.shop(torch.ones(1, loaded.shop[0].in_features)) == 0)
+    names = shop.customers.tolist()
+    # a model of one shop does without its description, so the answers are the same
+    assert alike(
+        readings(model, shop, names, shop.cutoff), readings(loaded, shop, names, shop.cutoff)
+    )
+
+
+def test_settings_that_came_later_take_their_defaults(
+    model: Model, shop: Sequences, tmp_path: Path
+) -> None:
+    save(model, shop, tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())
+    del told["train"]["shop_dropout"], told["train"]["bfloat16"]
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    assert load(tmp_path, shop).config == model.config
+
+
+def of_a_newer_version(folder: Path) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    told["train"]["heads_up"] = 3
+    (folder / "config.json").write_text(json.dumps(told))
+
+
+def of_another_width(folder: Path) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    told["train"]["width"] = 64
+    (folder / "config.json").write_text(json.dumps(told))
+
+
+def of_fewer_items(folder: Path) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    told["items"] = told["items"][1:]
+    (folder / "config.json").write_text(json.dumps(told))
+
+
+def of_more_kinds(folder: Path) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    told["kinds"] = [*told["kinds"], "quiz_finished"]
+    (folder / "config.json").write_text(json.dumps(told))
+
+
+def without_a_tensor(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["hazard.weight"]
+    save_file(tensors, folder / "model.safetensors")
+
+
+def with_a_tensor_too_many(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"returns.weight": torch.ones(2)}, folder / "model.safetensors")
+
+
+def cut_short(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+
+
+def without_description(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def with_a_broken_description(folder: Path) -> None:
+    (folder / "config.json").write_text('{"train": {')
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (of_a_newer_version, "newer habitue.*heads_up"),
+        (of_another_width, "size mismatch"),
+        (of_fewer_items, "items, and has weights for"),
+        (of_more_kinds, "kinds of events, and has weights for"),
+        (without_a_tensor, "hazard.weight"),
+        (with_a_tensor_too_many, "returns.weight"),
+        (cut_short, "cannot be used"),
+        (without_description, "config.json"),
+        (with_a_broken_description, "cannot be used"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_what_to_do(
+    model: Model,
+    shop: Sequences,
+    tmp_path: Path,
+    harm: Callable[[Path], None],
+    told: str,
+) -> None:
+    save(model, shop, tmp_path)
+    harm(tmp_path)
+    with pytest.raises(BadModel, match=told) as caught:
+        load(tmp_path, shop)
+    assert "hint: `habitue train`" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
