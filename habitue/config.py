@@ -196,6 +196,16 @@ class Launch:
 HERE = Launch()
 
 
+def sized(width: int, layers: int) -> TrainConfig:
+    """A model of a size; what must follow its size does, the rest is as in `nano`.
+
+    The peak learning rate falls with the root of the width.
+    """
+    own = TrainConfig()
+    rate = own.learning_rate * min((own.width / width) ** 0.5, 1.0)
+    return replace(own, width=width, layers=layers, learning_rate=rate)
+
+
 def nano() -> TrainConfig:
     """64 wide, 2 layers: a minute on two cores."""
     return TrainConfig()
@@ -204,3 +214,18 @@ def nano() -> TrainConfig:
 def demo() -> TrainConfig:
     """96 wide, 3 layers: what `habitue demo` trains."""
     return replace(nano(), width=96, layers=3)
+
+
+def base() -> TrainConfig:
+    """256 wide, 6 layers: for a shop with millions of events, on a GPU."""
+    return sized(256, 6)
+
+
+def large() -> TrainConfig:
+    """512 wide, 12 layers: for one large GPU."""
+    return sized(512, 12)
+
+
+def xl() -> TrainConfig:
+    """1024 wide, 16 layers: for several."""
+    return sized(1024, 16)

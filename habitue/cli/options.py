@@ -11,13 +11,13 @@ from typing import Any, get_args
 import click
 
 from habitue.cli.output import Output
-from habitue.config import Launch, Place, demo, load_settings, nano
+from habitue.config import Launch, Place, base, demo, large, load_settings, nano, xl
 from habitue.errors import NoSuchShop
 from habitue.workspace import Shop, Workspace, open_workspace
 
 Command = Callable[..., Any]
 
-PRESETS = {"nano": nano, "demo": demo}
+PRESETS = {"nano": nano, "demo": demo, "base": base, "large": large, "xl": xl}
 YEARS = range(1900, 2200)                  # of an instant; beyond, a digit was mistyped
 
 
