@@ -134,7 +134,7 @@ def settings_page() -> str:
             " ".join(spelt),
             "## A training run",
             "`TrainConfig` decides the outcome of a run and is saved beside its weights. The"
-            " presets are `nano()` and `demo()` of `habitue.config`; a"
+            " presets are `nano()`, `demo()`, `base()`, `large()` and `xl()` of `habitue.config`; a"
             " variation is `dataclasses.replace(nano(), seed=1)`.",
             _table(("field", "nano", "demo", "meaning"), _presets()),
         ]

@@ -169,7 +169,11 @@ class ItemTower(nn.Module):
 
     def vectors(self) -> Float[Tensor, "v d"]:
         """(V + 1, D) every item's vector, the unknown one first."""
-        content = self.adapter(self.content(self.ngram, self.ngram_offset))
+        if len(self.ngram):
+            content = self.adapter(self.content(self.ngram, self.ngram_offset))
+        else:
+            # where nothing is written of any item, the content of all is the same
+            content = self.adapter(self.content.weight.new_zeros(1, self.content.embedding_dim))
         gate = self.gate
         if self.training and self.drop > 0:
             gate = gate * (torch.rand_like(gate) >= self.drop)
