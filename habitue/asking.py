@@ -87,7 +87,7 @@ def ask(
     )
     happened = find(target, sequences, read)
     shop = Reading(sequences, take_snapshots(sequences))
-    model = checkpoint.load(found.folder, sequences)
+    model = checkpoint.load(found.folder, sequences, texts=source.registry.texts)
     told = answer(
         Past(target, sequences, shop.snapshots, happened),
         trial=lambda at: shop.embed(trial(source, found, sequences, at, progress)),
@@ -111,8 +111,8 @@ def trial(
         told = json.loads((version.folder / checkpoint.CONFIG).read_text())
         config, workspace = TrainConfig(**told["train"]), source.registry.workspace
         folder = trial_of(workspace, upto(sequences, at), config, progress)
-        return checkpoint.load(folder, sequences)
-    return checkpoint.load(version.folder, sequences)
+        return checkpoint.load(folder, sequences, texts=source.registry.texts)
+    return checkpoint.load(version.folder, sequences, texts=source.registry.texts)
 
 
 def embeddings(
@@ -144,7 +144,7 @@ def embeddings(
     )
     basis = _basis(source, found, sequences, width, of)
     shop = Reading(sequences, take_snapshots(sequences))
-    model = checkpoint.load(found.folder, sequences)
+    model = checkpoint.load(found.folder, sequences, texts=source.registry.texts)
     if of == ITEMS:
         names, anchor = sequences.items, np.full(len(sequences.items), sequences.cutoff)
         known = known_items(model, sequences)
@@ -177,7 +177,7 @@ def _basis(
 
     def write(path: Path) -> None:
         past = upto(sequences, microseconds(version.cutoff))
-        model = checkpoint.load(version.folder, past)
+        model = checkpoint.load(version.folder, past, texts=source.registry.texts)
         if of == ITEMS:
             blocks.fit_basis(known_items(model, past), width, seed=0).save(path)
             return

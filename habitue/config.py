@@ -44,6 +44,7 @@ class Settings:
     shop: str | None = None                # the shop that is meant when none is named
     log: str | None = None                 # the event log: kafka://host:9092/topic; none: in files
     threads: int = 0                       # for arithmetic; 0 takes half the cores
+    text_encoder: str | None = None        # that also reads item texts; none: n-grams alone
 
 
 def load_settings(
@@ -173,6 +174,8 @@ class TrainConfig:
     queries: int = 8                       # per pass, of a customer known from the start
     max_events: int = 128                  # of one chunk of a sequence
     text_buckets: int = 16_384             # of hashed words and character n-grams
+    text_encoder: str = ""                 # that also reads item texts: a folder or a package
+    unseen_compete: bool = True            # items nobody ordered are learnt to be unlikely
     checkpoint_every: int = 200            # steps
     seed: int = 0
     shares: int = 1                        # of the customers, each a stream of batches of its own

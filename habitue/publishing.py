@@ -27,6 +27,8 @@ from habitue.lake.schema import PREDICTIONS, TIME
 from habitue.lake.tables import Lake
 from habitue.model import checkpoint
 from habitue.model.launch import over
+from habitue.model.texts.folder import pinned
+from habitue.model.texts.vectors import item_vectors
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.explain.again import Scorer
 from habitue.predictions.explain.why import Ask as Ask
@@ -99,12 +101,15 @@ def train(
     """
     if config.shares == 1:
         config = replace(config, shares=launch.workers)
+    config = replace(config, text_encoder=pinned(config.text_encoder))
     sequences = build_sequences(
         source.lake,
         source.shop,
         cutoff=microseconds(cutoff),
         over=partial(over, launch=launch),
     )
+    # read once, for all trainings and trials that follow
+    item_vectors(config.text_encoder, sequences, kept=source.registry.texts, told=progress)
     standing = _standing(source.registry, sequences, config)
     learnt = learn(
         sequences,
@@ -359,8 +364,8 @@ def fingerprint(sequences: Sequences) -> str:
 class _Held:
     """A version opened over a shop as of a cutoff."""
 
-    def __init__(self, sequences: Sequences, version: Version) -> None:
-        model = checkpoint.load(version.folder, sequences)
+    def __init__(self, sequences: Sequences, version: Version, texts: Path) -> None:
+        model = checkpoint.load(version.folder, sequences, texts=texts)
         calibration = msgspec.json.decode(
             (version.folder / CALIBRATION).read_bytes(), type=Calibration
         )
@@ -396,7 +401,7 @@ def _open(source: Source, as_of: AsOf, launch: Launch = HERE) -> _Held:
         known_at=known,
         over=partial(over, launch=launch),
     )
-    return _Held(sequences, found)
+    return _Held(sequences, found, source.registry.texts)
 
 
 def _answer_rows(

@@ -113,6 +113,11 @@ class Registry:
             assert cursor.lastrowid is not None, "SQLite numbers every inserted row"
             return cursor.lastrowid
 
+    @property
+    def texts(self) -> Path:
+        """Where the vectors of item texts are kept."""
+        return self.workspace / "texts"
+
     def run_folder(self, run: int) -> Path:
         """Where a run keeps its checkpoints; made when first asked for."""
         folder = self.workspace / "runs" / str(run)

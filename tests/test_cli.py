@@ -291,6 +291,17 @@ def test_training_says_what_it_published_and_until_when_it_saw(habitue, monkeypa
     assert json.loads(out)["version"] == "v-20240301"
 
 
+def test_the_encoder_of_item_texts_is_that_of_the_flag_or_else_of_the_settings(
+    habitue, monkeypatch
+):
+    monkeypatch.setattr(Shop, "train", lambda _, config, **told: config.text_encoder or "none")
+    trained = [json.loads(habitue("train", "--json")[1])["version"]]
+    monkeypatch.setenv("HABITUE_TEXT_ENCODER", "here/minilm")
+    for flags in ([], ["--text-encoder", "there"], ["--text-encoder", ""]):
+        trained.append(json.loads(habitue("train", "--json", *flags)[1])["version"])
+    assert trained == ["none", "here/minilm", "there", "none"]
+
+
 def comparison(method: str, value: float) -> dict:
     return {
         "shop": "acme", "cutoff": "2024-06-01T00:00:00Z", "horizon_days": 90.0,

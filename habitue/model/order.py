@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from habitue.config import TrainConfig, nano
-from habitue.model.backbone import Model
+from habitue.model.backbone import Model, TextAdapter
 from habitue.model.checkpoint import fresh
 from habitue.model.inputs import Vocabulary, to_inputs
 from habitue.model.train import Step, begin, train
@@ -25,6 +25,7 @@ from habitue.sequences.tokens import QUERY_COLUMNS
 
 SPREAD = 0.3                               # standard deviation of the items' first vectors
 SCORED_ROWS = 256                          # against the catalogue at once
+RIDGE = 0.1                                # of items that are no evidence for the first texts
 FIRST_CONTENT = 0.1                        # of the content's usual size, where items have a start
 
 
@@ -55,11 +56,16 @@ def learn_order(
     categories: Sequence[str],             # (V,)
     config: TrainConfig,
     *,
+    vectors: np.ndarray | None = None,     # (V, W) of texts, as a sentence encoder reads them
     watch: Callable[[Step], None] | None = None,
 ) -> Model:
     """A model of which of the items 0 … V - 1 follows which."""
     items = len(texts)
     vocabulary = _vocabulary(rows, texts, categories, config)
+    if vectors is not None:
+        unknown = np.zeros((1, vectors.shape[1]))
+        text = torch.from_numpy(np.concatenate([unknown, vectors])).float()
+        vocabulary = replace(vocabulary, text=text)
     model = fresh(config, vocabulary)
     begin_at(model, spectral_vectors(rows, items, config.width, seed=config.seed))
     return train(begin(model), ItemCorpus(rows, max_events=config.max_events), watch=watch)
@@ -69,12 +75,24 @@ def learn_order(
 def begin_at(model: Model, vectors: np.ndarray) -> None:
     """Let items begin at vectors (V, D), which tokens and scores at first take as they are."""
     of_items = model.items
-    own = torch.from_numpy(vectors * SPREAD).float() / of_items.gate[1:].clamp_min(0.05)
-    of_items.residual.weight[1:] = own
+    wanted = torch.from_numpy(vectors * SPREAD).float()                    # (V, D)
+    if of_items.text is not None:
+        _begin_text_at(of_items.text, wanted, of_items.gate[1:, 0] > 0)
+        wanted = wanted - of_items.text()[1:]
+    of_items.residual.weight[1:] = wanted / of_items.gate[1:].clamp_min(0.05)
     for parameter in of_items.adapter[-1].parameters():
         parameter.mul_(FIRST_CONTENT)
     model.line_out.weight.copy_(torch.eye(model.config.width))
     model.next_item.weight.copy_(torch.eye(model.config.width))
+
+
+def _begin_text_at(text: TextAdapter, wanted: torch.Tensor, seen: torch.Tensor) -> None:
+    """Let texts say of items where they begin, as well as a ridge regression can."""
+    x = text.whitened()[1:][seen].double()                                 # (N, P)
+    mean = wanted[seen].double().mean(dim=0)
+    gram = x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1])
+    text.out.weight.copy_(torch.linalg.solve(gram, x.T @ (wanted[seen] - mean)).T)
+    text.out.bias.copy_(mean)
 
 
 def next_scores(model: Model, rows: Ragged) -> Iterator[tuple[np.ndarray, np.ndarray]]:

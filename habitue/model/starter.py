@@ -22,6 +22,7 @@ from habitue.model.backbone import Model
 from habitue.model.checkpoint import CONFIG, ITEM_ROWS, WEIGHTS
 from habitue.model.inputs import make_vocabulary
 from habitue.model.pretrain import start_at_popularity
+from habitue.model.texts.vectors import item_vectors
 from habitue.sequences.build import Sequences, instant
 
 SKETCH = 1_024                             # hashes kept of a shop's orders, the smallest
@@ -56,6 +57,7 @@ class Starter:
             text_buckets=self.config.text_buckets,
             kinds=self.kinds,
             query_edges=self.tensors["query_encoding.edges"],
+            text=item_vectors(self.config.text_encoder, sequences),
         )
         model = Model(self.config, vocabulary)
         model.load_state_dict(self.tensors, strict=False)

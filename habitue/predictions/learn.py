@@ -5,7 +5,7 @@ on everything. A model that was trained earlier anyway (a backtest's) can stand 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from habitue.model.checkpoint import over
 from habitue.model.embed import embed, item_scores
 from habitue.model.inputs import make_vocabulary, query_quantiles
 from habitue.model.launch import Job, run, shares_of
+from habitue.model.texts.folder import pinned
+from habitue.model.texts.vectors import item_vectors
 from habitue.model.train import Step
 from habitue.predictions.calibrate import Calibration, Window, fit_calibration
 from habitue.predictions.curves import cumulative_hazard
@@ -140,10 +142,12 @@ def train_model(
 ) -> Trained:
     """One training to its end, from the beginning or from its checkpoint."""
     snapshots = take_snapshots(sequences)
+    config = replace(config, text_encoder=pinned(config.text_encoder))
     vocabulary = make_vocabulary(
         sequences,
         text_buckets=config.text_buckets,
         query_edges=query_quantiles(sequences, snapshots, seed=config.seed),
+        text=item_vectors(config.text_encoder, sequences),
     )
     corpus = Corpus(sequences, snapshots, max_events=config.max_events)
     job = Job(
