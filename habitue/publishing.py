@@ -36,6 +36,7 @@ from habitue.predictions.explain.why import Explanation, explain
 from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
 from habitue.predictions.score import BLOCK, Interval, Scores
 from habitue.recommendations.candidates import past_of
+from habitue.recommendations.newcomers import with_newcomers
 from habitue.recommendations.ranking import Mixture, Weights
 from habitue.recommendations.recommend import FittedRecommender
 from habitue.recommendations.recommend import recommend as recommend_items
@@ -381,7 +382,7 @@ class _Held:
         )
 
     def recommender(self, rules: Rules) -> FittedRecommender:
-        past = past_of(self.sequences, self.sequences.cutoff)
+        past = with_newcomers(past_of(self.sequences, self.sequences.cutoff), self.sequences)
         return FittedRecommender(
             mixture=self.mixture,
             past=past,

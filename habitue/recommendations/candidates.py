@@ -44,6 +44,7 @@ class Past:
     repeat_rate: np.ndarray                # (V,) share of buyers who bought it again, shrunk
     neighbours: sp.csr_matrix              # (V, V) similarity to the items bought beside it
     category: np.ndarray                   # (V,) int64, -1 where unknown
+    lenders: sp.csr_matrix | None = None   # (V, V) shares that new items borrow from others
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from habitue.recommendations.candidates import ModelScores, Past, batches, cells, past_of
+from habitue.recommendations.newcomers import with_newcomers
 from habitue.recommendations.ranking import (
     Mixture,
     Parts,
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     BOUGHT_TOGETHER = "bought_together"
     FAVOURITE_CATEGORY = "favourite_category"
     LIKELY_NEXT = "likely_next"            # the model's opinion of what she does next
+    READS_LIKE = "reads_like"              # nobody has ordered it; others read like it
     POPULAR = "popular"
 
 
@@ -82,7 +84,7 @@ def fit_recommender(
     """
     assert cutoff <= sequences.cutoff, "the sequences end before the cutoff"
     models = None if model_scores is None else dict(fit_window_scores or {})
-    past = past_of(sequences, cutoff)
+    past = with_newcomers(past_of(sequences, cutoff), sequences)
     return FittedRecommender(
         mixture=learn(sequences, cutoff=cutoff, horizon_days=horizon_days, models=models),
         past=past,
@@ -152,10 +154,13 @@ def _reasons(
     """(N,) what weighed most for each cell of the lists: customers of the batch, rows, items."""
     customers, row, item = places
     companion = _companions(past, customers, row, item)
+    lender = _lenders(past)
     sold = past.popularity[1][item].astype(int)
     return [
         _repeat_reason(past, parts, cell)
         if parts.entry[cell] >= 0
+        else (Reason.READS_LIKE, f"new, and reads like {_name(sequences, lender[item[cell]])}")
+        if lender[item[cell]] >= 0
         else _new_reason(parts, cell, sequences, (item[cell], companion[cell], sold[cell]))
         for cell in range(len(row))
     ]
@@ -186,14 +191,26 @@ def _new_reason(
     reason = max(said, key=lambda each: said[each])
     match reason:
         case Reason.BOUGHT_TOGETHER:
-            title = sequences.titles[companion] or sequences.items[companion]
-            return reason, f"often bought with {title}"
+            return reason, f"often bought with {_name(sequences, companion)}"
         case Reason.FAVOURITE_CATEGORY:
             return reason, f"buys much of {sequences.categories[item]}"
         case Reason.LIKELY_NEXT:
             return reason, "fits what this customer does"
         case _:
             return reason, f"in {_counted(sold, 'order')} in 28 days"
+
+
+def _name(sequences: Sequences, item: int) -> str:
+    return str(sequences.titles[item] or sequences.items[item])
+
+
+def _lenders(past: Past) -> np.ndarray:
+    """(V,) the item that each new one borrows most from, -1 for all others."""
+    found = np.full(past.shape[1], -1, dtype=np.int64)
+    if past.lenders is not None:
+        new = np.flatnonzero(np.diff(past.lenders.indptr))
+        found[new] = past.lenders[new].argmax(axis=1).A1
+    return found
 
 
 def _counted(count: int, noun: str) -> str:

@@ -107,9 +107,13 @@ def lent(counted: Neighbours, like: sp.csr_matrix) -> Neighbours:
     What a new item borrows is a weighted mean, of which the most alike lends most; an item counts
     as its own best neighbour, so that what reads like it follows it.
     """
-    similar = counted.similar
+    return replace(counted, similar=with_lent(counted.similar, shares_of(like)))
+
+
+def with_lent(similar: sp.csr_matrix, shares: sp.csr_matrix) -> sp.csr_matrix:
+    """Similarities (V, V), to new items too: `shares` (V, V) say of whom each of them borrows."""
     itself = sp.diags(similar.max(axis=1).toarray().ravel())
-    return replace(counted, similar=(similar + (similar + itself) @ _shares(like).T).tocsr())
+    return (similar + (similar + itself) @ shares.T).tocsr().astype(np.float32)
 
 
 def choose_reach(
@@ -145,7 +149,7 @@ def _tried(
             yield (place, at), scores + np.float32(raised) * unseen
 
 
-def _shares(like: sp.csr_matrix) -> sp.csr_matrix:
+def shares_of(like: sp.csr_matrix) -> sp.csr_matrix:
     """Each row as shares that add up to one, by a softmax of what it holds."""
     sizes = np.diff(like.indptr)
     owner = np.repeat(np.arange(len(sizes)), sizes)
