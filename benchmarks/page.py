@@ -38,6 +38,18 @@ BASKET_NAMES = {
     "top_frequency": "what she bought most often",
     "popular": "popular",
 }
+COLD_NAMES = {
+    "sentences": "**ours**, n-grams and a sentence encoder",
+    "sentences: not raised": "the same, new items not raised",
+    "sentences: model": "its model alone, new items raised",
+    "ngrams": "ours, hashed n-grams alone",
+    "ngrams: not raised": "the same, new items not raised",
+    "ngrams: model": "its model alone, new items raised",
+    "ids": "ours, items mere numbers",
+    "tfidf": "nearest by TF-IDF to the latest items",
+    "sentences_alone": "nearest by the sentence encoder to the latest items",
+    "popular": "popular",
+}
 HIDDEN = ("habitue_content: habitue_near_content",)
 TITLES = {
     "beauty_sequences": "Beauty",
@@ -97,7 +109,35 @@ def next_basket() -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"next_item": next_item, "next_basket": next_basket}
+def cold_items() -> str:
+    """A table for each data set of cold_items.py: new items, and what they cost the others."""
+    rows = read_rows(RESULTS / "cold_items.csv")
+    metrics = ("cold recall@10", "cold ndcg@10", "among cold recall@10", "warm recall@10",
+               "warm ndcg@10")  # fmt: skip
+    lines = []
+    for data in [name for name in TITLES if any(row.data == name for row in rows)]:
+        held = [row for row in rows if row.data == data]
+        size = held[0].protocol.split("; ties")[0]
+        lines += [f"### {TITLES[data]}\n\n{size} (seed {held[0].seed}).\n"]
+        lines += [f"| method | seeds | {' | '.join(metrics)} |", "|" + "---|" * (len(metrics) + 2)]
+        for method in [name for name in COLD_NAMES if any(row.method == name for row in held)]:
+            mine = [row for row in held if row.method == method]
+            values = [
+                _told([row.value for row in mine if row.metric == metric and row.value is not None])
+                for metric in metrics
+            ]
+            seeds = len({row.seed for row in mine})
+            lines.append(f"| {COLD_NAMES[method]} | {seeds} | {' | '.join(values)} |")
+        notes = {
+            COLD_NAMES[row.method]: row.protocol.split("by item number; ")[-1] for row in held
+        }
+        lines += ["", *(f"- {name}: {note}" for name, note in notes.items() if note), ""]
+    return "\n".join(lines) + "\n"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "next_item": next_item, "next_basket": next_basket, "cold_items": cold_items,
+}  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 
 

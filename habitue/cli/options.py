@@ -200,7 +200,10 @@ def with_config(command: Command) -> Command:
     def configured(*, preset: str, text_encoder: str | None, seed: int, **others: Any) -> Any:
         encoder = load_settings().text_encoder if text_encoder is None else text_encoder
         encoder = encoder or ""
-        config = replace(PRESETS[preset](), text_encoder=encoder, seed=seed)
+        # what a reader knows of new items would only be unlearnt, if they competed
+        config = replace(
+            PRESETS[preset](), text_encoder=encoder, unseen_compete=not encoder, seed=seed
+        )
         return command(config=config, **others)
 
     return configured

@@ -131,7 +131,7 @@ class Model(nn.Module):
     ) -> Float[Tensor, "n w"]:
         """Logits over the shop's items (the unknown one left out), from query or event states."""
         asked, items = self.item_match(state, vectors, query=query)
-        return asked @ items.T + self.items.bias[1:]
+        return asked @ items.T + self.items.biases()
 
     def item_match(
         self, state: Float[Tensor, "n d"], vectors: Float[Tensor, "v d"], *, query: bool
@@ -158,7 +158,7 @@ class ItemTower(nn.Module):
     def __init__(self, config: TrainConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         count = vocabulary.items + 1
-        self.drop = config.item_dropout
+        self.drop, self.unseen_compete = config.item_dropout, config.unseen_compete
         self.content = nn.EmbeddingBag(config.text_buckets, config.width, mode="mean")
         self.adapter = small_net(config.width, config.width, config.width)
         self.residual = nn.Embedding(count, config.width)
@@ -183,6 +183,13 @@ class ItemTower(nn.Module):
         if self.training and self.drop > 0:
             gate = gate * (torch.rand_like(gate) >= self.drop)
         return content + gate * self.residual.weight
+
+    def biases(self) -> Float[Tensor, " w"]:
+        """(V,) every item's bias; one that nobody ordered, if it never competed, has the mean."""
+        bias, seen = self.bias[1:], self.gate[1:, 0] > 0
+        if self.unseen_compete or not seen.any():
+            return bias
+        return torch.where(seen, bias, bias[seen].mean())
 
 
 class TextAdapter(nn.Module):

@@ -28,7 +28,12 @@ def pinned(name: str) -> str:
     Raises:
         BadSetting: there is no such encoder, or it is not what the name is pinned to.
     """
-    return name and f"{name.partition(_PIN)[0]}{_PIN}{digest_of(encoder_folder(name))}"
+    if not name:
+        return name
+    folder, plain = encoder_folder(name), name.partition(_PIN)[0]
+    # a folder is found again from wherever its model is opened
+    kept = str(folder.resolve()) if Path(plain).is_dir() else plain
+    return f"{kept}{_PIN}{digest_of(folder)}"
 
 
 def encoder_folder(name: str) -> Path:

@@ -41,6 +41,14 @@ def test_a_pinned_name_is_pinned_to_itself(tmp_path):
     assert encoder_folder(name) == tmp_path
 
 
+def test_a_folder_is_found_again_from_elsewhere(tmp_path, monkeypatch):
+    made(tmp_path / "here" / "encoder")
+    monkeypatch.chdir(tmp_path / "here")
+    name = pinned("encoder")
+    monkeypatch.chdir(tmp_path)
+    assert encoder_folder(name) == tmp_path / "here" / "encoder"
+
+
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt", "model.safetensors"])
 def test_another_encoder_in_its_place_is_refused(tmp_path, file):
     name = pinned(str(made(tmp_path)))

@@ -116,3 +116,14 @@ def test_items_nobody_ordered_are_not_pushed_away_where_they_do_not_compete():
     assert pushed() > 0
     model.config = replace(model.config, unseen_compete=False)
     assert pushed() == 0
+
+
+def test_an_item_that_never_competed_is_as_likely_beforehand_as_the_mean_of_the_others():
+    model = toy(evidence=20.0)
+    model.items.gate[3] = 0.0
+    bias = model.items.bias[1:].detach()
+    assert torch.equal(model.items.biases(), bias)
+    model.items.unseen_compete = False
+    others = torch.arange(len(bias)) != 2
+    assert model.items.biases()[2] == bias[others].mean()
+    assert torch.equal(model.items.biases()[others], bias[others])
