@@ -301,6 +301,15 @@ def items(shop: Shop, asked: Asked, output: Output) -> None:
     output.show(shop.items(cutoff=asked.cutoff, version=asked.version, known_at=asked.known_at))
 
 
+def _unsure(error: float | None) -> str:
+    """How exact an effect is, in words, from its error as a share of it; nothing where it is."""
+    if error is None:
+        return " (time ended before its error was known)"
+    if abs(error) >= 1:
+        return " (hardly known)"
+    return f" (± {abs(error):.0%} of it)" if error else ""
+
+
 def print_explanation(found: "Explanation") -> None:
     """From the reference to the prediction, a row for each factor with a bar of its size."""
     name = f"{found.question} within {found.horizon_days:g} days"
@@ -309,11 +318,10 @@ def print_explanation(found: "Explanation") -> None:
 
     def row(points: float, words: str, error: float | None = 0.0) -> list[str]:
         bar = "█" * round(_BAR * abs(points) / most) if most else ""
-        told = f"{100 * points:+.1f} points" if chance else f"{points:+,.2f}"
-        unsure = "" if error == 0 else " (not known how exact)" if error is None else (
-            f" (± {abs(error):.0%} of it)" if abs(error) < 1 else " (hardly known)"
-        )
-        return [told, bar if points > 0 else "", bar if points < 0 else "", words + unsure]
+        # what rounds to nothing has no sign
+        shown = round(100 * points, 1) or 0.0 if chance else round(points, 2) or 0.0
+        told = f"{shown:+.1f} points" if chance else f"{shown:+,.2f}"
+        return [told, bar if points > 0 else "", bar if points < 0 else "", words + _unsure(error)]
 
     body = [
         row(one.points, one.words, one.error and one.error / (abs(one.effect) or 1))
