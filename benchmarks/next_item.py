@@ -5,10 +5,10 @@
 A file is recognised by its columns (see order_data.py). A cell is (data, method, seed), run in a
 process of its own and not run again while harness and machine stay the same. Lists are judged with
 the items that a row holds already left out (`seen out`) and with all (`all`). Nothing is chosen on
-test: passes and widths are fixed, neighbours and mixture are chosen on validation. Debiased recall
-weighs each aim by one over its count in training (Yang et al. 2018, self-normalised). Intervals:
-5th and 95th percentile over rows drawn with replacement. The peers run in an environment of their
-own, named by --peers, with a budget of passes that their rows state.
+test: passes and widths are fixed, what is counted and the mixture are chosen on validation.
+Debiased recall weighs each aim by one over its count in training (Yang et al. 2018,
+self-normalised). Intervals: 5th and 95th percentile over rows drawn with replacement. The peers run
+in an environment of their own, named by --peers, with a budget of passes that their rows state.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a
 from habitue.model.order import learn_order, next_scores, order_recipe
 from habitue.recommendations.following import (
     choose_neighbours,
+    choose_regression,
     mix,
     without_seen,
 )
@@ -45,6 +46,7 @@ CODE = (
     "benchmarks/next_item_peers.py",
     "benchmarks/order_data.py",
     "habitue/recommendations/following.py",
+    "habitue/sequences/order/regression.py",
     "habitue/sequences/order/spectral.py",
     "habitue/sequences/order/corpus.py",
 )
@@ -67,7 +69,7 @@ Method = Callable[[OrderData, int], dict[str, Judged]]
 
 
 def habitue(data: OrderData, seed: int) -> dict[str, Judged]:
-    """The model, the neighbours, and their mixture, each judged alone; items are mere numbers."""
+    """Model, neighbours and regression, each alone, and their mixture; items are mere numbers."""
     return _ours(data, seed, content=False)
 
 
@@ -103,26 +105,37 @@ def _ours(data: OrderData, seed: int, *, content: bool) -> dict[str, Judged]:
     neighbours = choose_neighbours(asked.rows, asked.aims, data.train, data.items)
     counted = _cpu_seconds() - begun
     begun = _cpu_seconds()
-    mixture = mix(asked.rows, asked.aims, next_scores(model, asked.rows), neighbours)
+    regression = choose_regression(asked.rows, asked.aims, data.train, data.items)
+    solved = _cpu_seconds() - begun
+    begun = _cpu_seconds()
+    mixture = mix(asked.rows, asked.aims, next_scores(model, asked.rows), neighbours, regression)
     mixing = _cpu_seconds() - begun
-    alone = replace(mixture, share=0.0)
-    near = replace(mixture, share=1.0)
+    mixtures = {
+        "habitue": mixture,
+        "habitue_model": replace(mixture, share=0.0, regression_share=0.0),
+        "habitue_near": replace(mixture, share=1.0, regression_share=0.0),
+    }
+    if regression is not None:
+        mixtures["habitue_ridge"] = replace(mixture, share=0.0, regression_share=1.0)
     note = (
         f"{config.width} wide, {config.layers} layers, {config.epochs} passes,"
         f" {config.max_events} events, dropout {config.dropout:.2g}"
     )
     told = f"{note}; neighbours' share {mixture.share:g}, fade {neighbours.fade:g}"
+    if regression is not None:
+        told += f"; regression's {mixture.regression_share:g}, fade {regression.fade:g}"
     rows = data.test.rows
     parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for row, scores in next_scores(model, rows):
-        for name, mixed in (("habitue", mixture), ("habitue_model", alone), ("habitue_near", near)):
+        for name, mixed in mixtures.items():
             own = mixed.mixed(rows, row, scores)
             lists = (row, _top(without_seen(own, rows, row), data), _top(own, data))
             parts.setdefault(name, []).append(lists)
     costs = {
-        "habitue": (told, trained + counted + mixing),
+        "habitue": (told, trained + counted + solved + mixing),
         "habitue_model": (note, trained),
         "habitue_near": (f"fade {neighbours.fade:g}", counted),
+        "habitue_ridge": (f"fade {regression.fade:g}" if regression else "", solved),
     }
     return {name: _gathered(data, lists, *costs[name]) for name, lists in parts.items()}
 

@@ -79,8 +79,8 @@ def _sessions(path: Path, table: pd.DataFrame) -> OrderData:
     return OrderData(
         name=path.stem,
         protocol=f"sessions split in time by the file; every place of a test session but the"
-        f" first is asked ({PREFIX_MOST:,} of them at most); full ranking of {count} items; ties by item"
-        " number; time unknown",
+        f" first is asked ({PREFIX_MOST:,} of them at most); full ranking of {count} items; ties"
+        " by item number; time unknown",
         train=_rows(training[~is_late], "session_id"),
         validation=_spread(_prefixes(_rows(training[is_late], "session_id")), CHOICE_MOST),
         test=_prefixes(_rows(test, "session_id")),

@@ -1,7 +1,8 @@
-"""What follows what: the model and the neighbours of recent items, mixed as a held-out item asks.
+"""What follows what: model, neighbours and regression, mixed as held-out items ask.
 
 For sequences that know order alone. The neighbours are counts of what stood near what, asked with
-the latest items first; on few sequences they know as much as any model, and other things.
+the latest items first; on few sequences they know as much as any model, and other things. The
+regression solves for what counting can only add up.
 """
 
 # N rows · B of them in a batch · V items · R rows judged
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
+from habitue.sequences.order.regression import MOST_ITEMS, ridge_weights
 from habitue.sequences.order.spectral import near_counts
 from habitue.sequences.ragged import Ragged
 
@@ -19,8 +21,9 @@ REACH, FADE, BACK = 10, 0.8, 0.8           # of what stood near what
 PALE = 1.0                                 # items' worth of even chance, beside all neighbours
 FADES = (0.5, 0.65, 0.8, 0.9, 0.97)        # what an item back counts, to choose from
 HUBS = (0.1, 0.2, 0.3, 0.5)                # how far being found everywhere is held against an item
-SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the neighbours in the mixture
+SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)    # of neighbours, of the regression
 MOST_JUDGED = 4_000                        # rows that a choice is made on
+MOST_MIXED = 8_000                         # rows that shares are chosen on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +42,37 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Regression:
+    """What each item of the past says for each item to come, and how fast a past item fades."""
+
+    weights: np.ndarray                    # (V, V) float32
+    fade: float
+
+    def scores(self, rows: Ragged, row: np.ndarray) -> np.ndarray:
+        """(B, V) float32 log-probabilities of what follows the given rows (B,)."""
+        found = fading(rows, row, len(self.weights), self.fade) @ self.weights
+        np.maximum(found, 0, out=found)
+        total = np.maximum(found.sum(axis=1, keepdims=True), 1e-9)
+        return np.log(found / total + PALE / found.shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Following:
-    """A mixture of neighbours and a model, and whether rows hold an item more than once."""
+    """A mixture of a model with what was counted, and whether rows hold an item more than once."""
 
     neighbours: Neighbours
-    share: float                           # of the neighbours; the rest is the model's
+    share: float                           # of the neighbours
     repeats: bool                          # False where no row ever held an item twice
+    regression: Regression | None = None   # none: the catalogue is too large for it
+    regression_share: float = 0.0          # what is left of both shares is the model's
 
     def mixed(self, rows: Ragged, row: np.ndarray, model: np.ndarray) -> np.ndarray:
         """(B, V) scores of what follows; `model` (B, V) is the model's say."""
-        scores = (1 - self.share) * model
+        scores = (1 - self.share - self.regression_share) * model
         if self.share > 0:
             scores = scores + self.share * self.neighbours.scores(rows, row)
+        if self.regression is not None and self.regression_share > 0:
+            scores = scores + self.regression_share * self.regression.scores(rows, row)
         return scores if self.repeats else without_seen(scores, rows, row)
 
 
@@ -79,18 +101,55 @@ def choose_neighbours(
     return best
 
 
-def mix(rows: Ragged, aims: np.ndarray, model: Scores, neighbours: Neighbours) -> Following:
+def choose_regression(
+    rows: Ragged, aims: np.ndarray, learnt_from: Ragged, items: int
+) -> Regression | None:
+    """The regression over `learnt_from`, asked as ranks what followed rows, `aims`, highest."""
+    if items > MOST_ITEMS:
+        return None
+    solved = Regression(weights=ridge_weights(learnt_from, items), fade=1.0)
+    judged = _judged(rows)
+
+    def gain(fade: float) -> float:
+        tried = replace(solved, fade=fade)
+        return sum(_gain(tried, rows, row, aims) for row in _batches(judged, items))
+
+    return replace(solved, fade=max(FADES, key=gain))
+
+
+def mix(
+    rows: Ragged,
+    aims: np.ndarray,
+    model: Scores,
+    neighbours: Neighbours,
+    regression: Regression | None = None,
+) -> Following:
     """The mixture that ranks what followed each row, `aims` (N,), highest."""
     repeats = bool(_held_before(rows, aims).any())
-    found = np.zeros(len(SHARES))
-    for row, scores in model:
+    others = SHARES if regression is not None else (0.0,)
+    tried = [(n, r) for n in SHARES for r in others if n + r < 1 + 1e-9]
+    found = np.zeros(len(tried))
+    judged = np.zeros(len(aims), dtype=bool)
+    judged[_judged(rows, MOST_MIXED)] = True
+    for all_rows, all_scores in model:
+        row, scores = all_rows[judged[all_rows]], all_scores[judged[all_rows]]
         near_scores = neighbours.scores(rows, row)
-        for place, share in enumerate(SHARES):
-            mixed = (1 - share) * scores + share * near_scores
+        told = near_scores if regression is None else regression.scores(rows, row)
+        for place, (share, other) in enumerate(tried):
+            mixed = (1 - share - other) * scores + share * near_scores
+            if other:
+                mixed += other * told
             if not repeats:
                 mixed = without_seen(mixed, rows, row)
             found[place] += gains(ranks(mixed, aims[row])).sum()
-    return Following(neighbours=neighbours, share=SHARES[int(found.argmax())], repeats=repeats)
+    share, other = tried[int(found.argmax())]
+    return Following(
+        neighbours=neighbours,
+        regression=regression,
+        share=share,
+        regression_share=other,
+        repeats=repeats,
+    )
 
 
 def fading(rows: Ragged, row: np.ndarray, items: int, fade: float) -> sp.csr_matrix:
@@ -123,16 +182,16 @@ def gains(rank: np.ndarray, places: int = 10) -> np.ndarray:
     return np.where(rank < places, 1 / np.log2(rank + 2.0), 0.0)
 
 
-def _gain(tried: Neighbours, rows: Ragged, row: np.ndarray, aims: np.ndarray) -> float:
+def _gain(tried: Neighbours | Regression, rows: Ragged, row: np.ndarray, aims: np.ndarray) -> float:
     scores = without_seen(tried.scores(rows, row), rows, row)
     return float(gains(ranks(scores, aims[row])).sum())
 
 
-def _judged(rows: Ragged) -> np.ndarray:
+def _judged(rows: Ragged, most: int = MOST_JUDGED) -> np.ndarray:
     known = np.flatnonzero(np.diff(rows.offsets) > 0)
-    if len(known) <= MOST_JUDGED:
+    if len(known) <= most:
         return known
-    return known[np.linspace(0, len(known) - 1, MOST_JUDGED).astype(int)]
+    return known[np.linspace(0, len(known) - 1, most).astype(int)]
 
 
 def _batches(row: np.ndarray, items: int) -> Sequence[np.ndarray]:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from habitue.recommendations import following
 from habitue.recommendations.following import (
     choose_neighbours,
+    choose_regression,
     fading,
     mix,
     near,
@@ -57,6 +59,34 @@ def test_a_model_that_knows_is_believed_and_one_that_does_not_is_not():
     against = np.where(np.arange(12)[None] == aims[:, None], -20.0, 0.0)
     assert mix(rows, aims, iter([(every, knows)]), neighbours).share < 1.0
     assert mix(rows, aims, iter([(every, against)]), neighbours).share == 1.0
+
+
+def test_the_regression_finds_what_two_past_items_say_together():
+    # 0 then 1 leads to 2, 3 then 1 leads to 4, and 1 alone to either
+    rows = rows_of(*([[0, 1, 2], [3, 1, 4]] * 20))
+    asked, aims = rows_of([0, 1], [3, 1]), np.array([2, 4])
+    found = choose_regression(asked, aims, rows, 5)
+    scores = found.scores(asked, np.arange(2))
+    assert (ranks(without_seen(scores, asked, np.arange(2)), aims) == 0).all()
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 2.0, rtol=1e-5)
+
+
+def test_shares_of_a_mixture_are_chosen_together_and_add_up():
+    rows, aims = cycles()
+    every = np.arange(len(aims))
+    neighbours = choose_neighbours(rows, aims, rows, 12)
+    regression = choose_regression(rows, aims, rows, 12)
+    blank = np.full((len(aims), 12), -np.log(12.0))
+    found = mix(rows, aims, iter([(every, blank)]), neighbours, regression)
+    assert 0 < found.share + found.regression_share <= 1
+    listed = found.mixed(rows, every, blank)
+    assert (ranks(listed, aims) == 0).mean() > 0.95
+
+
+def test_a_catalogue_too_large_for_a_matrix_has_no_regression(monkeypatch):
+    monkeypatch.setattr(following, "MOST_ITEMS", 11)
+    rows, aims = cycles()
+    assert choose_regression(rows, aims, rows, 12) is None
 
 
 def test_where_nothing_ever_repeats_nothing_seen_is_listed():
