@@ -21,9 +21,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE, FIGURES = DOCS / "benchmarks.md", DOCS / "figures"
 ALL = "lists: all"
 NAMES = {
-    "habitue": "**ours**: model and neighbours",
+    "habitue": "**ours**: model, neighbours and regression",
     "habitue: habitue_model": "ours, the model alone",
     "habitue: habitue_near": "ours, the neighbours alone",
+    "habitue: habitue_ridge": "ours, the regression alone",
     "habitue_content": "ours, reading what is written of items",
     "habitue_content: habitue_model_content": "its model alone",
     "habitue_content: habitue_content": "ours, reading what is written of items",
@@ -50,6 +51,7 @@ COLD_NAMES = {
     "sentences_alone": "nearest by the sentence encoder to the latest items",
     "popular": "popular",
 }
+EIGHT = ("float32", "int8")
 HIDDEN = ("habitue_content: habitue_near_content",)
 TITLES = {
     "beauty_sequences": "Beauty",
@@ -135,8 +137,37 @@ def cold_items() -> str:
     return "\n".join(lines) + "\n"
 
 
+def inference() -> str:
+    """A table of inference.py: a size and a precision to a row."""
+    rows = read_rows(RESULTS / "inference.csv")
+    found = {(row.method, row.metric): row.value or 0.0 for row in rows}
+    lines = [
+        "| preset | weights | training, processor s | AUC | Brier | ECE | customers/s, all at once"
+        " | one: p50 / p99, ms | with ten items: p50 / p99, ms |",
+        "|" + "---|" * 9,
+    ]
+    for preset, precision in [(p, e) for p in dict.fromkeys(r.method for r in rows) for e in EIGHT]:
+        told = {
+            metric.removeprefix(f"{precision}."): value
+            for (method, metric), value in found.items()
+            if method == preset and metric.startswith(f"{precision}.")
+        }
+        times = [
+            f"{told[f'{what}_ms_p50']:.0f} / {told[f'{what}_ms_p99']:.0f}"
+            for what in ("one", "ten_items")
+        ]
+        lines.append(
+            f"| `{preset}`, {precision} | {found[preset, 'parameters'] / 1e6:.1f} million"
+            f" | {found[preset, 'train_cpu_seconds']:.0f} | {told['auc']:.4f}"
+            f" | {told['brier']:.4f} | {told['ece']:.4f}"
+            f" | {told['batch_customers_per_second']:,.0f} | {' | '.join(times)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "next_item": next_item, "next_basket": next_basket, "cold_items": cold_items,
+    "inference": inference,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 
