@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from habitue.predictions.curves import meet_buyers
 from habitue.predictions.targets import standing_orders
 from habitue.sequences.build import DAY, NEVER, Sequences
 
@@ -23,7 +24,7 @@ YEAR_DAYS = 364                            # whole weeks, so that weekdays meet
 QUARTER_DAYS = 91
 PERIOD_EDGES = (0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 364.0)
 ENOUGH_ORDERS = 50.0                       # a count this high has half the say
-MOST = np.log(2.5)                         # a period's factor stays within 2.5 and its inverse
+MOST = float(np.log(2.5))                  # a period's factor stays within 2.5 and its inverse
 VALUE_SAY = 0.5                            # last year's change in order values is half believed
 
 
@@ -84,25 +85,10 @@ def year_ago_level(
     return Level(
         np.array(PERIOD_EDGES),
         np.array(factors),
-        _meet_buyers(np.diff(hazard, axis=1), buyers),
+        meet_buyers(np.diff(hazard, axis=1), np.array(buyers), MOST),
         np.array(values),
         known=True,
     )
-
-
-def _meet_buyers(steps: np.ndarray, buyers: list[float]) -> np.ndarray:
-    """(P,) factors on hazard steps (C, P) that make the expected buyers by each edge meet."""
-    gathered = np.zeros(len(steps))
-    factors = []
-    for step, wanted in zip(steps.T, buyers, strict=True):
-        low, high = -MOST, MOST
-        for _ in range(40):
-            middle = (low + high) / 2
-            reached = -np.expm1(-(gathered + step * np.exp(middle))).sum()
-            low, high = (middle, high) if reached < wanted else (low, middle)
-        factors.append(np.exp(high))
-        gathered = gathered + step * factors[-1]
-    return np.array(factors)
 
 
 class _Count:

@@ -1,8 +1,10 @@
-"""Calibration: maps fitted on a window that closed before the cutoff, with how far to trust them.
+"""Calibration: maps fitted on windows that closed before the cutoff, with how far to trust them.
 
 A model trained on everything up to an earlier instant forecasts the days since; what then happened
-says how its hazards, counts and values should be bent. The maps act on the cumulative hazard and
-are strictly increasing, one for all horizons, so probabilities stay monotone in the horizon.
+says how much of it to mix with the purchase models (see `blend.py`), how widely counts scatter and
+how dear orders are. What purchase models alone would have said of earlier windows shows how far a
+level may be off. The maps act on the cumulative hazard and are strictly increasing, one for all
+horizons, so probabilities stay monotone in the horizon.
 """
 
 # C customers · B hazard bins · G horizons · M spend components
@@ -11,23 +13,33 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import gammaln
 
-from habitue.sequences.tokens import BIN_EDGES
+from habitue.predictions.blend import Classical, Levels
+from habitue.predictions.curves import gathered_by_edge, log_rates
 
-ONE_WINDOW_SAYS = 0.5                      # share of what one window asks for that is believed
+ONE_WINDOW_SAYS = 0.5                      # share of what one window asks of spend that is believed
 DRIFT = 0.10                               # log, of a shop's level from one window to the next
 UNKNOWN_DRIFT = 0.30                       # without a closed window
 LEAST_CUSTOMERS = 50                       # of a closed window
+USUAL_SHARE = 0.5                          # of the model, where much is known
+USUAL_SPEND_SHARE = 0.6
+SHARE_SPREAD = 0.15                        # how far shops differ in it
+HALF_TRUST_ORDERS = 200.0                  # in the closed window, for half of the usual share
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Maps of one model of one shop; the default changes nothing and trusts little.
 
-    log L' = log_level + centre + power * (log L - centre) for a cumulative hazard L, and alike for
-    expected orders; spend is multiplied by exp(spend_level).
+    First the model's hazards, orders and spend are mixed with the purchase models', if there are
+    any; then log L' = log_level + centre + power * (log L - centre) for a cumulative hazard L, and
+    alike for expected orders; spend is multiplied by exp(spend_level).
     """
 
     window_days: float = 0.0               # that had closed; 0: none had
     customers: int = 0
+    classical: Classical | None = None     # None: the model alone, as versions once were
+    share: float = 1.0                     # of the model in hazards; 0 is classical
+    order_share: float = 1.0               # in expected orders
+    spend_share: float = 1.0               # in spend given an order
     centre: float = 0.0
     log_level: float = 0.0
     power: float = 1.0
@@ -37,19 +49,19 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     log_dispersion: float = 0.0            # added to that of the negative binomial
     spend_level: float = 0.0
     drift: float = UNKNOWN_DRIFT           # log standard deviation of the level ahead
+    rate_drift: float | None = None        # that of hazards; None: the same
 
 
 def calibrated_rates(log_rate: np.ndarray, calibration: Calibration) -> np.ndarray:
     """(Q, B) float32 log hazards whose cumulative hazard at every bin edge is the mapped one."""
-    width = np.diff(BIN_EDGES, prepend=0.0)
-    hazard = np.cumsum(np.exp(log_rate.astype(np.float64)) * width, axis=1)
-    mapped = np.exp(
-        calibration.log_level
-        + calibration.centre
-        + calibration.power * (np.log(hazard) - calibration.centre)
+    hazard = gathered_by_edge(log_rate)
+    return log_rates(
+        np.exp(
+            calibration.log_level
+            + calibration.centre
+            + calibration.power * (np.log(hazard) - calibration.centre)
+        )
     )
-    steps = np.diff(mapped, axis=1, prepend=0.0)
-    return np.log(np.maximum(steps / width, 1e-12)).astype(np.float32)
 
 
 def calibrated_orders(log_orders: np.ndarray, calibration: Calibration) -> np.ndarray:
@@ -64,80 +76,87 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     """What was forecast for a closed window, before calibration, and what happened. (C,) each."""
 
     window_days: float
-    hazard: np.ndarray                     # cumulative, over the window
-    log_orders: np.ndarray
+    log_hazard: np.ndarray                 # cumulative, over the window, of the model
+    classical_hazard: np.ndarray           # the same of the purchase models, a log
+    log_orders: np.ndarray                 # of the model
+    classical_orders: np.ndarray           # of the purchase models, a log
     log_dispersion: np.ndarray
-    spend: np.ndarray                      # expected given an order, major units
     orders: np.ndarray                     # that came
-    revenue: np.ndarray                    # that came, major units
 
 
-def fit_calibration(window: Window) -> Calibration:
-    """The maps that a closed window asks for, shrunk towards none."""
-    if len(window.orders) < LEAST_CUSTOMERS or not window.orders.any():
+def without_window(classical: Classical | None) -> Calibration:
+    """Where no window has closed: the purchase models, since nothing speaks for more."""
+    if classical is None:
         return Calibration()
-    log_hazard = np.log(np.maximum(window.hazard, 1e-9))
-    centre = float(np.log(np.mean(window.hazard)))
-    level, power = _fit_hazard(log_hazard - centre, window.orders > 0, centre)
-    order_centre = float(np.log(np.mean(np.exp(window.log_orders))))
-    order_level, order_power, dispersion = _fit_orders(window, order_centre)
+    return Calibration(classical=classical, share=0.0, order_share=0.0, spend_share=0.0)
+
+
+def fit_calibration(window: Window, classical: Classical | None, levels: Levels) -> Calibration:
+    """What closed windows ask for, shrunk towards what holds for most shops.
+
+    Spend is mixed but not yet levelled: see `spend_level`.
+    """
+    came = float(window.orders.sum())
+    if classical is None or len(window.orders) < LEAST_CUSTOMERS or not came:
+        return without_window(classical)
+    trust = came / (came + HALF_TRUST_ORDERS)
+    order_share, dispersion = _fit_orders(window, trust * USUAL_SHARE)
+    order_level, drift, log_level, rate_drift = levels.ahead()
     return Calibration(
         window_days=window.window_days,
         customers=len(window.orders),
-        centre=centre,
-        log_level=ONE_WINDOW_SAYS * level,
-        power=1 + ONE_WINDOW_SAYS * (power - 1),
-        order_centre=order_centre,
-        order_level=ONE_WINDOW_SAYS * order_level,
-        order_power=1 + ONE_WINDOW_SAYS * (order_power - 1),
+        classical=classical,
+        share=_fit_share(window, trust * USUAL_SHARE),
+        order_share=order_share,
+        spend_share=trust * USUAL_SPEND_SHARE,
+        log_level=log_level,
+        order_level=order_level,
         log_dispersion=dispersion,
-        spend_level=ONE_WINDOW_SAYS * _fit_spend(window),
-        drift=float(np.hypot(DRIFT, (1 - ONE_WINDOW_SAYS) * level)),
+        drift=drift,
+        rate_drift=rate_drift,
     )
 
 
-def _fit_hazard(log_hazard: np.ndarray, ordered: np.ndarray, centre: float) -> tuple[float, float]:
-    """Level and power of the likeliest map of 1 - exp(-L), the power near one."""
+def _fit_share(window: Window, usual: float) -> float:
+    """The model's share in hazards that made what came likeliest, whatever the level."""
+    apart, ordered = window.log_hazard - window.classical_hazard, window.orders > 0
 
     def loss(parameters: np.ndarray) -> float:
-        level, power = parameters
-        hazard = np.exp(np.clip(level + centre + power * log_hazard, -30, 5))
-        log_no = -hazard
+        level, share = parameters
+        hazard = np.exp(np.clip(level + window.classical_hazard + share * apart, -30, 5))
         log_yes = np.log(-np.expm1(-np.maximum(hazard, 1e-12)))
-        return -np.where(ordered, log_yes, log_no).sum() + _pull(level, 1.0) + _pull(power - 1, 0.2)
+        missed = -np.where(ordered, log_yes, -hazard).sum()
+        return missed + _pull(level, 1.0) + _pull(share - usual, SHARE_SPREAD)
 
-    level, power = minimize(loss, [0.0, 1.0], method="Nelder-Mead").x
-    return float(level), float(np.clip(power, 0.4, 2.5))
+    found = minimize(loss, [0.0, usual], method="Nelder-Mead").x
+    return float(np.clip(found[1], 0.0, 1.0))
 
 
-def _fit_orders(window: Window, centre: float) -> tuple[float, float, float]:
-    """Level, power and added log dispersion of the likeliest negative binomial."""
-    centred, count = window.log_orders - centre, window.orders.astype(np.float64)
+def _fit_orders(window: Window, usual: float) -> tuple[float, float]:
+    """The share and the added log dispersion of the likeliest negative binomial, at any level."""
+    apart = window.log_orders - window.classical_orders
+    count = window.orders.astype(np.float64)
 
     def loss(parameters: np.ndarray) -> float:
-        level, power, dispersion = parameters
-        log_mean = np.clip(level + centre + power * centred, -20, 8)
+        level, share, dispersion = parameters
+        log_mean = np.clip(level + window.classical_orders + share * apart, -20, 8)
         log_r = np.clip(window.log_dispersion + dispersion, -6, 8)
-        likelihood = -negative_binomial_nll(count, log_mean, log_r)
-        pull = _pull(level, 1.0) + _pull(power - 1, 0.2) + _pull(dispersion, 1.0)
-        return -likelihood.sum() + pull
+        missed = negative_binomial_nll(count, log_mean, log_r).sum()
+        pull = _pull(level, 1.0) + _pull(share - usual, SHARE_SPREAD) + _pull(dispersion, 1.0)
+        return float(missed + pull)
 
-    _, power, dispersion = minimize(loss, [0.0, 1.0, 0.0], method="Nelder-Mead").x
-    # the level that makes the totals meet, rather than the likeliest: bias is what people see
-    met = np.log(count.sum() / np.exp(centre + power * centred).sum())
-    return float(met), float(np.clip(power, 0.4, 2.5)), float(np.clip(dispersion, -2, 2))
+    _, share, dispersion = minimize(loss, [0.0, usual, 0.0], method="Nelder-Mead").x
+    return float(np.clip(share, 0.0, 1.0)), float(np.clip(dispersion, -2, 2))
 
 
-def _fit_spend(window: Window) -> float:
-    """Level of spend given an order."""
-    bought = window.revenue > 0
-    if bought.sum() < LEAST_CUSTOMERS:
+def spend_level(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Log level of what those who bought spent (C,), beside what was expected of them (C,)."""
+    if len(actual) < LEAST_CUSTOMERS:
         return 0.0
-    expected, actual = window.spend[bought], window.revenue[bought]
     # one wholesaler must not move everyone: what exceeds the 99th percentile counts as it
     cap = np.quantile(actual, 0.99)
     level = np.log(np.minimum(actual, cap).mean() / np.minimum(expected, cap).mean())
-    return float(np.clip(level, -0.5, 0.5))
+    return ONE_WINDOW_SAYS * float(np.clip(level, -0.5, 0.5))
 
 
 def negative_binomial_nll(
@@ -155,5 +174,3 @@ def negative_binomial_nll(
 def _pull(distance: float, spread: float) -> float:
     """A normal belief's part of the loss."""
     return 0.5 * (distance / spread) ** 2
-
-

@@ -31,6 +31,36 @@ def probability_of_order(
     return -np.expm1(cumulative_hazard(log_rate, silent) - gathered)
 
 
+def gathered_by_edge(log_rate: np.ndarray) -> np.ndarray:
+    """(Q, B) float64 hazard gathered from the anchor to each of BIN_EDGES."""
+    width = np.diff(BIN_EDGES, prepend=0.0)
+    return np.cumsum(np.exp(log_rate.astype(np.float64)) * width, axis=1)
+
+
+def log_rates(gathered: np.ndarray) -> np.ndarray:
+    """(Q, B) float32 log hazards under which so much is gathered by each of BIN_EDGES."""
+    steps = np.diff(gathered, axis=1, prepend=0.0)
+    return np.log(np.maximum(steps / np.diff(BIN_EDGES, prepend=0.0), 1e-12)).astype(np.float32)
+
+
+def meet_buyers(steps: np.ndarray, buyers: np.ndarray, most: float) -> np.ndarray:
+    """(P,) factors on hazard steps (Q, P) that make the expected buyers by each edge meet.
+
+    `buyers` (P,) by the end of each step; the log of a factor stays within `most`.
+    """
+    gathered = np.zeros(len(steps))
+    factors = np.ones(len(buyers))
+    for i, (step, wanted) in enumerate(zip(steps.T, buyers, strict=True)):
+        low, high = -most, most
+        for _ in range(40):
+            middle = (low + high) / 2
+            reached = -np.expm1(-(gathered + step * np.exp(middle))).sum()
+            low, high = (middle, high) if reached < wanted else (low, middle)
+        factors[i] = np.exp(high)
+        gathered = gathered + step * factors[i]
+    return factors
+
+
 def days_until(
     log_rate: np.ndarray, silent_days: np.ndarray, probability: np.ndarray
 ) -> np.ndarray:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from habitue.config import HERE, Launch, TrainConfig
 from habitue.errors import NotEnoughHistory
@@ -21,9 +22,16 @@ from habitue.model.launch import Job, run, shares_of
 from habitue.model.texts.folder import pinned
 from habitue.model.texts.vectors import item_vectors
 from habitue.model.train import Step
-from habitue.predictions.calibrate import Calibration, Window, fit_calibration
-from habitue.predictions.curves import cumulative_hazard
-from habitue.predictions.score import Scores, anchors, score
+from habitue.predictions.blend import Expectation, expect, fit_classical, past_levels
+from habitue.predictions.calibrate import (
+    Calibration,
+    Window,
+    fit_calibration,
+    spend_level,
+    without_window,
+)
+from habitue.predictions.curves import cumulative_hazard, log_rates
+from habitue.predictions.score import Reading, Scores, anchors, read_known, score, scores_of
 from habitue.predictions.targets import outcomes
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import DAY, Sequences, upto
@@ -120,7 +128,7 @@ def learn(
         if past.is_order.sum() >= LEAST_ORDERS:
             earlier = train_model(past, config, "trial", progress, checkpoints, launch)
     trained = train_model(sequences, config, "training", progress, checkpoints, launch)
-    calibration = Calibration() if earlier is None else calibrate(earlier, sequences)
+    calibration = calibrate(earlier, sequences)
     return Learnt(trained=trained, calibration=calibration, earlier=earlier)
 
 
@@ -160,33 +168,51 @@ def train_model(
     return Trained(model=training.model, corpus=corpus, cutoff=sequences.cutoff)
 
 
-def calibrate(earlier: Trained, sequences: Sequences) -> Calibration:
-    """What the days since `earlier` was trained say of it."""
+def calibrate(earlier: Trained | None, sequences: Sequences) -> Calibration:
+    """What the days since `earlier` was trained say of it, and windows before of the level.
+
+    Without it, or where it is too recent, the purchase models answer alone.
+    """
+    classical = fit_classical(sequences, sequences.cutoff)
+    if earlier is None:
+        return without_window(classical)
     days = min((sequences.cutoff - earlier.cutoff) / DAY, 180.0)
-    if days < LEAST_DAYS:
-        return Calibration()
-    scores = score(
-        earlier.model,
-        earlier.corpus,
-        Calibration(drift=0.0),
-        cutoff=earlier.cutoff,
-        horizons_days=(days,),
-    )
-    rows = np.searchsorted(sequences.customers, scores.names)
+    past, then = earlier.corpus.sequences, fit_classical(earlier.corpus.sequences, earlier.cutoff)
+    if days < LEAST_DAYS or then is None:
+        return without_window(classical)
+    reading = read_known(earlier.model, earlier.corpus, earlier.cutoff, (days,))
+    rows = np.searchsorted(sequences.customers, past.customers[reading.customer])
     what = outcomes(sequences, rows, earlier.cutoff, days)
-    silent = scores.silent_days
-    hazard = cumulative_hazard(scores.log_rate, silent + days)
-    hazard = hazard - cumulative_hazard(scores.log_rate, silent)
-    mean, size = scores.counts(days)
-    probability = scores.order(days).value
-    return fit_calibration(
-        Window(
-            window_days=days,
-            hazard=hazard,
-            log_orders=np.log(np.maximum(mean, 1e-9)),
-            log_dispersion=np.log(size),
-            spend=scores.revenue(days).value / np.maximum(probability, 1e-9),
-            orders=what.orders,
-            revenue=what.revenue,
-        )
+    horizons = reading.readings.order_horizons_days
+    expected = expect(then, past, reading.customer, reading.anchor, horizons)
+    window = _window(reading, expected, what.orders)
+    found = fit_calibration(window, classical, past_levels(sequences, days))
+    if not found.window_days:
+        return found
+    scores = scores_of(past, reading, structs.replace(found, classical=then, drift=0.0))
+    probability, bought = scores.order(days).value, what.revenue > 0
+    spend = scores.revenue(days).value / np.maximum(probability, 1e-9)
+    return structs.replace(found, spend_level=spend_level(spend[bought], what.revenue[bought]))
+
+
+def _window(reading: Reading, expected: Expectation, orders: np.ndarray) -> Window:
+    """What was forecast of a window that has closed since, and the orders (C,) that came."""
+    readings, days = reading.readings, float(reading.readings.horizons_days[0])
+    silent = (reading.cutoff - reading.anchor) / DAY
+    at = int(np.flatnonzero(np.isclose(readings.order_horizons_days, days))[0])
+    classical_rate = log_rates(np.exp(expected.log_hazard.astype(np.float64)))
+    return Window(
+        window_days=days,
+        log_hazard=_log_hazard(readings.log_rate, silent, days),
+        classical_hazard=_log_hazard(classical_rate, silent, days),
+        log_orders=readings.log_orders[:, at].astype(np.float64),
+        classical_orders=expected.log_orders[:, at].astype(np.float64),
+        log_dispersion=readings.log_dispersion[:, 0].astype(np.float64),
+        orders=orders,
     )
+
+
+def _log_hazard(log_rate: np.ndarray, silent: np.ndarray, days: float) -> np.ndarray:
+    """(C,) log of the hazard gathered in `days` after a silence."""
+    gathered = cumulative_hazard(log_rate, silent + days) - cumulative_hazard(log_rate, silent)
+    return np.log(np.maximum(gathered, 1e-9))

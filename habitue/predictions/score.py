@@ -18,6 +18,15 @@ from habitue.model.backbone import Model
 from habitue.model.embed import Readings, joined, read
 from habitue.model.launch import over, share_of
 from habitue.predictions.baselines import Forecast
+from habitue.predictions.blend import (
+    Expectation,
+    Factors,
+    expect,
+    expected_orders,
+    factors_to_meet,
+    mixed_orders,
+    mixed_rates,
+)
 from habitue.predictions.calendar import PERIOD_EDGES, Level, year_ago_level
 from habitue.predictions.calibrate import (
     DRIFT,
@@ -30,7 +39,7 @@ from habitue.predictions.rows import Spread
 from habitue.predictions.targets import known_customers
 from habitue.sequences.aggregates import past_end
 from habitue.sequences.batch import Corpus
-from habitue.sequences.build import DAY
+from habitue.sequences.build import DAY, Sequences
 from habitue.sequences.tokens import BIN_EDGES
 
 REFRESH_DAYS = 7                           # Mondays, 00:00 UTC
@@ -62,6 +71,36 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Customers known at a cutoff, and what the model reads of them: nothing is bent yet."""
+
+    customer: np.ndarray                   # (C,) indices
+    anchor: np.ndarray                     # (C,) µs
+    cutoff: int                            # µs
+    readings: Readings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bent:
+    """Readings mixed with the purchase models' expectation and calibrated; no season yet."""
+
+    log_rate: np.ndarray                   # (C, B) float32
+    log_orders: np.ndarray                 # (C, N) float32, of the readings' horizons of orders
+    log_value: np.ndarray | None           # (C,) of an order, by Gamma-Gamma; None: the model's
+    factors: Factors | None                # of the whole shop
+
+    def take(self, rows: slice) -> "Bent":
+        """Those of some customers; what is of the whole shop stays."""
+        value = None if self.log_value is None else self.log_value[rows]
+        return replace(
+            self,
+            log_rate=self.log_rate[rows],
+            log_orders=self.log_orders[rows],
+            log_value=value,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """All that is predicted of the customers known at a cutoff."""
 
@@ -72,7 +111,8 @@ class Scores:
     log_rate: np.ndarray                   # (C, B) float32, calibrated: the stored curve
     horizons_days: tuple[float, ...]       # that can be asked
     readings: Readings
-    expected_orders: np.ndarray            # (N,) of everyone together, uncalibrated
+    bent: Bent
+    expected_orders: np.ndarray            # (N,) of everyone together, without the season
     calibration: Calibration
     level: Level
 
@@ -91,11 +131,13 @@ class Scores:
             silent_days=self.silent_days[rows],
             log_rate=self.log_rate[rows],
             readings=self.readings.take(rows),
+            bent=self.bent.take(rows),
         )
 
     def order(self, horizon_days: float) -> Interval:
         """P(at least one order in the horizon); the interval is of the calibrated rate."""
-        spread = _Z * self.calibration.drift
+        drift, rate_drift = self.calibration.drift, self.calibration.rate_drift
+        spread = _Z * (drift if rate_drift is None else rate_drift)
         value = probability_of_order(self.log_rate, self.silent_days, horizon_days)
         hazard = -np.log1p(-np.minimum(value, 1 - 1e-12))
         return Interval(
@@ -178,8 +220,8 @@ class Scores:
     def counts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
         """(C,) mean and size of the negative binomial number of orders in the horizon."""
         at, readings = self._at(horizon_days), self.readings
-        mean = np.exp(calibrated_orders(readings.orders_within(horizon_days), self.calibration))
-        mean = mean * self._factor(horizon_days)
+        asked = int(np.flatnonzero(np.isclose(readings.order_horizons_days, horizon_days))[0])
+        mean = np.exp(self.bent.log_orders[:, asked]) * self._factor(horizon_days)
         log_size = readings.log_dispersion[:, at] + self.calibration.log_dispersion
         # a level that is itself uncertain adds its variance
         size = 1 / (np.exp(-log_size) + np.expm1(self.calibration.drift**2))
@@ -190,8 +232,9 @@ class Scores:
         at, readings = self._at(horizon_days), self.readings
         days = np.full(len(self.customer), horizon_days)
         mean, _ = self.counts(horizon_days)
+        probability = self.order(horizon_days).value
         before = np.exp(readings.orders_within(horizon_days)) / _chance(readings.log_rate, days)
-        after = mean / np.maximum(_chance(self.log_rate, days), 1e-4)
+        after = mean / np.maximum(probability, 1e-4)
         # spend given an order follows the orders given an order
         shift = np.log(np.clip(after, 1.0, 200.0) / np.clip(before, 1.0, 200.0))
         shift = shift + self.calibration.spend_level + np.log(self._value_factor(horizon_days))
@@ -200,6 +243,10 @@ class Scores:
         # a level that is itself uncertain widens; the mean stays
         scale = np.hypot(narrow, self.calibration.drift)
         location = readings.spend_location[:, at] + (narrow**2 - scale**2) / 2
+        if self.bent.log_value is not None:
+            own = np.log((weight * np.exp(location + scale**2 / 2)).sum(axis=1))
+            own = own - np.log(np.clip(before, 1.0, 200.0))
+            shift = shift + (1 - self.calibration.spend_share) * (self.bent.log_value - own)
         return weight, location + shift[:, None], scale
 
     def _at(self, horizon_days: float) -> int:
@@ -240,6 +287,18 @@ def score(
 
     They may be read among several workers, each a share; what bends them is of the whole shop.
     """
+    reading = read_known(model, corpus, cutoff, horizons_days, launch)
+    return scores_of(corpus.sequences, reading, calibration)
+
+
+def read_known(
+    model: Model,
+    corpus: Corpus,
+    cutoff: int,
+    horizons_days: tuple[float, ...],
+    launch: Launch = HERE,
+) -> Reading:
+    """What the model reads of every customer known at `cutoff` (µs)."""
     customer = known_customers(corpus.sequences, cutoff)
     anchor = anchors(corpus, customer, cutoff)
     read_them = partial(_read, model, horizons_days)
@@ -247,27 +306,73 @@ def score(
         readings = read_them((corpus, customer, anchor))
     else:
         readings = _read_among(launch, read_them, corpus, customer, anchor)
+    return Reading(customer=customer, anchor=anchor, cutoff=cutoff, readings=readings)
+
+
+def scores_of(sequences: Sequences, reading: Reading, calibration: Calibration) -> Scores:
+    """Readings of a whole shop, bent as its history asks; nothing after the cutoff is looked at."""
+    readings, cutoff = reading.readings, reading.cutoff
+    bent = bend(sequences, reading, calibration)
+    expected = np.exp(bent.log_orders).sum(axis=0)
     asked = list(readings.order_horizons_days)
-    expected = np.exp(calibrated_orders(readings.log_orders, calibration)).sum(axis=0)
     periods = [0.0, *(expected[asked.index(edge)] for edge in PERIOD_EDGES[1:])]
-    log_rate = _in_blocks(lambda block: calibrated_rates(block, calibration), readings.log_rate)
-    hazard = _in_blocks(_period_hazards, log_rate)
-    level = year_ago_level(corpus.sequences, np.maximum.accumulate(periods), hazard, cutoff)
+    hazard = _in_blocks(_period_hazards, bent.log_rate)
+    level = year_ago_level(sequences, np.maximum.accumulate(periods), hazard, cutoff)
     if level.known:
-        # what one window said of the level is superseded
-        calibration = structs.replace(calibration, spend_level=0.0, drift=DRIFT)
+        # what windows said of the level is superseded
+        calibration = structs.replace(
+            calibration, spend_level=0.0, drift=DRIFT, rate_drift=None
+        )
     return Scores(
-        names=corpus.sequences.customers[customer],
-        customer=customer,
-        anchor=anchor,
-        silent_days=(cutoff - anchor) / DAY,
-        log_rate=_in_blocks(lambda block: levelled_rates(block, level), log_rate),
-        horizons_days=horizons_days,
+        names=sequences.customers[reading.customer],
+        customer=reading.customer,
+        anchor=reading.anchor,
+        silent_days=(cutoff - reading.anchor) / DAY,
+        log_rate=_in_blocks(lambda block: levelled_rates(block, level), bent.log_rate),
+        horizons_days=tuple(float(days) for days in readings.horizons_days),
         readings=readings,
-        expected_orders=np.exp(readings.log_orders).sum(axis=0),
+        bent=bent,
+        expected_orders=expected,
         calibration=calibration,
         level=level,
     )
+
+
+def bend(
+    sequences: Sequences,
+    reading: Reading,
+    calibration: Calibration,
+    factors: Factors | None = None,        # of the whole shop, where only some of it is bent
+) -> Bent:
+    """Mix what the model reads with what purchase models expect, then calibrate."""
+    readings, customer, value = reading.readings, reading.customer, None
+    log_rate, log_orders = readings.log_rate, readings.log_orders
+    classical = calibration.classical
+    if classical is not None:
+        horizons = readings.order_horizons_days
+        expected = expect(classical, sequences, customer, reading.anchor, horizons)
+        log_rate, log_orders = mixed(readings, expected, calibration)
+        if factors is None:
+            orders = expected_orders(classical, sequences, customer, reading.cutoff, horizons)
+            factors = factors_to_meet(log_rate, log_orders, expected.buyers(), orders)
+        log_rate, log_orders = log_rate + factors.hazard, log_orders + factors.orders
+        value = expected.log_value
+    return Bent(
+        log_rate=_in_blocks(lambda block: calibrated_rates(block, calibration), log_rate),
+        log_orders=calibrated_orders(log_orders, calibration).astype(np.float32),
+        log_value=value,
+        factors=factors,
+    )
+
+
+def mixed(
+    readings: Readings, expected: Expectation, calibration: Calibration
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log hazards (C, B) and log orders (C, N) between the model's and the purchase models'."""
+    days = calibration.window_days
+    log_rate = mixed_rates(readings.log_rate, expected, calibration.share, days)
+    horizons, share = readings.order_horizons_days, calibration.order_share
+    return log_rate, mixed_orders(readings.log_orders, expected, share, horizons, days)
 
 
 def _read(

@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 from habitue.errors import NotEnoughHistory
 from habitue.model.train import Step
 from habitue.predictions.baselines import CLASSICAL
-from habitue.predictions.calibrate import Calibration
+from habitue.predictions.blend import fit_classical
+from habitue.predictions.calibrate import Calibration, without_window
 from habitue.predictions.learn import (
     CALIBRATION_DAYS,
     Learnt,
@@ -109,7 +110,9 @@ def test_a_window_is_a_quarter_or_less_of_a_short_past(shop: Sequences) -> None:
 def test_a_window_of_a_few_days_calibrates_nothing(learnt: Learnt, shop: Sequences) -> None:
     assert learnt.earlier is not None
     soon = upto(shop, learnt.earlier.cutoff + 5 * DAY)
-    assert calibrate(learnt.earlier, soon) == Calibration()
+    found = calibrate(learnt.earlier, soon)
+    assert found == without_window(fit_classical(soon, soon.cutoff))
+    assert (found.share, found.window_days) == (0.0, 0.0)
 
 
 def test_a_short_past_is_learnt_without_a_trial() -> None:
@@ -119,7 +122,8 @@ def test_a_short_past_is_learnt_without_a_trial() -> None:
     events = orders_of(rows, start=MONDAY)
     found = learn(sequences_at(events, microseconds(MONDAY) + 28 * DAY), TINY)
     assert found.earlier is None
-    assert found.calibration == Calibration()
+    assert found.calibration.share == found.calibration.order_share == 0.0
+    assert found.calibration.classical is not None
 
 
 def test_items_are_scored_over_the_catalogue_of_the_shop_that_is_given(

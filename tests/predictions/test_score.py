@@ -15,7 +15,7 @@ from habitue.predictions.calendar import PERIOD_EDGES, Level, flat_level
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, probability_of_order
 from habitue.predictions.learn import Trained, corpus_of, train_model
-from habitue.predictions.score import Scores, anchors, capped_dates, levelled_rates, score
+from habitue.predictions.score import Bent, Scores, anchors, capped_dates, levelled_rates, score
 from habitue.predictions.targets import known_customers
 from habitue.sequences.build import DAY, Sequences, microseconds, upto
 from habitue.sequences.tokens import BIN_EDGES
@@ -85,6 +85,9 @@ def true_scores(customers: int = 4_000) -> tuple[Scores, np.ndarray, np.ndarray]
         silent_days=none,
         log_rate=readings.log_rate,
         readings=readings,
+        bent=Bent(
+            log_rate=readings.log_rate, log_orders=log_orders, log_value=None, factors=None
+        ),
         expected_orders=np.exp(log_orders).sum(axis=0),
         calibration=Calibration(drift=0.0, window_days=90.0),
         level=flat_level(),

@@ -13,7 +13,6 @@ import numpy as np
 from habitue.model.backbone import Model
 from habitue.model.embed import read
 from habitue.predictions.calendar import PERIOD_EDGES, Level, flat_level
-from habitue.predictions.calibrate import calibrated_rates
 from habitue.predictions.explain.factors import (
     FIRST,
     SEASON,
@@ -23,7 +22,7 @@ from habitue.predictions.explain.factors import (
     standing,
 )
 from habitue.predictions.explain.shares import Value
-from habitue.predictions.score import Scores, anchors, levelled_rates
+from habitue.predictions.score import Reading, Scores, anchors, bend, levelled_rates
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import DAY, Sequences
 from habitue.sequences.ragged import members, offsets_of
@@ -66,15 +65,19 @@ class Scorer:
             horizons_days=self.scores.horizons_days,
             order_horizons_days=PERIOD_EDGES[1:],
         )
-        rates = calibrated_rates(readings.log_rate, self.scores.calibration)
+        reading = Reading(
+            customer=customer, anchor=anchor, cutoff=sequences.cutoff, readings=readings
+        )
+        bent = bend(sequences, reading, self.scores.calibration, self.scores.bent.factors)
         return replace(
             self.scores,
             names=sequences.customers,
             customer=customer,
             anchor=anchor,
             silent_days=(sequences.cutoff - anchor) / DAY,
-            log_rate=levelled_rates(rates, level),
+            log_rate=levelled_rates(bent.log_rate, level),
             readings=readings,
+            bent=bent,
             level=level,
         )
 
@@ -93,8 +96,8 @@ class Scorer:
             if not in_season:
                 return told(scores)[row]
             flat = flat_level()
-            rates = calibrated_rates(scores.readings.log_rate, self.scores.calibration)
-            without = replace(scores, log_rate=levelled_rates(rates, flat), level=flat)
+            rates = levelled_rates(scores.bent.log_rate, flat)
+            without = replace(scores, log_rate=rates, level=flat)
             return np.where(kept[:, in_season[0]], told(scores)[row], told(without)[row])
 
         return value
