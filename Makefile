@@ -63,6 +63,8 @@ bench: install  ## Run the benchmarks; with DATA=folder also those on public dat
 	    --data $(DATA)/ml1m_sasrec_sequences.parquet --data $(DATA)/diginetica_sessions.parquet \
 	    --data $(DATA)/retailrocket_sessions.parquet; \
 	  $(BIN)/python -m benchmarks.probes --data $(DATA)/online_retail_ii.parquet; \
+	  $(BIN)/python -m benchmarks.cold_items --data $(DATA)/beauty_sequences.parquet \
+	    --data $(DATA)/sports_and_outdoors_sequences.parquet; \
 	else echo "hint: make bench DATA=FOLDER adds those on public data sets"; fi
 
 docs: install  ## Write the generated pages of docs/reference/ again.

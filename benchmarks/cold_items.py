@@ -15,6 +15,7 @@ encoder reads; texts are key words of titles.
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ import scipy.sparse as sp
 
 from benchmarks.order_data import Asked, OrderData, order_data
 from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a_process, peak_mb
+from habitue.errors import BadSetting
 from habitue.model.order import learn_order, next_scores, order_recipe
 from habitue.model.texts.folder import pinned
 from habitue.model.texts.vectors import reader
@@ -175,6 +177,9 @@ METHODS: Mapping[str, Method] = {
     "popular": popular, "tfidf": tfidf, "sentences_alone": sentences_alone, "ids": ids,
     "ngrams": ngrams, "sentences": sentences,
 }  # fmt: skip
+
+
+ENCODED = ("sentences_alone", "sentences")
 
 
 def _sentences(told: ColdData) -> np.ndarray:
@@ -336,13 +341,18 @@ def judged(told: ColdData, one: Told, seed: int) -> Iterator[Row]:
 def main() -> None:
     """Run the cells that are missing, and print everything."""
     options = arguments().parse_args()
-    options.encoder = pinned(options.encoder)
     if options.cell:
         print(json.dumps(cell(options)))
         return
     print(__doc__)
+    methods = options.method or list(METHODS)
+    try:
+        options.encoder = pinned(options.encoder)
+    except BadSetting as error:
+        methods = [name for name in methods if name not in ENCODED]
+        print(f"{error}\nwithout it: {', '.join(methods) or 'nothing'}", file=sys.stderr)
     ledger = Ledger(options.results, harness_commit(*CODE), hardware())
-    for path, method, seed in product(options.data, options.method or METHODS, options.seed):
+    for path, method, seed in product(options.data, methods, options.seed):
         if options.again or not ledger.has(path.stem, method, seed):
             run(ledger, options, path, method, seed)
     for row in ledger.rows:
