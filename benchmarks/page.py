@@ -40,12 +40,12 @@ BASKET_NAMES = {
     "popular": "popular",
 }
 COLD_NAMES = {
-    "sentences": "**ours**, n-grams and a sentence encoder",
-    "sentences: not raised": "the same, new items not raised",
-    "sentences: model": "its model alone, new items raised",
-    "ngrams": "ours, hashed n-grams alone",
-    "ngrams: not raised": "the same, new items not raised",
-    "ngrams: model": "its model alone, new items raised",
+    "sentences": "ours, n-grams and a sentence encoder",
+    "sentences: not raised": "… and a sentence encoder, new items not raised",
+    "sentences: model": "… and a sentence encoder, the model alone, raised",
+    "ngrams": "ours, hashed n-grams",
+    "ngrams: not raised": "… new items not raised",
+    "ngrams: model": "… the model alone, raised",
     "ids": "ours, items mere numbers",
     "tfidf": "nearest by TF-IDF to the latest items",
     "sentences_alone": "nearest by the sentence encoder to the latest items",
