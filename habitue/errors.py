@@ -5,6 +5,8 @@
     ├── BadFile             a file to import is missing, empty, truncated or of the wrong shape
     ├── BadQuery            SQL over the lake is no single SELECT over its views
     ├── BadTarget           a question about the future cannot be read, or is none
+    ├── BadAudience         a condition on customers cannot be read, or makes no sense
+    ├── NoSuchAudience      the shop has no audience of that name
     ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
     ├── NoSuchShop          the workspace holds no shop of that name
     ├── NoSuchCustomer      nothing is predicted of a customer of that name
@@ -25,12 +27,21 @@
 A message says what was wanted, what was found, and what to do.
 """
 
+import re
 from collections.abc import Collection
 from importlib.util import find_spec
 
 
 class HabitueError(Exception):
     """Something a user can cause and mend."""
+
+
+def pointed(text: str, place: int, message: str, hint: str = "") -> str:
+    """A message that shows a text and points at one of its characters."""
+    shown = re.sub(r"\s", " ", text)
+    start = max(place - 60, 0)
+    lines = [message, f"  {shown[start : place + 60]}", f"  {' ' * (place - start)}^"]
+    return "\n".join([*lines, *([f"hint: {hint}"] if hint else [])])
 
 
 class BadMapping(HabitueError, ValueError):
@@ -47,6 +58,21 @@ class BadQuery(HabitueError, ValueError):
 
 class BadTarget(HabitueError, ValueError):
     """A question about the future cannot be read, or asks for what there is not."""
+
+
+class BadAudience(HabitueError, ValueError):
+    """A condition on customers cannot be read, or makes no sense."""
+
+
+class NoSuchAudience(HabitueError, LookupError):
+    """The shop has no audience of that name."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        held = ", ".join(sorted(known)) or "none yet"
+        super().__init__(
+            f"no audience named {name!r}; the shop has: {held}\n"
+            f"hint: `habitue audience 'CONDITION' --save {name}` makes one"
+        )
 
 
 class BadSetting(HabitueError, ValueError):

@@ -6,7 +6,6 @@ Rooms are imported inside the methods, so that opening a workspace is quick.
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from habitue.asking import Reply
+    from habitue.audiences.language.nodes import Condition
+    from habitue.audiences.members import Audience
+    from habitue.audiences.saved import Saved
     from habitue.events import Receipt
     from habitue.ingest.commit import Settled
     from habitue.ingest.folders import Import
@@ -215,33 +217,21 @@ class Shop:
         from habitue.ingest.history import klaviyo
         from habitue.ingest.history.api import Api
 
-        return klaviyo.import_history(
-            Api(url, api_key, pause=time.sleep, clock=time.monotonic),
-            klaviyo.home(
-                self.workspace.lake,
-                self.workspace.directory.shop(self.name, create=True),
-                self.workspace.path / "imports",
-                refuses=Refusals(self.workspace.directory),
-                now=now or utc_now(),
-            ),
-            since=since,
-            progress=progress,
-        )
+        api = Api(url, api_key, pause=time.sleep, clock=time.monotonic)
+        directory, folder = self.workspace.directory, self.workspace.path / "imports"
+        shop, refuses = directory.shop(self.name, create=True), Refusals(directory)
+        lake = self.workspace.lake
+        home = klaviyo.home(lake, shop, folder, refuses=refuses, now=now or utc_now())
+        return klaviyo.import_history(api, home, since=since, progress=progress)
 
     def consume(
         self, topic: "Topic", *, follows: bool = False, told: "Callable[[Settled], None]"
     ) -> None:
         """Take a topic of Kafka into the lake, to where it ends now or for ever."""
-        from habitue.ingest.commit import Taker
-        from habitue.ingest.kafka import Feed, consume
+        from habitue.ingest.kafka import consume_topic
 
         lake, directory = self.workspace.lake, self.workspace.directory
-        with (
-            closing(Refusals(directory, clock=time.monotonic)) as refuses,
-            closing(Taker(lake, refuses=refuses)) as taker,
-            closing(Feed(topic, taker, directory, follows=follows, now=utc_now)) as feed,
-        ):
-            consume(feed, told)
+        consume_topic(topic, lake, directory, follows=follows, now=utc_now, told=told)
 
     def watch(
         self,
@@ -255,15 +245,11 @@ class Shop:
 
         Returns the files that still change.
         """
-        from habitue.ingest.folders import Target, Watch, place_of, watch
+        from habitue.ingest.folders import Target, watch_address
 
-        target = Target(
-            lake=self.workspace.lake,
-            shop=self.name,
-            mapping=Path(mapping),
-            memory=self.workspace.path / "imports",
-        )
-        return watch(Watch(place_of(address), address, target), told, once=once, now=utc_now)
+        lake, memory = self.workspace.lake, self.workspace.path / "imports"
+        target = Target(lake=lake, shop=self.name, mapping=Path(mapping), memory=memory)
+        return watch_address(address, target, told, once=once, now=utc_now)
 
     def query(
         self,
@@ -347,18 +333,10 @@ class Shop:
 
     def believe(self, sources: Sequence[str], *, now: datetime | None = None) -> "Receipt":
         """From now on, of an order told by several sources, believe the first of these."""
-        from habitue.ingest.gate import Batch, Gate, Settings
+        from habitue.ingest.gate import Gate, Settings
 
-        return Gate(self.workspace.lake).settle(
-            Batch(
-                shop=self.name,
-                source="person",
-                origin="sources",
-                received=now or utc_now(),
-                rows=0,
-                settings=Settings(order_sources=tuple(sources)),
-            )
-        )
+        settings = Settings(order_sources=tuple(sources))
+        return Gate(self.workspace.lake).declare(self.name, settings, now=now or utc_now())
 
     def key_of(
         self, key: str | None = None, *, email: str | None = None, phone: str | None = None
@@ -482,6 +460,29 @@ class Shop:
             now=utc_now(),
             progress=progress,
         )
+
+    def audience(
+        self,
+        said: "str | Condition",
+        *,
+        cutoff: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> "Audience":
+        """Who meets a condition, such as "did order_placed >= 2 times in 90 days and churn > 0.7".
+
+        The answer has a `size` and a table of `members`; earlier cutoffs tell who it was then.
+        """
+        from habitue.audiences import members
+
+        as_of = members.AsOf(cutoff or self.last_event(), known_at)
+        return members.find(self.workspace.lake, self.name, said, as_of, self.audiences.sentences())
+
+    @property
+    def audiences(self) -> "Saved":
+        """The audiences that have a name."""
+        from habitue.audiences.saved import Saved
+
+        return Saved(self.workspace.lake, self.name, clock=utc_now)
 
     def embeddings(
         self,

@@ -9,7 +9,7 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
-from habitue.cli.data import keeping, keys, people, privacy, rejected, status, streams
+from habitue.cli.data import audiences, keeping, keys, people, privacy, rejected, status, streams
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -62,6 +62,8 @@ for command in (
     ask.why,
     ask.ask,
     ask.embed,
+    audiences.audience,
+    audiences.audiences,
     ask.recommend,
     ask.items,
     train.models,

@@ -251,6 +251,18 @@ class Bucket:
             raise OSError(f"the object store did not answer: {error}") from error
 
 
+def watch_address(
+    address: str,
+    target: Target,
+    told: Callable[[Import], None],
+    *,
+    once: bool,
+    now: Callable[[], datetime],
+) -> list[str]:
+    """Import what comes to a folder or an s3:// prefix, as `watch` does."""
+    return watch(Watch(place_of(address), address, target), told, once=once, now=now)
+
+
 def watch(
     one: Watch,
     told: Callable[[Import], None],

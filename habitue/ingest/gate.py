@@ -113,6 +113,19 @@ class Gate:
             )
         )
 
+    def declare(self, shop: str, settings: Settings, *, now: datetime) -> Receipt:
+        """What a person says about a shop, in force from now on."""
+        return self.settle(
+            Batch(
+                shop=shop,
+                source="person",
+                origin="sources",
+                received=now,
+                rows=0,
+                settings=settings,
+            )
+        )
+
     def tell(
         self, nouns: Sequence[Noun], *, shop: str, source: str, received: datetime, origin: str
     ) -> Receipt:

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from habitue.directory import Directory
+from habitue.directory import Directory, Refusals
 from habitue.errors import Busy, Dropped, NoAnswer, Overtaken
 from habitue.events import Instant, Rejection
 from habitue.ingest.commit import Settled, Taker
@@ -33,6 +33,7 @@ from habitue.ingest.doors.klaviyo import routes
 from habitue.lake.eventlog.brokers import Cluster, Settings, hint, said
 from habitue.lake.eventlog.records import Entry, Part
 from habitue.lake.maintenance import tidy
+from habitue.lake.tables import Lake
 
 FORMATS: Mapping[str, Translator] = {      # a message is one request's body, or one record
     "native": native.translate,
@@ -321,6 +322,24 @@ class Feed:
             f"the topic {topic!r} cannot be read: {said(error)}\n"
             f"hint: {hint(error, brokers, topic)}"
         )
+
+
+def consume_topic(
+    topic: Topic,
+    lake: Lake,
+    directory: Directory,
+    *,
+    follows: bool,
+    now: Callable[[], datetime],
+    told: Callable[[Settled], None],
+) -> None:
+    """Take a topic into a lake, to where it ends now or for ever."""
+    with (
+        closing(Refusals(directory, clock=time.monotonic)) as refuses,
+        closing(Taker(lake, refuses=refuses)) as taker,
+        closing(Feed(topic, taker, directory, follows=follows, now=now)) as feed,
+    ):
+        consume(feed, told)
 
 
 def consume(

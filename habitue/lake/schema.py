@@ -197,6 +197,17 @@ SHOPS = pa.schema(
     ]
 )
 
+# one row per saying of what an audience is; the latest received is in force
+AUDIENCES = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("shop", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("condition", pa.string()),                       # null: it is no more
+        pa.field("received", TIME, nullable=False),
+    ]
+)
+
 # one row per customer, version, anchor, question and horizon: what was predicted, with interval
 PREDICTIONS = pa.schema(
     [
@@ -267,6 +278,7 @@ TABLES = {
         Table("replayed", REPLAYED, ("shop", "receipt", "position")),
         Table("receipts", RECEIPTS, ("shop", "id")),
         Table("shops", SHOPS, ("shop", "received")),
+        Table("audiences", AUDIENCES, ("shop", "name", "received")),
         Table("predictions", PREDICTIONS, ("shop", "version", "customer", "question")),
         Table(
             "customer_embeddings", CUSTOMER_EMBEDDINGS, ("shop", "version", "customer", "anchor")

@@ -1,1 +1,1 @@
-"""Commands about a shop's keys, its customers' identities and data, and the workspace's care."""
+"""Commands about a shop's keys, customers, audiences and data, and the workspace's care."""

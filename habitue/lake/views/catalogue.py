@@ -30,6 +30,15 @@ SELECT * FROM stored.shops
 WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
 """
 
+AUDIENCES = """
+-- one row per audience that has a name: what it is, and since when
+CREATE VIEW audiences AS
+SELECT name, condition, received AS since FROM stored.audiences
+WHERE shop = getvariable('shop') AND received <= getvariable('known_at')
+QUALIFY row_number() OVER (PARTITION BY name ORDER BY received DESC) = 1
+    AND condition IS NOT NULL
+"""
+
 PREDICTIONS = """
 -- one row per customer, version, anchor, question and horizon, published for the cutoff or before
 CREATE VIEW predictions AS
@@ -88,6 +97,7 @@ VIEWS = (
     View("rejected", REJECTED, tables=("rejected", "replayed")),
     View("receipts", RECEIPTS, tables=("receipts",)),
     View("shop_settings", SHOP_SETTINGS, tables=("shops",)),
+    View("audiences", AUDIENCES, tables=("audiences",)),
     View("predictions", PREDICTIONS, tables=("predictions",)),
     View("customer_embeddings", CUSTOMER_EMBEDDINGS, tables=("customer_embeddings",)),
     View("item_embeddings", ITEM_EMBEDDINGS, tables=("item_embeddings",)),

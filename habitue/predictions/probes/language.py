@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, TypeVar, get_args
 
-from habitue.errors import BadTarget
+from habitue.errors import BadTarget, pointed
 
 Aggregation = Literal["exists", "count", "sum"]
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "contains"]
@@ -142,15 +142,7 @@ def refuse_unknown_event(target: Target, known: Collection[str]) -> None:
     held = ", ".join(sorted(known)[:20]) or "none"
     hint = f"did you mean {near[0]}?" if near else f"its events are: {held}"
     place = sentence.index(name, sentence.index(" "))
-    raise pointed(sentence, place, f"the shop has no event {name}", hint)
-
-
-def pointed(sentence: str, place: int, message: str, hint: str = "") -> BadTarget:
-    """An error that shows the sentence and points at one of its characters."""
-    shown = re.sub(r"\s", " ", sentence)
-    start = max(place - 60, 0)
-    lines = [message, f"  {shown[start : place + 60]}", f"  {' ' * (place - start)}^"]
-    return BadTarget("\n".join([*lines, *([f"hint: {hint}"] if hint else [])]))
+    raise BadTarget(pointed(sentence, place, f"the shop has no event {name}", hint))
 
 
 def _name(name: str) -> str:
@@ -305,7 +297,7 @@ class _Reader:
             raise self._error(place, str(error)) from None
 
     def _error(self, place: int, message: str, hint: str = "") -> BadTarget:
-        return pointed(self.sentence, place, message, hint)
+        return BadTarget(pointed(self.sentence, place, message, hint))
 
 
 def _near(text: str, among: Collection[str]) -> str:

@@ -1,0 +1,171 @@
+"""SQL of one comparison: what is compared in each form it may have, and the operators on them.
+
+A property that is JSON has the form of its value: a text, a number (also one written as a text), a
+date (a text in ISO 8601), true or false, a list. In every other form it is missing, and a
+comparison with what is missing is false.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from habitue.audiences.language.limits import Value
+from habitue.audiences.language.nodes import Compared, Dated
+from habitue.audiences.language.windows import Window, bounds
+from habitue.audiences.rows import NUMBER
+
+_DIGITS = r"-?[0-9]{1,15}(\.[0-9]{1,9})?"
+_DATE = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+_SIGNS: dict[str, str] = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+# upper and lower case are the same, except to a pattern
+_TEXTS = {
+    "contains": "contains(lower({text}), lower({value}))",
+    "starts with": "starts_with(lower({text}), lower({value}))",
+    "ends with": "ends_with(lower({text}), lower({value}))",
+    "matches": "regexp_matches({text}, {value})",
+}
+_LISTS = {"has": "list_has_all", "has any of": "list_has_any", "has all of": "list_has_all"}
+_NONE = "NULL"
+
+
+@dataclass(slots=True)
+class Bound:
+    """The values of a statement, by the names under which its text holds them."""
+
+    values: dict[str, object] = field(default_factory=dict)
+
+    def __call__(self, value: object, kind: str = "") -> str:
+        """The SQL that stands for a value, which is never in the text itself."""
+        name = f"v{len(self.values)}"
+        self.values[name] = value
+        return f"CAST(${name} AS {kind})" if kind else f"${name}"
+
+    def number(self, value: Decimal) -> str:
+        """The SQL that stands for a number."""
+        return self(str(value), NUMBER)
+
+    def instant(self, value: datetime) -> str:
+        """The SQL that stands for an instant."""
+        return self(value.isoformat(), "TIMESTAMPTZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forms:
+    """SQL of what is compared, in each of its forms; NULL where it has another one."""
+
+    text: str = _NONE
+    number: str = _NONE
+    boolean: str = _NONE
+    listed: str = _NONE
+    date: str = _NONE
+    is_set: str = "false"
+    kind: str = NUMBER                     # of numbers
+
+
+def of_text(column: str) -> Forms:
+    """A column of texts."""
+    return Forms(text=column, is_set=f"{column} IS NOT NULL")
+
+
+def of_number(column: str, kind: str = NUMBER) -> Forms:
+    """A column of numbers."""
+    return Forms(number=f"CAST({column} AS {kind})", is_set=f"{column} IS NOT NULL", kind=kind)
+
+
+def of_date(column: str) -> Forms:
+    """A column of instants."""
+    return Forms(date=column, is_set=f"{column} IS NOT NULL")
+
+
+def of_json(column: str, path: tuple[str, ...], bound: Bound) -> Forms:
+    """What stands in a column of JSON objects, by the names that lead to it."""
+    at = bound("".join(f"/{one.replace('~', '~0').replace('/', '~1')}" for one in path), "VARCHAR")
+    kind, text = f"json_type({column}, {at})", f"json_extract_string({column}, {at})"
+    is_text, is_number = f"{kind} = 'VARCHAR'", f"{kind} IN ('BIGINT', 'UBIGINT', 'DOUBLE')"
+    return Forms(
+        text=f"CASE WHEN {is_text} THEN {text} END",
+        number=(
+            f"CASE WHEN {is_number} OR ({is_text} AND regexp_full_match({text}, '{_DIGITS}'))"
+            f" THEN TRY_CAST({text} AS {NUMBER}) END"
+        ),
+        boolean=f"CASE WHEN {kind} = 'BOOLEAN' THEN {text} = 'true' END",
+        listed=(
+            f"CASE WHEN {kind} = 'ARRAY'"
+            f" THEN TRY_CAST(json_extract({column}, {at}) AS VARCHAR[]) END"
+        ),
+        date=(
+            f"CASE WHEN {is_text} AND regexp_full_match({text}, '{_DATE}')"
+            f" THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
+        ),
+        is_set=f"{kind} <> 'NULL'",
+    )
+
+
+def compared(forms: Forms, condition: Compared, bound: Bound) -> str:
+    """SQL of a comparison: true or false, never unknown."""
+    return f"coalesce({_compared(forms, condition, bound)}, false)"
+
+
+def dated(forms: Forms, condition: Dated, at: datetime, bound: Bound) -> str:
+    """SQL of a date in a window as of an instant: true or false, never unknown."""
+    return f"coalesce({within(forms.date, condition.window, at, bound)}, false)"
+
+
+def within(column: str, window: Window | None, at: datetime, bound: Bound) -> str:
+    """SQL of an instant in a window; without bounds it need only be there."""
+    start, end = bounds(window, at)
+    parts = [] if start is None else [f"{column} >= {bound.instant(start)}"]
+    parts += [] if end is None else [f"{column} < {bound.instant(end)}"]
+    return " AND ".join(parts) or f"{column} IS NOT NULL"
+
+
+def _compared(forms: Forms, condition: Compared, bound: Bound) -> str:
+    operator, value = condition.operator, condition.value
+    if operator in _TEXTS:
+        return _TEXTS[operator].format(text=forms.text, value=bound(value, "VARCHAR"))
+    if operator in _LISTS:
+        told = [value] if isinstance(value, str) else _texts(value)
+        return f"{_LISTS[operator]}({forms.listed}, {bound(told, 'VARCHAR[]')})"
+    if operator == "is set":
+        return forms.is_set
+    if operator == "in":
+        return _in(forms, value, bound)
+    return f"{_form(forms, value)} {_SIGNS[operator]} {_held(forms, value, bound)}"
+
+
+def _form(forms: Forms, value: Value) -> str:
+    match value:
+        case bool():
+            return forms.boolean
+        case str():
+            return forms.text
+    return forms.number
+
+
+def _held(forms: Forms, value: Value, bound: Bound) -> str:
+    match value:
+        case bool():
+            return bound(value, "BOOLEAN")
+        case str():
+            return bound(value, "VARCHAR")
+    return bound(str(value), forms.kind)
+
+
+def _in(forms: Forms, value: Value, bound: Bound) -> str:
+    """SQL of a value among texts and numbers."""
+    assert isinstance(value, tuple), "`in` compares with a list"
+    numbers = [str(one) for one in value if isinstance(one, Decimal)]
+    parts = []
+    if texts := _texts(value):
+        parts.append(f"list_contains({bound(texts, 'VARCHAR[]')}, {forms.text})")
+    if numbers:
+        parts.append(f"list_contains({bound(numbers, f'{forms.kind}[]')}, {forms.number})")
+    return " OR ".join(f"coalesce({one}, false)" for one in parts)
+
+
+def _texts(value: Value) -> list[str]:
+    assert isinstance(value, tuple), "a list is compared with"
+    return [one for one in value if isinstance(one, str)]

@@ -1,0 +1,472 @@
+"""Nodes to one SQL statement over the lake's views, every value bound.
+
+All counts and sums over one kind of rows are taken in one pass, one row per customer; sequences
+are sets of customers; what is known of a customer is joined. Nobody is looked at who could not be
+meant: where a customer of whom nothing is known would not be in the audience, only those are who
+have a row in what the condition reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import assert_never
+
+from habitue.audiences import rows
+from habitue.audiences.comparisons import (
+    Bound,
+    Forms,
+    compared,
+    dated,
+    of_date,
+    of_json,
+    of_number,
+    of_text,
+    within,
+)
+from habitue.audiences.language.nodes import (
+    LINE_FIELDS,
+    NUMBER_FIELDS,
+    And,
+    Compared,
+    Condition,
+    Consent,
+    Count,
+    Dated,
+    Field,
+    Followed,
+    NextOrder,
+    Not,
+    Operand,
+    Or,
+    Order,
+    Prediction,
+    Profile,
+    Property,
+    Rfm,
+    Step,
+    Sum,
+    every,
+)
+from habitue.audiences.language.windows import Window, bounds
+from habitue.errors import BadAudience
+from habitue.events import ITEM_ORDERED, ORDER_PLACED, currency_exponent
+
+NEXT_ORDER_DAYS = 730                      # the horizon of `next_order` in the table predictions
+
+_AMOUNTS = (Field("value"), Rfm())
+
+# one row per member
+_MEMBERS = """
+WITH {relations}
+SELECT everyone.customer FROM everyone
+{joins}
+WHERE {condition}
+ORDER BY everyone.customer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One set of predictions: of one version, published for one cutoff."""
+
+    version: str
+    cutoff: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a statement needs to know of the shop."""
+
+    at: datetime                           # as of when
+    currency: str | None
+    predicted: Mapping[tuple[str, int], Told]    # (question, horizon) -> the set in force
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL, its values, and the views it names."""
+
+    sql: str
+    values: dict[str, object]
+    views: frozenset[str]
+
+
+def statement(condition: Condition, known: Known) -> Statement:
+    """The statement whose rows are the members of a condition; it holds no `Member`."""
+    return _Compiler(known).statement(condition)
+
+
+def asked(condition: Condition) -> set[tuple[str, int]]:
+    """The questions and horizons of the predictions that a condition compares."""
+    found = set()
+    for one in every(condition):
+        match one:
+            case Compared(Prediction(question, days)):
+                found.add((question, days))
+            case Compared(NextOrder()) | Dated(NextOrder()):
+                found.add(("next_order", NEXT_ORDER_DAYS))
+    return found
+
+
+def reads_amounts(condition: Condition) -> bool:
+    """Whether amounts of money are compared, whose currency must be known."""
+    return any(
+        isinstance(one, Sum) or (isinstance(one, Compared) and one.operand in _AMOUNTS)
+        for one in every(condition)
+    )
+
+
+def of_nobody(condition: Condition) -> bool:
+    """Whether a customer of whom nothing is known meets a condition."""
+    match condition:
+        case And(parts):
+            return all(map(of_nobody, parts))
+        case Or(parts):
+            return any(map(of_nobody, parts))
+        case Not(inner):
+            return not of_nobody(inner)
+        case Count(operator=operator, number=number):
+            return _holds(0, operator, number)
+        case Sum(operator=operator, amount=amount):
+            return _holds(0, operator, amount)
+    return False
+
+
+def _holds(left: int, operator: Order, right: int | Decimal) -> bool:
+    match operator:
+        case "=":
+            return left == right
+        case "!=":
+            return left != right
+        case "<":
+            return left < right
+        case "<=":
+            return left <= right
+        case ">":
+            return left > right
+        case ">=":
+            return left >= right
+    assert_never(operator)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted and added up in one pass over one relation."""
+
+    columns: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    starts: list[datetime | None] = field(default_factory=list)
+
+
+class _Compiler:
+    """A statement in the making: relations and joins are added as conditions ask for them."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._bound = Bound()
+        self._relations: dict[str, str] = {}       # by name, in the order in which they rest
+        self._joined: dict[str, None] = {}         # those with one row per customer, in order
+        self._tallies: dict[str, _Tally] = {}
+        self._views: set[str] = set()
+        self._lined: set[str] = set()              # names of other events whose lines are read
+        self._channels: dict[str, str] = {}
+        self._questions: dict[tuple[str, int], str] = {}
+        self._has_properties = False
+
+    def statement(self, condition: Condition) -> Statement:
+        """The whole statement."""
+        self._has_properties = any(
+            _reads_properties(one) for one in every(condition) if _event_of(one) is not None
+        )
+        text = self._condition(condition)
+        for relation, tally in self._tallies.items():
+            self._relations[f"{relation}_tally"] = self._tallied(relation, tally)
+        everyone = self._everyone(everybody=of_nobody(condition) or not self._joined)
+        relations = ",".join([*self._relations.values(), everyone])
+        joins = "\n".join(f"LEFT JOIN {name} USING (customer)" for name in self._joined)
+        values = {f"v{place}": value for place, value in enumerate(self._bound.values.values())}
+        for name, value in self._shared().items():
+            if f"${name}" in relations:
+                values[name] = value
+        sql = _MEMBERS.format(relations=relations, joins=joins, condition=text)
+        return Statement(sql, values, frozenset(self._views))
+
+    def _shared(self) -> dict[str, object]:
+        currency = self._known.currency or "XXX"
+        unit = Decimal(1).scaleb(-currency_exponent(currency))
+        return {"currency": currency, "unit": str(unit), "lined": sorted(self._lined)}
+
+    def _everyone(self, *, everybody: bool) -> str:
+        """Everybody, or only those with a row in what is joined."""
+        if everybody:
+            self._views |= {"events", "profile_changes", "consent_history", "identifiers", "links"}
+            return rows.EVERYONE
+        each = " UNION ".join(f"SELECT customer FROM {name}" for name in self._joined)
+        return f"\neveryone AS ({each})"
+
+    # -- conditions
+
+    def _condition(self, condition: Condition) -> str:
+        match condition:
+            case And(parts):
+                return f"({' AND '.join(map(self._condition, parts))})"
+            case Or(parts):
+                return f"({' OR '.join(map(self._condition, parts))})"
+            case Not(inner):
+                return f"(NOT {self._condition(inner)})"
+        return self._leaf(condition)
+
+    def _leaf(self, condition: Condition) -> str:
+        match condition:
+            case Count(operator=operator, number=number):
+                counted = self._tally(condition, "count(*)")
+                return f"(coalesce({counted}, 0) {_sign(operator)} {self._bound(number, 'BIGINT')})"
+            case Sum(of=of, operator=operator, amount=amount):
+                added = self._tally(condition, f"sum({self._amount(condition.event, of)})")
+                return f"(coalesce({added}, 0) {_sign(operator)} {self._bound.number(amount)})"
+            case Followed():
+                return f"(coalesce({self._followed(condition)}.is_in, false))"
+            case Compared(operand=operand):
+                return compared(self._customer(operand), condition, self._bound)
+            case Dated(operand=operand):
+                return dated(self._customer(operand), condition, self._known.at, self._bound)
+        raise AssertionError(f"audiences are put in the place of their names: {condition}")
+
+    def _customer(self, operand: Operand) -> Forms:
+        """What is known of a customer, which is joined."""
+        match operand:
+            case Profile(path):
+                self._views.add("profiles")
+                self._joined["profiles"] = None
+                return of_json("profiles.properties", path, self._bound)
+            case Consent(channel):
+                return of_text(f"{self._channel(channel)}.status")
+            case Prediction(question, days):
+                return of_number(f"{self._question(question, days)}.value", "DOUBLE")
+            case NextOrder():
+                told = self._question("next_order", NEXT_ORDER_DAYS)
+                ahead = f"CAST(trunc({told}.value * 86400000000.0) AS BIGINT)"
+                return of_date(f"({told}.cutoff + to_microseconds({ahead}))")
+            case Rfm():
+                self._relation("placed")
+                self._relation("told")
+                self._relations["grouped"] = rows.RFM
+                self._joined["grouped"] = None
+                return of_text("grouped.rfm")
+        raise AssertionError("where a customer is compared, no event is")
+
+    def _channel(self, channel: str) -> str:
+        if channel not in self._channels:
+            name = self._channels[channel] = f"consent_{len(self._channels)}"
+            self._views.add("consents")
+            told = f"SELECT customer, status FROM consents WHERE channel = {self._bound(channel)}"
+            self._relations[name] = f"\n{name} AS ({told})"
+            self._joined[name] = None
+        return self._channels[channel]
+
+    def _question(self, question: str, days: int) -> str:
+        if (question, days) not in self._questions:
+            name = self._questions[question, days] = f"predicted_{len(self._questions)}"
+            told = self._known.predicted[question, days]
+            self._views.add("predictions")
+            self._relations[name] = rows.PREDICTION.format(
+                name=name,
+                version=self._bound(told.version, "VARCHAR"),
+                cutoff=self._bound.instant(told.cutoff),
+                question=self._bound(question, "VARCHAR"),
+                horizon=self._bound(float(days), "DOUBLE"),
+            )
+            self._joined[name] = None
+        return self._questions[question, days]
+
+    # -- what happened
+
+    def _relation(self, name: str) -> str:
+        """A relation of what happened, made when it is first asked for."""
+        below = {"placed_lines": "placed", "told_lines": "told"}
+        if name in below:
+            self._relation(below[name])
+        if name not in self._relations:
+            text = {
+                "placed": rows.PLACED if self._has_properties else rows.PLACED_ALONE,
+                "placed_lines": rows.PLACED_LINES,
+                "ordered_lines": rows.ORDERED,
+                "told": rows.TOLD,
+                "told_lines": rows.TOLD_LINES,
+            }[name]
+            views = {"placed": {"orders", "events"}, "told": {"events"}, "told_lines": {"items"}}
+            self._relations[name] = text
+            self._views |= views.get(name, {"lines", "orders", "items"})
+        return name
+
+    def _of(self, event: str, where: Condition | None) -> str:
+        """The relation that holds an event, with its lines where they are compared."""
+        if event == ITEM_ORDERED:
+            return self._relation("ordered_lines")
+        has_lines = where is not None and any(map(_reads_lines, every(where)))
+        if event == ORDER_PLACED:
+            return self._relation("placed_lines" if has_lines else "placed")
+        if has_lines:
+            self._lined.add(event)
+        return self._relation("told_lines" if has_lines else "told")
+
+    def _chosen(
+        self, event: str, window: Window | None, where: Condition | None, *, is_named: bool
+    ) -> str:
+        """SQL that is true of the rows that count."""
+        parts = [f"name = {self._bound(event, 'VARCHAR')}"] if is_named else []
+        if window is not None:
+            parts.append(within("moment", window, self._known.at, self._bound))
+        if where is not None:
+            parts.append(self._row(where, event))
+        return " AND ".join(parts) or "true"
+
+    def _row(self, where: Condition, event: str) -> str:
+        """SQL of a condition on one row."""
+        match where:
+            case And(parts):
+                return f"({' AND '.join(self._row(one, event) for one in parts)})"
+            case Or(parts):
+                return f"({' OR '.join(self._row(one, event) for one in parts)})"
+            case Not(inner):
+                return f"(NOT {self._row(inner, event)})"
+            case Compared(operand=operand):
+                return compared(self._told(operand, event), where, self._bound)
+            case Dated(operand=operand):
+                return dated(self._told(operand, event), where, self._known.at, self._bound)
+        raise AssertionError("where holds comparisons of what one event is told with")
+
+    def _told(self, operand: Operand, event: str) -> Forms:
+        """What an event is told with."""
+        match operand:
+            case Field(name):
+                return of_number(name) if name in NUMBER_FIELDS else of_text(name)
+            case Property(path) if event != ITEM_ORDERED:
+                return of_json("properties", path, self._bound)
+            case Property(path):
+                raise BadAudience(
+                    f"item_ordered has no {'.'.join(path)!r}\n"
+                    f"hint: a line has value, source, {', '.join(LINE_FIELDS)}"
+                )
+        raise AssertionError("where an event is compared, no customer is")
+
+    def _amount(self, event: str, of: Field | Property) -> str:
+        if of == Field("quantity") and event != ITEM_ORDERED:
+            raise BadAudience(f"{event} has no quantity\nhint: sum of item_ordered quantity")
+        return self._told(of, event).number
+
+    def _tally(self, condition: Count | Sum, aggregate: str) -> str:
+        """The column with how many, or how much, of each customer."""
+        event, window, where = condition.event, condition.window, condition.where
+        relation = self._of(event, where)
+        is_named = relation in ("told", "told_lines")
+        chosen = self._chosen(event, window, where, is_named=is_named)
+        if relation in ("placed_lines", "told_lines"):
+            return self._once(relation, aggregate, chosen)
+        tally = self._tallies.setdefault(relation, _Tally())
+        name = f"n{len(tally.columns)}"
+        tally.columns.append(f"{aggregate} FILTER (WHERE {chosen}) AS {name}")
+        tally.names.add(event)
+        tally.starts.append(bounds(window, self._known.at)[0])
+        self._joined[f"{relation}_tally"] = None
+        return f"{relation}_tally.{name}"
+
+    def _tallied(self, relation: str, tally: _Tally) -> str:
+        """The pass over one relation; rows that no column counts are left out before."""
+        parts = ["customer IS NOT NULL"]
+        if relation == "told":
+            parts.append(f"name IN (SELECT unnest({self._bound(sorted(tally.names))}))")
+        starts = [one for one in tally.starts if one is not None]
+        if starts and len(starts) == len(tally.starts):
+            parts.append(f"moment >= {self._bound.instant(min(starts))}")
+        columns = ", ".join(tally.columns)
+        return (
+            f"\n{relation}_tally AS (SELECT customer, {columns} FROM {relation}"
+            f" WHERE {' AND '.join(parts)} GROUP BY customer)"
+        )
+
+    def _once(self, relation: str, aggregate: str, chosen: str) -> str:
+        """A pass over lines of its own, in which an event counts once whichever lines are meant."""
+        name = f"once_{len(self._relations)}"
+        amount = "0" if aggregate == "count(*)" else aggregate.removeprefix("sum")
+        total = "count(*)" if aggregate == "count(*)" else "sum(amount)"
+        self._relations[name] = (
+            f"\n{name} AS (SELECT customer, {total} AS n FROM ("
+            f"SELECT DISTINCT customer, id, {amount} AS amount FROM {relation} WHERE {chosen})"
+            " GROUP BY customer)"
+        )
+        self._joined[name] = None
+        return f"{name}.n"
+
+    # -- sequences
+
+    def _followed(self, condition: Followed) -> str:
+        """The relation of who did a sequence, made from its end."""
+        first = Step(condition.event, None, condition.where)
+        steps = (first, *condition.steps)
+        last = steps[-1]
+        after = f"({self._rows(last, None)})"
+        for place in range(len(steps) - 2, -1, -1):
+            window = condition.window if place == 0 else None
+            name = f"step_{len(self._relations)}"
+            shape = rows.NOT_FOLLOWED if steps[place + 1].is_absent else rows.FOLLOWED
+            self._relations[name] = shape.format(
+                name=name,
+                rows=self._rows(steps[place], window),
+                after=after,
+                within=self._in_time(steps[place + 1]),
+            )
+            after = name
+        done = f"done_{len(self._relations)}"
+        told = f"SELECT DISTINCT customer, true AS is_in FROM {after} AS a"
+        self._relations[done] = f"\n{done} AS ({told})"
+        self._joined[done] = None
+        return done
+
+    def _in_time(self, step: Step) -> str:
+        """SQL: that a step follows in time, or (absent) did not and cannot any more."""
+        if step.within is None:
+            return "b.moment IS NULL" if step.is_absent else "true"
+        length = self._bound(step.within.length // timedelta(microseconds=1), "BIGINT")
+        late = f"a.moment + to_microseconds({length})"
+        if step.is_absent:
+            over = f"{late} <= {self._bound.instant(self._known.at)}"
+            return f"{over} AND (b.moment IS NULL OR b.moment > {late})"
+        return f"b.moment <= {late}"
+
+    def _rows(self, step: Step, window: Window | None) -> str:
+        """A query of the rows of one step: customer and instant."""
+        relation = self._of(step.event, step.where)
+        is_named = relation in ("told", "told_lines")
+        chosen = self._chosen(step.event, window, step.where, is_named=is_named)
+        return f"SELECT DISTINCT customer, moment FROM {relation} WHERE {chosen}"
+
+
+def _sign(operator: Order) -> str:
+    return "<>" if operator == "!=" else operator
+
+
+def _event_of(condition: Condition) -> str | None:
+    match condition:
+        case Count(event=event) | Sum(event=event) | Followed(event=event):
+            return event
+    return None
+
+
+def _reads_lines(condition: Condition) -> bool:
+    match condition:
+        case Compared(Field(name)):
+            return name in LINE_FIELDS
+    return False
+
+
+def _reads_properties(condition: Condition) -> bool:
+    """Whether a condition on what happened compares or adds up properties."""
+    match condition:
+        case Sum(of=Property()):
+            return True
+    return any(
+        isinstance(one, (Compared, Dated)) and isinstance(one.operand, Property)
+        for one in every(condition)
+    )

@@ -1,0 +1,354 @@
+"""The nodes of a condition: one tree, whether it came from a sentence, from JSON or from Python.
+
+    did order_placed >= 2 times in 90 days and churn_90d > 0.7
+
+is an `And` of a `Count` and a `Compared`. Nodes are frozen, refuse what makes no sense when they
+are made, and know nothing of text or of SQL. A comparison with a missing value is false, and `Not`
+is the plain complement.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, TypeAlias, get_args
+
+from habitue.audiences.language.limits import Value, exact, refuse_text, refuse_value, shown
+from habitue.audiences.language.windows import Next, Span, Window
+from habitue.errors import BadAudience
+
+Order = Literal["=", "!=", "<", "<=", ">", ">="]
+Operator = Literal[
+    "=", "!=", "<", "<=", ">", ">=", "contains", "starts with", "ends with", "matches", "in",
+    "has", "has any of", "has all of", "is set",
+]  # fmt: skip
+
+MOST_CONDITIONS = 100
+MOST_DEPTH = 20                            # of groups, `not` and `where` in each other
+MOST_STEPS = 5                             # of a sequence
+ORDERS = get_args(Order)
+OWN_FIELDS = ("value", "source")
+LINE_FIELDS = ("item", "title", "category", "brand", "quantity")
+NUMBER_FIELDS = ("value", "quantity")
+CHANCES = {"order": "order", "churn": "churn"}
+EXPECTED = {"expected_orders": "orders", "expected_spend": "revenue"}
+DEFAULT_HORIZON = 90                       # days of a bare `churn`
+GROUPS = ("champions", "loyal", "recent", "needs attention", "at risk", "inactive")
+CHANNELS = ("email", "sms", "push", "whatsapp")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What an event or one of its lines is told with: value, source, item, category and so on."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in OWN_FIELDS + LINE_FIELDS:
+            held = ", ".join(OWN_FIELDS + LINE_FIELDS)
+            raise BadAudience(f"{self.name!r} is no field of events\nhint: {held}, properties.NAME")
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """What else an event is told with, by the names that lead to it."""
+
+    path: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _refuse_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A property of the customer, by the names that lead to it."""
+
+    path: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _refuse_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The status of a channel, such as subscribed or unsubscribed."""
+
+    channel: str
+
+    def __post_init__(self) -> None:
+        if self.channel not in CHANNELS:
+            raise BadAudience(f"{self.channel!r} is no channel\nhint: {', '.join(CHANNELS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is predicted over so many days: the chance of an order or of none, how many, how much.
+
+    >>> Prediction("churn", 90).name
+    'churn_90d'
+    """
+
+    question: str                          # order, churn, orders, revenue
+    horizon_days: int
+
+    def __post_init__(self) -> None:
+        held = (*CHANCES.values(), *EXPECTED.values())
+        if self.question not in held:
+            raise BadAudience(f"{self.question!r} is not predicted\nhint: {', '.join(held)}")
+        if not isinstance(self.horizon_days, int) or not 1 <= self.horizon_days <= 730:
+            raise BadAudience(f"a horizon of {self.horizon_days} days: wanted 1 to 730")
+
+    @property
+    def name(self) -> str:
+        """As sentences spell it."""
+        spelt = {question: name for name, question in (CHANCES | EXPECTED).items()}
+        return f"{spelt[self.question]}_{self.horizon_days}d"
+
+
+@dataclass(frozen=True, slots=True)
+class NextOrder:
+    """The date by which the next order is as likely as not, as it was last predicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rfm:
+    """The group by recency, frequency and value among the shop's customers."""
+
+
+Operand: TypeAlias = Field | Property | Profile | Consent | Prediction | NextOrder | Rfm
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An operand compared with a value; false where either is of another kind, or missing."""
+
+    operand: Operand
+    operator: Operator
+    value: Value = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", exact(self.value))
+        refuse_value(self.operator, self.value)
+        _refuse_kind(self.operand, self.operator, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """An operand that is a date, in a window."""
+
+    operand: Operand
+    window: Window
+
+    def __post_init__(self) -> None:
+        if isinstance(self.operand, (Field, Consent, Prediction, Rfm)):
+            raise BadAudience("this is no date")
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often an event happened, compared with a number; `did not` is = 0."""
+
+    event: str
+    operator: Order = ">="
+    number: int = 1
+    window: Window | None = None
+    where: "Condition | None" = None       # of Compared and Dated, of what the event is told with
+
+    def __post_init__(self) -> None:
+        _refuse_happened(self.event, self.operator, self.window)
+        if isinstance(self.number, bool) or not isinstance(self.number, int):
+            raise BadAudience(f"{self.number} times: wanted a whole number")
+        if not 0 <= self.number <= 10**9:
+            raise BadAudience(f"{self.number} times: wanted 0 to 1,000,000,000")
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What an event adds up to, compared with an amount; of no events it is nought."""
+
+    event: str
+    of: Field | Property                   # value (major units), quantity or a property
+    operator: Order
+    amount: Decimal
+    window: Window | None = None
+    where: "Condition | None" = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", exact(self.amount))
+        _refuse_happened(self.event, self.operator, self.window)
+        refuse_value(self.operator, self.amount)
+        if not isinstance(self.amount, Decimal):
+            raise BadAudience(f"a sum is compared with a number, not with {self.amount!r}")
+        if isinstance(self.of, Field) and self.of.name not in NUMBER_FIELDS:
+            raise BadAudience(f"{self.of.name} cannot be added up\nhint: value, quantity")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows in a sequence: strictly later, and at most so long after the step before."""
+
+    event: str
+    within: Span | None = None
+    where: "Condition | None" = None
+    is_absent: bool = False                # it does not follow, and `within` is over
+
+    def __post_init__(self) -> None:
+        refuse_text("the name of an event", self.event)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """An event of the window that others followed, or (the last of them) did not."""
+
+    event: str
+    steps: tuple[Step, ...]
+    window: Window | None = None
+    where: "Condition | None" = None
+
+    def __post_init__(self) -> None:
+        _refuse_happened(self.event, "=", self.window)
+        if not 1 <= len(self.steps) < MOST_STEPS:
+            raise BadAudience(f"a sequence has 2 to {MOST_STEPS} steps")
+        if any(step.is_absent for step in self.steps[:-1]):
+            raise BadAudience("only the last step of a sequence can be one that does not follow")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Membership of another audience, by its name."""
+
+    audience: str
+
+    def __post_init__(self) -> None:
+        refuse_text("the name of an audience", self.audience)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Everyone else."""
+
+    inner: "Condition"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of two or more."""
+
+    parts: tuple["Condition", ...]
+
+    def __post_init__(self) -> None:
+        _refuse_few(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Any of two or more."""
+
+    parts: tuple["Condition", ...]
+
+    def __post_init__(self) -> None:
+        _refuse_few(self.parts)
+
+
+Condition: TypeAlias = Compared | Dated | Count | Sum | Followed | Member | Not | And | Or
+
+
+def children(condition: Condition) -> tuple[Condition, ...]:
+    """The conditions right inside one, those of its `where` included."""
+    match condition:
+        case And(parts) | Or(parts):
+            return parts
+        case Not(inner):
+            return (inner,)
+        case Count(where=where) | Sum(where=where):
+            return () if where is None else (where,)
+        case Followed(steps=steps, where=where):
+            held = [where, *(step.where for step in steps)]
+            return tuple(one for one in held if one is not None)
+        case _:
+            return ()
+
+
+def every(condition: Condition) -> Iterator[Condition]:
+    """The condition and all inside it."""
+    yield condition
+    for one in children(condition):
+        yield from every(one)
+
+
+def check(condition: Condition) -> Condition:
+    """The condition itself, where it is no larger than conditions may be and each part fits.
+
+    Raises:
+        BadAudience: it is too large or too deep, or something stands where it means nothing.
+    """
+    _refuse_deep(condition, 1)
+    number = sum(1 for one in every(condition) if not isinstance(one, (And, Or, Not)))
+    if number > MOST_CONDITIONS:
+        raise BadAudience(f"{number} conditions: wanted at most {MOST_CONDITIONS}")
+    _refuse_misplaced(condition, is_where=False)
+    return condition
+
+
+def _refuse_deep(condition: Condition, depth: int) -> None:
+    if depth > MOST_DEPTH:
+        raise BadAudience(f"conditions inside each other more than {MOST_DEPTH} deep")
+    for one in children(condition):
+        _refuse_deep(one, depth + 1)
+
+
+def _refuse_misplaced(condition: Condition, *, is_where: bool) -> None:
+    match condition:
+        case Compared(operand=operand) | Dated(operand=operand):
+            if isinstance(operand, (Field, Property)) != is_where:
+                told = "of an event, and stands behind where" if not is_where else "of a customer"
+                raise BadAudience(f"{operand} is {told}")
+        case Count() | Sum() | Followed():
+            if is_where:
+                raise BadAudience("where compares what one event is told with, and nothing else")
+            is_where = True
+        case Member() if is_where:
+            raise BadAudience("where compares what one event is told with, and nothing else")
+    for one in children(condition):
+        _refuse_misplaced(one, is_where=is_where)
+
+
+_NUMBERS: tuple[Operand, ...] = tuple(map(Field, NUMBER_FIELDS))
+
+
+def _refuse_kind(operand: Operand, operator: str, value: Value) -> None:
+    """Raise where what is compared is never of the kind that it is compared with."""
+    if operator == "is set" or isinstance(operand, (Property, Profile)):
+        return
+    if isinstance(operand, NextOrder):
+        raise BadAudience("next_order_date is a date\nhint: in the next 7 days, before …")
+    is_number = isinstance(operand, Prediction) or operand in _NUMBERS
+    each = value if isinstance(value, tuple) else (value,)
+    if operator.startswith("has") or not all(
+        isinstance(one, Decimal if is_number else str) for one in each
+    ):
+        told = "a number" if is_number else "a text"
+        raise BadAudience(f"this is {told}: it cannot be compared by {operator} {shown(value)}")
+    if isinstance(operand, Rfm) and operator in ("=", "!=", "in"):
+        for one in each:
+            if one not in GROUPS:
+                raise BadAudience(f"{one!r} is no group\nhint: {', '.join(GROUPS)}")
+
+
+def _refuse_happened(event: str, operator: str, window: Window | None) -> None:
+    refuse_text("the name of an event", event)
+    if operator not in ORDERS:
+        raise BadAudience(f"{operator!r} is no comparison\nhint: there are {' '.join(ORDERS)}")
+    if isinstance(window, Next):
+        raise BadAudience("what happens in the future is not known\nhint: churn_90d, order_30d, …")
+
+
+def _refuse_path(path: tuple[str, ...]) -> None:
+    if not path or len(path) > MOST_STEPS:
+        raise BadAudience(f"a property is found by 1 to {MOST_STEPS} names")
+    for name in path:
+        refuse_text("the name of a property", name)
+
+
+def _refuse_few(parts: tuple[Condition, ...]) -> None:
+    if len(parts) < 2:
+        raise BadAudience("and, or: of two conditions or more")

@@ -1,0 +1,243 @@
+"""Who is in an audience as of an instant, and who came and went between two.
+
+A condition meets the shop here: other audiences that it names are put in their place, the events
+and predictions that it names must be there, and its statement runs over the views of the lake.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from habitue.audiences import rows
+from habitue.audiences.compile import (
+    Known,
+    Statement,
+    Told,
+    asked,
+    reads_amounts,
+    statement,
+)
+from habitue.audiences.language.nodes import (
+    And,
+    Condition,
+    Count,
+    Followed,
+    Member,
+    Not,
+    Or,
+    Prediction,
+    Sum,
+    check,
+    every,
+)
+from habitue.audiences.language.parsing import parse
+from habitue.audiences.language.reading import near
+from habitue.audiences.language.writing import written
+from habitue.errors import BadAudience, NoSuchAudience, pointed
+from habitue.events import CANONICAL_NAMES
+from habitue.lake.query import opened, read
+from habitue.lake.tables import Lake
+
+MOST_NAMED = 10                            # audiences inside each other
+MOST_EXPANDED = 1_000                      # conditions, those of named audiences included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who met a condition as of an instant."""
+
+    shop: str
+    condition: Condition
+    cutoff: datetime
+    known_at: datetime | None
+    predicted: Mapping[tuple[str, int], Told]    # the predictions that were compared
+    members: pa.Table                      # customer, in order
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return int(self.members.num_rows)
+
+    @property
+    def sentence(self) -> str:
+        """The condition in words."""
+        return written(self.condition)
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """Until when is looked, and what was known by when."""
+
+    cutoff: datetime
+    known_at: datetime | None = None
+
+
+def find(
+    lake: Lake,
+    shop: str,
+    said: str | Condition,
+    as_of: AsOf,
+    named: Mapping[str, str] | None = None,
+) -> Audience:
+    """The customers of a shop who meet a condition; `named` are the audiences it may name.
+
+    Raises:
+        BadAudience: the condition cannot be read, or names what the shop does not have.
+        NoSuchAudience: it names an audience that is not there.
+        NoSuchShop: there is no such shop.
+    """
+    condition = parse(said) if isinstance(said, str) else check(said)
+    text = said if isinstance(said, str) else written(said)
+    whole = expanded(condition, named or {})
+    views = {"predictions"} if asked(whole) else set()
+    views |= {"shop_settings"} if reads_amounts(whole) else set()
+    _refuse_unknown_events(lake, shop, whole, text)
+    predicted = {}
+    currency = None
+    if views:
+        with opened(
+            lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
+        ) as (connection, _):
+            predicted = _predicted(connection, whole, text)
+            currency = _currency(connection) if reads_amounts(whole) else None
+    known = Known(at=as_of.cutoff, currency=currency, predicted=predicted)
+    return Audience(
+        shop=shop,
+        condition=condition,
+        cutoff=as_of.cutoff,
+        known_at=as_of.known_at,
+        predicted=predicted,
+        members=_answered(lake, shop, statement(whole, known), as_of),
+    )
+
+
+def difference(before: Audience, after: Audience) -> pa.Table:
+    """One row per customer who is in one of two and not in the other: entered or left."""
+    import pyarrow.compute as pc
+
+    old, now = before.members["customer"], after.members["customer"]
+    entered = now.filter(pc.invert(pc.is_in(now, old)))
+    left = old.filter(pc.invert(pc.is_in(old, now)))
+    changes = ["entered"] * len(entered) + ["left"] * len(left)
+    customers = pa.chunked_array([*entered.chunks, *left.chunks], pa.string())
+    table = pa.table({"customer": customers, "change": pa.array(changes, pa.string())})
+    return table.sort_by([("change", "ascending"), ("customer", "ascending")])
+
+
+def expanded(
+    condition: Condition, named: Mapping[str, str], inside: tuple[str, ...] = ()
+) -> Condition:
+    """The condition with every audience that it names in the place of the name.
+
+    Raises:
+        NoSuchAudience, BadAudience: there is none of the name, or it names itself.
+    """
+    match condition:
+        case Member(name):
+            if name not in named:
+                raise NoSuchAudience(name, named)
+            chain = " in ".join(f'"{one}"' for one in (name, *reversed(inside)))
+            if name in inside:
+                raise BadAudience(f"an audience cannot name itself: {chain}")
+            if len(inside) == MOST_NAMED:
+                raise BadAudience(f"audiences inside each other more than {MOST_NAMED} deep")
+            found = expanded(parse(named[name]), named, (*inside, name))
+        case And(parts) | Or(parts):
+            found = replace(
+                condition, parts=tuple(expanded(one, named, inside) for one in parts)
+            )
+        case Not(inner):
+            found = Not(expanded(inner, named, inside))
+        case _:
+            return condition
+    number = sum(1 for one in every(found) if not isinstance(one, (And, Or, Not)))
+    if number > MOST_EXPANDED:
+        raise BadAudience(
+            f"{number:,} conditions with those of the audiences it names:"
+            f" wanted at most {MOST_EXPANDED:,}"
+        )
+    return found
+
+
+def _answered(lake: Lake, shop: str, asks: Statement, as_of: AsOf) -> pa.Table:
+    with opened(
+        lake, set(asks.views), shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
+    ) as (connection, _):
+        return connection.sql(asks.sql, params=asks.values).to_arrow_table()
+
+
+def _currency(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """The shop's currency as it says, or else as most of its events do."""
+    told = connection.execute(rows.CURRENCY).fetchone()
+    if told is None or told[0] is None:
+        told = connection.execute(rows.USUAL_CURRENCY).fetchone()
+    return None if told is None else told[0]
+
+
+def _predicted(
+    connection: duckdb.DuckDBPyConnection, condition: Condition, text: str
+) -> dict[tuple[str, int], Told]:
+    """The latest set of each question that a condition compares."""
+    wanted = asked(condition)
+    if not wanted:
+        return {}
+    found: dict[tuple[str, int], tuple[datetime, datetime, str]] = {}
+    for row in connection.sql(rows.PREDICTED).to_arrow_table().to_pylist():
+        key = (row["question"], row["horizon_days"])
+        if key in wanted:
+            latest = (row["cutoff"], row["received"], row["version"])
+            found[key] = max(latest, found.get(key, latest))
+    for question, days in sorted(wanted):
+        if (question, days) not in found:
+            raise _unpredicted(question, days, found, text)
+    return {key: Told(version, cutoff) for key, (cutoff, _, version) in found.items()}
+
+
+def _unpredicted(
+    question: str, days: int, found: Mapping[tuple[str, int], object], text: str
+) -> BadAudience:
+    horizon = "" if question == "next_order" else f" --horizon-days {days}"
+    told = f"{question} in {days} days" if horizon else "the date of the next order"
+    return BadAudience(
+        pointed(
+            text,
+            _place(text, question, days),
+            f"by this cutoff nothing was predicted about {told}",
+            f"`habitue predict --question {question}{horizon} --cutoff TIME` first",
+        )
+    )
+
+
+def _place(text: str, question: str, days: int) -> int:
+    """Where a text names a prediction, as far as that can be told."""
+    name = "next_order_date" if question == "next_order" else Prediction(question, days).name
+    found = re.search(rf"\b(?:{name}|{question}_{days}d|{question})\b", text, re.IGNORECASE)
+    return 0 if found is None else found.start()
+
+
+def _refuse_unknown_events(lake: Lake, shop: str, condition: Condition, text: str) -> None:
+    """Raise where a condition names an event that the shop has never had, and that is not ours."""
+    wanted = {name: None for one in every(condition) for name in _events(one)}
+    strange = [name for name in wanted if name not in CANONICAL_NAMES]
+    if not strange:
+        return
+    known = set(read(lake, rows.NAMES, shop=shop)["name"].to_pylist())
+    for name in strange:
+        if name not in known:
+            held = ", ".join(sorted(known)[:20]) or "none"
+            hint = near(name, known | set(CANONICAL_NAMES)) or f"its events are: {held}"
+            place = max(text.find(name), 0)
+            raise BadAudience(pointed(text, place, f"the shop has no event {name}", hint))
+
+
+def _events(condition: Condition) -> tuple[str, ...]:
+    match condition:
+        case Count(event=event) | Sum(event=event):
+            return (event,)
+        case Followed(event=event, steps=steps):
+            return (event, *(step.event for step in steps))
+    return ()

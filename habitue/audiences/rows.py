@@ -1,0 +1,166 @@
+"""SQL of what a condition looks at: orders, their lines, other events, and who there is.
+
+Every relation of what happened has the columns `customer`, `id` (with the customer, what is counted
+once), `moment`, `value`, `source` and `properties`; with lines also `item`, `quantity`, `title`,
+`category` and `brand`. Amounts are decimals in major units of the shop's currency; amounts of
+other currencies are missing.
+"""
+
+NUMBER = "DECIMAL(28, 9)"
+
+# one row: the shop's currency, as it says
+CURRENCY = "SELECT currency FROM shop_settings"
+
+# one row: the currency of most of its events
+USUAL_CURRENCY = "SELECT mode(currency) FROM events WHERE currency <> 'XXX'"
+
+# one row per event name of the shop
+NAMES = "SELECT DISTINCT name FROM events"
+
+# one row per version, cutoff, question and horizon for which there are predictions
+PREDICTED = """
+SELECT version, cutoff, question, horizon_days, max(received) AS received FROM predictions
+GROUP BY ALL
+"""
+
+_AMOUNT = (
+    "CASE WHEN {currency} IS NULL OR {currency} = $currency"
+    " THEN TRY_CAST({minor} AS DECIMAL(18, 0)) * CAST($unit AS DECIMAL(10, 9)) END"
+)
+
+# one row per order of positive value that stands; the properties are those it was first told with
+PLACED = f"""
+placed AS (
+    SELECT o.customer, o."order" AS id, o."time" AS moment,
+        {_AMOUNT.format(currency="o.currency", minor="o.value_minor")} AS value,
+        o.source, told.properties
+    FROM orders o
+    LEFT JOIN (
+        SELECT coalesce("order", id) AS "order", customer, source,
+            arg_min(properties, ("time", received, digest)) AS properties
+        FROM events WHERE name = 'order_placed' GROUP BY ALL
+    ) AS told USING ("order", customer, source)
+    WHERE o.customer IS NOT NULL AND o.value_minor > 0 AND o.cancelled_at IS NULL
+)"""
+
+# the same where nothing asks for properties
+PLACED_ALONE = f"""
+placed AS (
+    SELECT customer, "order" AS id, "time" AS moment,
+        {_AMOUNT.format(currency="currency", minor="value_minor")} AS value, source
+    FROM orders
+    WHERE customer IS NOT NULL AND value_minor > 0 AND cancelled_at IS NULL
+)"""
+
+# one row per line of an order that stands; an order without lines has one, of which nothing is told
+PLACED_LINES = """
+placed_lines AS (
+    SELECT placed.*, line.item, line.quantity, c.title, c.category, c.brand
+    FROM placed
+    LEFT JOIN lines AS line ON line."order" = placed.id AND line.customer = placed.customer
+    LEFT JOIN items AS c ON c.item = line.item
+)"""
+
+# one row per line of an order that stands
+ORDERED = f"""
+ordered_lines AS (
+    SELECT line.customer, line."time" AS moment, o.source,
+        {_AMOUNT.format(currency="o.currency", minor="line.amount_minor")} AS value,
+        line.item, line.quantity, c.title, c.category, c.brand
+    FROM lines AS line
+    JOIN orders AS o ON o."order" = line."order" AND o.customer = line.customer
+    LEFT JOIN items AS c ON c.item = line.item
+    WHERE line.is_item AND o.value_minor > 0 AND line.cancelled_at IS NULL
+)"""
+
+# one row per other event, as it came
+TOLD = f"""
+told AS (
+    SELECT customer, digest AS id, name, "time" AS moment,
+        {_AMOUNT.format(currency="currency", minor="value_minor")} AS value,
+        source, properties, lines
+    FROM events WHERE customer IS NOT NULL
+)"""
+
+# one row per line of another event; without lines an event has one, of the item that it may name
+TOLD_LINES = """
+told_lines AS (
+    SELECT told.* EXCLUDE (lines), line.item, line.quantity, c.title, c.category, c.brand
+    FROM (
+        SELECT *, unnest(CASE WHEN len(lines) > 0 THEN lines ELSE [
+            {'item': CASE WHEN json_type(properties, '/item') = 'VARCHAR'
+                THEN json_extract_string(properties, '/item') END,
+             'quantity': NULL, 'unit_price': NULL, 'amount_minor': NULL, 'row': NULL}] END) AS line
+        FROM told WHERE name IN (SELECT unnest($lined))
+    ) AS told
+    LEFT JOIN items AS c ON c.item = line.item
+)"""
+
+# one row per customer of whom anything is known
+EVERYONE = """
+everyone AS (
+    SELECT customer FROM events WHERE customer IS NOT NULL
+    UNION SELECT customer FROM profile_changes
+    UNION SELECT customer FROM consent_history
+    UNION SELECT customer FROM identifiers
+    UNION SELECT customer_of(key) FROM links
+    UNION SELECT customer_of(other) FROM links
+)"""
+
+# one row per customer of one set of predictions; of keys that are one by now, their own name first
+PREDICTION = """
+{name} AS (
+    SELECT customer_of(customer) AS customer,
+        arg_max(value, (customer = customer_of(customer), customer)) AS value,
+        any_value(cutoff) AS cutoff
+    FROM predictions
+    WHERE version = {version} AND cutoff = {cutoff} AND question = {question}
+        AND horizon_days = {horizon} AND value IS NOT NULL
+    GROUP BY 1
+)"""
+
+# one row per customer with an order that stands: tertiles of recency, frequency and value, ties
+# alike, and the group that they make
+RFM = """
+scored AS (
+    SELECT customer,
+        CAST(1 + 3 * (rank() OVER (ORDER BY last) - 1) // count(*) OVER () AS INT) AS r,
+        CAST(1 + 3 * (rank() OVER (ORDER BY number) - 1) // count(*) OVER () AS INT) AS f,
+        CAST(1 + 3 * (rank() OVER (ORDER BY worth) - 1) // count(*) OVER () AS INT) AS m
+    FROM (
+        SELECT customer, max(moment) AS last, count(*) AS number,
+            coalesce(sum(value), 0) - coalesce(any_value(taken_back), 0) AS worth
+        FROM placed
+        LEFT JOIN (
+            SELECT customer, sum(abs(value)) AS taken_back FROM told
+            WHERE name = 'order_refunded' GROUP BY customer
+        ) AS refunds USING (customer)
+        GROUP BY customer
+    )
+),
+grouped AS (
+    SELECT customer, CASE
+        WHEN r = 3 AND f = 3 AND m >= 2 THEN 'champions'
+        WHEN r = 3 AND f = 1 THEN 'recent'
+        WHEN r = 2 AND f = 1 THEN 'needs attention'
+        WHEN r = 1 AND (f >= 2 OR m >= 2) THEN 'at risk'
+        WHEN r = 1 THEN 'inactive'
+        ELSE 'loyal' END AS rfm
+    FROM scored
+)"""
+
+# the rows of a sequence's step that the step after them follows, strictly later and in time
+FOLLOWED = """
+{name} AS (
+    SELECT a.customer, a.moment FROM ({rows}) AS a
+    ASOF JOIN {after} AS b ON a.customer = b.customer AND a.moment < b.moment
+    WHERE {within}
+)"""
+
+# the rows of a sequence's step that nothing follows, its time being over
+NOT_FOLLOWED = """
+{name} AS (
+    SELECT a.customer, a.moment FROM ({rows}) AS a
+    ASOF LEFT JOIN {after} AS b ON a.customer = b.customer AND a.moment < b.moment
+    WHERE {within}
+)"""

@@ -1,0 +1,96 @@
+"""Commands about audiences: audience, audiences."""
+
+from datetime import datetime
+
+import click
+
+from habitue.cli.options import (
+    Instant,
+    When,
+    examples,
+    with_known_at,
+    with_output,
+    with_shop,
+    with_time,
+)
+from habitue.cli.output import Output, cell, print_json, say
+from habitue.workspace import Shop
+
+
+@click.command(
+    epilog=examples(
+        "habitue audience 'did order_placed >= 2 times in 90 days and churn_90d > 0.7'",
+        "habitue audience 'did not order_placed in 26 weeks' --shop acme --out lapsed.csv",
+        "habitue audience 'sum of order_placed value >= 100 in 365 days' --cutoff 2011-09-09",
+        "habitue audience 'did item_ordered in 28 days where category = \"mugs\"' --size",
+        "habitue audience 'did cart_added in 3 days then not order_placed within 1 hour'",
+        "habitue audience 'profile.city = \"Paris\" and consent.email = \"subscribed\"'",
+        "habitue audience 'rfm = \"at risk\" and not in audience \"staff\"' --save rescue",
+        "habitue audience 'in audience \"rescue\"' --since 2011-06-01",
+    )
+)
+@click.argument("condition")
+@with_shop
+@with_time
+@click.option(
+    "--since", type=Instant(), help="Tell who entered and who left since this, instead."
+)
+@click.option("--size", "only_size", is_flag=True, help="Tell how many they are, and no more.")
+@click.option("--save", "name", metavar="NAME", help="Keep the condition under a name.")
+@with_output
+def audience(  # noqa: PLR0913 - one per flag
+    condition: str,
+    shop: Shop,
+    when: When,
+    since: datetime | None,
+    only_size: bool,
+    name: str | None,
+    output: Output,
+) -> None:
+    """List the customers who meet a condition.
+
+    CONDITION joins with and, or, not and parentheses what customers did (did EVENT, did not EVENT,
+    did EVENT >= N times, sum of EVENT value >= N, did A then B within 1 hour; in N days, between
+    two dates, before, after; where FIELD = VALUE), what is known of them (profile.NAME,
+    consent.CHANNEL, rfm), what is predicted (churn_90d, order_30d, expected_orders_90d,
+    expected_spend_90d, next_order_date) and other audiences (in audience "NAME").
+
+    It is answered as of --cutoff, by default the shop's last event, and of what had reached us by
+    --known-at.
+    """
+    if since is not None and only_size:
+        raise click.UsageError("--since tells of changes, --size of a number: name one of them")
+    found = shop.audience(condition, cutoff=when.cutoff, known_at=when.known_at)
+    if name is not None:
+        say(f"saved {name}: {shop.audiences.save(name, condition)}")
+    title = f"{found.size:,} customers as of {cell(found.cutoff)} UTC · {found.sentence}"
+    if since is not None:
+        from habitue.audiences.members import difference
+
+        before = shop.audience(condition, cutoff=since, known_at=when.known_at)
+        output.show(difference(before, found), title=f"{title} · since {cell(since)}")
+    elif only_size and output.as_json:
+        print_json({"size": found.size, "cutoff": found.cutoff, "condition": found.sentence})
+    elif only_size:
+        click.echo(f"{found.size}")
+    else:
+        output.show(found.members, title=title)
+
+
+@click.command(
+    epilog=examples("habitue audiences --shop acme", "habitue audiences --remove rescue")
+)
+@with_shop
+@click.option("--remove", metavar="NAME", help="Take a name back.")
+@with_known_at
+@with_output
+def audiences(shop: Shop, remove: str | None, known_at: datetime | None, output: Output) -> None:
+    """List the audiences that have a name, or take a name back.
+
+    `habitue audience CONDITION --save NAME` gives one. What a name meant at an earlier time is told
+    by --known-at.
+    """
+    if remove is not None:
+        shop.audiences.remove(remove)
+        say(f"removed {remove}")
+    output.show(shop.audiences.table(known_at=known_at))

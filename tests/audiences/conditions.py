@@ -1,0 +1,194 @@
+"""Strategies of conditions: every node, over a few names and values, so that many of them hold."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from habitue.audiences.language.nodes import (
+    CHANNELS,
+    GROUPS,
+    LINE_FIELDS,
+    ORDERS,
+    And,
+    Compared,
+    Consent,
+    Count,
+    Dated,
+    Field,
+    Followed,
+    Member,
+    NextOrder,
+    Not,
+    Or,
+    Prediction,
+    Profile,
+    Property,
+    Rfm,
+    Step,
+    Sum,
+)
+from habitue.audiences.language.windows import (
+    UNITS,
+    After,
+    Ago,
+    Before,
+    Between,
+    Earlier,
+    Last,
+    Next,
+    Span,
+)
+from tests.lake.small import day
+
+EVENTS = ("order_placed", "item_ordered", "cart_added", "Odd Thing")
+WORDS = ("red", "Red", "blue", "x", "y", "5", "2.50", "", "mug", "cups", "till", "web", "r.d")
+NAMES = ("color", "size", "tags", "born", "more")
+TICK = timedelta(microseconds=1)
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+names = texts.filter(bool)
+words = st.sampled_from(WORDS)
+numbers = st.sampled_from(
+    ["0", "1", "2", "2.5", "0.1", "5", "7.25", "-1", "10.000000001"]
+).map(Decimal)
+events = st.sampled_from(EVENTS)
+few_names = st.sampled_from(NAMES)
+spans = st.builds(Span, st.integers(1, 4), st.sampled_from(list(UNITS)))
+# windows end where things happen, and a microsecond beside
+instants = st.builds(
+    lambda hours, ticks: day(hours / 12) + ticks * TICK, st.integers(0, 20), st.integers(-1, 1)
+)
+past = st.one_of(
+    st.builds(Last, spans),
+    st.builds(Ago, spans),
+    st.builds(Before, instants),
+    st.builds(After, instants),
+    st.builds(
+        lambda far, more, unit: Earlier(Span(far + more, unit), Span(far, unit)),
+        st.integers(1, 3), st.integers(1, 3), st.sampled_from(list(UNITS)),
+    ),
+    st.builds(lambda start, more: Between(start, start + more * TICK), instants,
+              st.integers(1, 10**12)),
+)  # fmt: skip
+windows = st.one_of(past, st.builds(Next, spans))
+orders = st.sampled_from(ORDERS)
+
+
+def compared(operands, *, text=words, number=numbers):
+    """Comparisons of operands of any kind."""
+    lists = st.lists(text | number, min_size=1, max_size=3).map(tuple)
+    listed = st.lists(text, min_size=1, max_size=3).map(tuple)
+    return st.one_of(
+        st.builds(Compared, operands, st.sampled_from(["=", "!="]), text | number | st.booleans()),
+        st.builds(Compared, operands, orders, number),
+        compared_texts(operands, text=text),
+        st.builds(Compared, operands, st.just("in"), lists),
+        st.builds(Compared, operands, st.just("has"), text),
+        st.builds(Compared, operands, st.sampled_from(["has any of", "has all of"]), listed),
+        st.builds(Compared, operands, st.just("is set")),
+        st.builds(Dated, operands, windows),
+    )
+
+
+def compared_texts(operands, *, text=words):
+    """Comparisons of operands that are texts."""
+    return st.one_of(
+        st.builds(Compared, operands, st.sampled_from(["=", "!="]), text),
+        st.builds(
+            Compared, operands, st.sampled_from(["contains", "starts with", "ends with"]), text
+        ),
+        st.builds(Compared, operands, st.just("matches"), st.sampled_from(["^r.d$", "u", "[0-9]"])),
+        st.builds(Compared, operands, st.just("in"),
+                  st.lists(text, min_size=1, max_size=3).map(tuple)),
+        st.builds(Compared, operands, st.just("is set")),
+    )  # fmt: skip
+
+
+def compared_numbers(operands, *, number=numbers):
+    """Comparisons of operands that are numbers."""
+    return st.one_of(
+        st.builds(Compared, operands, orders, number),
+        st.builds(Compared, operands, st.just("in"),
+                  st.lists(number, min_size=1, max_size=3).map(tuple)),
+        st.builds(Compared, operands, st.just("is set")),
+    )  # fmt: skip
+
+
+def paths(name):
+    return st.lists(name, min_size=1, max_size=2).map(tuple)
+
+
+def groups(leaves, *, most=4):
+    """Leaves, and what and, or and not make of them."""
+
+    def larger(inner):
+        parts = st.lists(inner, min_size=2, max_size=3).map(tuple)
+        return st.builds(And, parts) | st.builds(Or, parts) | st.builds(Not, inner)
+
+    return st.recursive(leaves, larger, max_leaves=most)
+
+
+def wheres(event, *, name=few_names, text=words):
+    """What may stand behind where, or nothing."""
+    lines = st.sampled_from([one for one in LINE_FIELDS if one != "quantity"]).map(Field)
+    parts = [
+        compared_numbers(st.sampled_from(["value", "quantity"]).map(Field)),
+        compared_texts(lines | st.just(Field("source")), text=text),
+    ]
+    if event != "item_ordered":
+        parts.append(compared(paths(name).map(Property), text=text))
+    return st.none() | groups(st.one_of(parts), most=3)
+
+
+@st.composite
+def happened(draw, *, event=events, name=few_names, text=words):
+    """Counts, sums and sequences."""
+    told, window = draw(event), draw(st.none() | past)
+    where = draw(wheres(told, name=name, text=text))
+    match draw(st.sampled_from(["count", "sum", "followed"])):
+        case "count":
+            return Count(told, draw(orders), draw(st.integers(0, 3)), window, where)
+        case "sum":
+            of = [Field("value")]
+            of += [Field("quantity")] if told == "item_ordered" else [Property((draw(name),))]
+            return Sum(told, draw(st.sampled_from(of)), draw(orders), draw(numbers), window, where)
+    steps = []
+    for place in range(number := draw(st.integers(1, 3))):
+        then = draw(event)
+        steps.append(
+            Step(
+                then,
+                draw(st.none() | spans),
+                draw(wheres(then, name=name, text=text)),
+                is_absent=place == number - 1 and draw(st.booleans()),
+            )
+        )
+    return Followed(told, tuple(steps), window, where)
+
+
+def known(*, name=few_names, text=words):
+    """What is known or predicted of a customer."""
+    chances = st.builds(Prediction, st.sampled_from(["churn", "revenue"]), st.just(90))
+    share = st.sampled_from(["0.25", "0.5", "0.75", "5"]).map(Decimal)
+    return st.one_of(
+        compared(paths(name).map(Profile), text=text),
+        compared_texts(st.sampled_from(CHANNELS).map(Consent),
+                       text=st.sampled_from(["subscribed", "unsubscribed"])),
+        compared_numbers(chances, number=share),
+        st.builds(Compared, st.just(NextOrder()), st.just("is set")),
+        st.builds(Dated, st.just(NextOrder()), windows),
+        st.builds(Compared, st.just(Rfm()), st.sampled_from(["=", "!="]), st.sampled_from(GROUPS)),
+        st.builds(Compared, st.just(Rfm()), st.just("in"),
+                  st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3).map(tuple)),
+    )  # fmt: skip
+
+
+# over the few names and values of a history
+asked = groups(happened() | known() | st.sampled_from(["reds", "buyers"]).map(Member))
+# over any names and texts that there are
+anything = groups(
+    happened(event=names, name=names, text=texts)
+    | known(name=names, text=texts)
+    | st.builds(Member, names)
+)
