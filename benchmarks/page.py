@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lifetime_page import lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
 from benchmarks.rows import RESULTS, Row, read_rows
 from habitue.demo.svg import Frame, Scale, box, drawing, line, text
@@ -167,7 +168,8 @@ def inference() -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "next_item": next_item, "next_basket": next_basket, "cold_items": cold_items,
-    "inference": inference,
+    "inference": inference, "lifetime_value": lifetime_value,
+    "lifetime_targets": lifetime_targets,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 

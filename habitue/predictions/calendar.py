@@ -6,9 +6,9 @@ is set between the model's own and
 
     orders of the last quarter * (last year's ahead / last year's quarter before) * known share,
 
-each part a count of what happened before the cutoff. How many customers those orders come from is
-between last year's ratio for the same months (right season, younger shop) and that of the days just
-passed (right shop, other season). Where last year is not known, nothing is done.
+each part a count of what happened before the cutoff. Hazards are bent by the same factors: where
+more orders came than a purchase model expected, its hazards were too low by as much. Where last
+year is not known, nothing is done.
 """
 
 # P periods
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from habitue.predictions.curves import meet_buyers
 from habitue.predictions.targets import standing_orders
 from habitue.sequences.build import DAY, NEVER, Sequences
 
@@ -36,8 +35,7 @@ class Level:
     """
 
     edges: np.ndarray                      # (P + 1,)
-    orders: np.ndarray                     # (P,) on expected orders
-    hazard: np.ndarray                     # (P,) on hazards of the next order
+    orders: np.ndarray                     # (P,) on expected orders, and on hazards
     value: np.ndarray                      # (P,) on order values
     known: bool                            # False where last year is not
 
@@ -46,16 +44,13 @@ def flat_level() -> Level:
     """No opinion."""
     periods = len(PERIOD_EDGES) - 1
     ones = np.ones(periods)
-    return Level(np.array(PERIOD_EDGES), ones, ones, ones, known=False)
+    return Level(np.array(PERIOD_EDGES), ones, ones, known=False)
 
 
-def year_ago_level(
-    sequences: Sequences, expected: np.ndarray, hazard: np.ndarray, cutoff: int
-) -> Level:
+def year_ago_level(sequences: Sequences, expected: np.ndarray, cutoff: int) -> Level:
     """The level ahead of `cutoff` (µs), given what the model expects without it.
 
     expected (P + 1,): orders of all customers known at the cutoff, by each of PERIOD_EDGES.
-    hazard (C, P + 1): cumulative, of each of them.
     """
     count = _Count(sequences, cutoff)
     before = YEAR_DAYS + QUARTER_DAYS
@@ -64,8 +59,7 @@ def year_ago_level(
     quarter = count.orders(cutoff - QUARTER_DAYS * DAY, cutoff)
     base = count.orders(cutoff - before * DAY, cutoff - YEAR_DAYS * DAY)
     base_value = count.mean_value(cutoff - before * DAY, cutoff - YEAR_DAYS * DAY)
-    factors, values, buyers = [], [], []
-    reached = 0.0
+    factors, values = [], []
     for low, high, model in zip(
         PERIOD_EDGES[:-1], PERIOD_EDGES[1:], np.diff(expected), strict=True
     ):
@@ -76,16 +70,11 @@ def year_ago_level(
         say = trusted / (trusted + ENOUGH_ORDERS)
         shift = say * np.log((analog + 1) / (model + 1))
         factors.append(np.exp(np.clip(shift, -MOST, MOST)))
-        reached += factors[-1] * model
-        modelled = -np.expm1(-hazard[:, len(factors)]).sum()
-        analog = reached * count.buyers_per_order(high)
-        buyers.append(modelled * ((analog + 1) / (modelled + 1)) ** say)
         value = np.log(count.mean_value(start, stop) / base_value)
         values.append(np.exp(np.clip(say * VALUE_SAY * value, -MOST, MOST)))
     return Level(
         np.array(PERIOD_EDGES),
         np.array(factors),
-        meet_buyers(np.diff(hazard, axis=1), np.array(buyers), MOST),
         np.array(values),
         known=True,
     )
@@ -118,21 +107,6 @@ class _Count:
     def mean_value(self, start: int, stop: int) -> float:
         values = self.value[self._span(start, stop)]
         return float(values.mean()) if len(values) else 1.0
-
-    def buyers_per_order(self, days: float) -> float:
-        """Customers with an order per order, within `days`: between last year's and the latest."""
-        then = self.cutoff - YEAR_DAYS * DAY
-        age_days = (then - self.begun) / DAY
-        # a shop that was young then had mostly new customers: the older, the more it tells
-        say = min(age_days / (age_days + YEAR_DAYS), 0.5)
-        year_ago = np.log(self._buyers_per_order(then, days))
-        latest = np.log(self._buyers_per_order(self.cutoff - int(days * DAY), days))
-        return float(np.exp(say * year_ago + (1 - say) * latest))
-
-    def _buyers_per_order(self, at: int, days: float) -> float:
-        span = self._span(at, at + int(days * DAY))
-        known = self.first[span] <= at
-        return (len(np.unique(self.owner[span][known])) + 1) / (known.sum() + 1)
 
     def known_share(self, low: float, high: float) -> float:
         """Share of orders `low` to `high` days after an instant by customers known at it.

@@ -316,8 +316,7 @@ def scores_of(sequences: Sequences, reading: Reading, calibration: Calibration) 
     expected = np.exp(bent.log_orders).sum(axis=0)
     asked = list(readings.order_horizons_days)
     periods = [0.0, *(expected[asked.index(edge)] for edge in PERIOD_EDGES[1:])]
-    hazard = _in_blocks(_period_hazards, bent.log_rate)
-    level = year_ago_level(sequences, np.maximum.accumulate(periods), hazard, cutoff)
+    level = year_ago_level(sequences, np.maximum.accumulate(periods), cutoff)
     if level.known:
         # what windows said of the level is superseded
         calibration = structs.replace(
@@ -414,12 +413,6 @@ def _in_blocks(work: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np
     return np.concatenate([work(rows[block]) for block in _blocks(len(rows))])
 
 
-def _period_hazards(log_rate: np.ndarray) -> np.ndarray:
-    """(C, P + 1) cumulative hazard by each edge of PERIOD_EDGES."""
-    count = len(log_rate)
-    return np.stack([cumulative_hazard(log_rate, np.full(count, e)) for e in PERIOD_EDGES], axis=1)
-
-
 def levelled_rates(log_rate: np.ndarray, level: Level) -> np.ndarray:
     """(C, B) float32: each bin's hazard times the mean factor of the days it spans."""
     left = np.concatenate([[0.0], BIN_EDGES[:-1]])
@@ -428,7 +421,7 @@ def levelled_rates(log_rate: np.ndarray, level: Level) -> np.ndarray:
     )                                                                      # (B, P)
     overlap = np.maximum(overlap, 0.0)
     beyond = np.maximum(BIN_EDGES - np.maximum(left, level.edges[-1]), 0.0)
-    factor = (overlap @ level.hazard + beyond * level.hazard.mean()) / (BIN_EDGES - left)
+    factor = (overlap @ level.orders + beyond * level.orders.mean()) / (BIN_EDGES - left)
     return (log_rate + np.log(factor)).astype(np.float32)
 
 

@@ -46,9 +46,7 @@ def shop_of(ahead: float, *, per_day: int = 4, days: int = DAYS, value: float = 
 def level_of(sequences: Sequences, per_day: float = 4.0) -> Level:
     """The level beside a model that expects orders at an even pace from everyone."""
     edges = np.array(PERIOD_EDGES)
-    count = len(sequences.customers)
-    hazard = np.tile(per_day * edges / max(count, 1), (count, 1))
-    return year_ago_level(sequences, per_day * edges, hazard, sequences.cutoff)
+    return year_ago_level(sequences, per_day * edges, sequences.cutoff)
 
 
 def test_twice_the_orders_in_last_year_s_same_months_doubles_the_level() -> None:
@@ -73,8 +71,7 @@ def test_a_model_that_knows_the_season_is_left_alone() -> None:
     sequences = shop_of(2.0)
     edges = np.array(PERIOD_EDGES)
     expected = 8 * np.minimum(edges, 182) + 4 * np.maximum(edges - 182, 0)
-    hazard = np.tile(expected / len(sequences.customers), (len(sequences.customers), 1))
-    level = year_ago_level(sequences, expected, hazard, sequences.cutoff)
+    level = year_ago_level(sequences, expected, sequences.cutoff)
     assert level.orders == pytest.approx(np.ones(PERIODS), rel=0.2)
 
 
@@ -87,14 +84,14 @@ def test_dearer_orders_in_last_year_s_same_months_are_half_believed() -> None:
 def test_a_shop_without_last_year_has_a_flat_level(days: int) -> None:
     level = level_of(shop_of(1.0, days=days))
     assert not level.known
-    for name in ("orders", "hazard", "value"):
+    for name in ("orders", "value"):
         assert np.array_equal(getattr(level, name), getattr(flat_level(), name))
 
 
 @pytest.mark.parametrize("expected", [0.001, 10_000.0])
 def test_no_factor_leaves_its_bounds_however_wrong_the_model(expected: float) -> None:
     level = level_of(shop_of(2.0), expected)
-    for factors in (level.orders, level.hazard, level.value):
+    for factors in (level.orders, level.value):
         assert np.all(np.abs(np.log(factors)) <= MOST + 1e-9)
         assert np.all(np.isfinite(factors))
 
@@ -108,8 +105,7 @@ def test_nothing_after_the_cutoff_moves_the_level() -> None:
         value=np.where(whole.time > at, 9.0, whole.value),
     )
     edges = np.array(PERIOD_EDGES)
-    hazard = np.tile(edges / 50, (len(whole.customers), 1))
-    one, other = (year_ago_level(s, 4 * edges, hazard, at) for s in (whole, cancelled))
+    one, other = (year_ago_level(s, 4 * edges, at) for s in (whole, cancelled))
     assert one.known
-    for name in ("orders", "hazard", "value"):
+    for name in ("orders", "value"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name

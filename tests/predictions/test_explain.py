@@ -45,7 +45,7 @@ def scorer_of(trained: Trained, shop: Sequences | None = None, *, season: bool =
     )
     if season:
         ramp = np.linspace(0.7, 1.5, len(PERIOD_EDGES) - 1)
-        scores = replace(scores, level=Level(np.array(PERIOD_EDGES), ramp, ramp, ramp, known=True))
+        scores = replace(scores, level=Level(np.array(PERIOD_EDGES), ramp, ramp, known=True))
     return Scorer(trained.model, corpus, scores)
 
 

@@ -244,9 +244,9 @@ def test_a_flat_level_leaves_every_curve_and_a_factor_is_met_where_it_holds() ->
     log_rate = np.random.default_rng(0).normal(-4, 1, (5, len(BIN_EDGES))).astype(np.float32)
     flat = flat_level()
     assert np.array_equal(levelled_rates(log_rate, flat), log_rate)
-    hazard = np.ones(len(PERIOD_EDGES) - 1)
-    hazard[0] = 2.0
-    level = Level(flat.edges, flat.orders, hazard, flat.value, known=True)
+    factors = np.ones(len(PERIOD_EDGES) - 1)
+    factors[0] = 2.0
+    level = Level(flat.edges, factors, flat.value, known=True)
     found = levelled_rates(log_rate, level)
     for days in (14.0, 30.0):
         before, after = (cumulative_hazard(rate, np.full(5, days)) for rate in (log_rate, found))
