@@ -1,13 +1,13 @@
 """Purchase models beside the model: whose totals hold, and who of the customers is likelier.
 
-Three purchase models (BG/NBD, MBG/NBD, Pareto/NBD) are averaged on the log scale. How many orders
-a shop gets in all is theirs to say: they err less about it than a network that has seen a season
-once or never. Who orders more than another is asked of both:
+How many orders a shop gets in all is for three purchase models (BG/NBD, MBG/NBD, Pareto/NBD) to
+say, averaged on the log scale: they err less about it than a network that has seen a season once or
+never. Who orders more than another is asked of the best of them, Pareto/NBD, and of the model:
 
     log L = log L_classical + share * (log L_model - log L_classical)
 
 for a cumulative hazard L, which never falls with the horizon, and alike for expected orders. Beyond
-the longest closed window the difference stays what it was at its end, so that the purchase models'
+the longest closed window the difference stays what it was at its end, so that the purchase model's
 shape leads. Then one factor per bin makes the whole shop's buyers those of the purchase models.
 With a share of 0 the forecast is classical.
 """
@@ -57,18 +57,11 @@ class Classical(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What the purchase models expect of customers at their anchors; float32."""
+    """What Pareto/NBD and Gamma-Gamma expect of customers at their anchors; float32."""
 
     log_hazard: np.ndarray                 # (C, B) cumulative by each bin edge
     log_orders: np.ndarray                 # (C, N)
     log_value: np.ndarray                  # (C,) of an order, major units
-
-    def buyers(self) -> np.ndarray:
-        """(B,) of everyone, by each bin edge."""
-        found = np.zeros(self.log_hazard.shape[1])
-        for rows in _blocks(len(self.log_value)):
-            found -= np.expm1(-np.exp(self.log_hazard[rows].astype(np.float64))).sum(axis=0)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +106,7 @@ def expect(
     anchor: np.ndarray,                    # (C,) µs
     horizons_days: np.ndarray,             # (N,)
 ) -> Expectation:
-    """What the purchase models expect of each customer from their anchor on."""
+    """What Pareto/NBD expects of each customer from their anchor on."""
     running = Running(sequences)
     blocks = [
         _expect(classical, running, customer[rows], anchor[rows], horizons_days)
@@ -137,10 +130,10 @@ def _expect(
     spend = GammaGamma(*classical.gamma_gamma)
     value = spend.expected_value(repeats, mean_value) / classical.orders_per_day
     past = (repeats[:, None], last[:, None], age[:, None])
-    models = classical.purchases()
-    orders = mean_log_orders(models, past, horizons_days) + np.log(classical.orders_per_day)
+    model = [ParetoNbd(*classical.pareto_nbd)]
+    orders = mean_log_orders(model, past, horizons_days) + np.log(classical.orders_per_day)
     return Expectation(
-        log_hazard=mean_log_hazard(models, past, BIN_EDGES).astype(np.float32),
+        log_hazard=mean_log_hazard(model, past, BIN_EDGES).astype(np.float32),
         log_orders=orders.astype(np.float32),
         log_value=np.log(np.maximum(value, LEAST_EXPECTED)).astype(np.float32),
     )
@@ -193,35 +186,49 @@ def _held(apart: np.ndarray, days: np.ndarray, window_days: float) -> np.ndarray
     return apart[:, columns]
 
 
-def expected_orders(
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the purchase models expect of all of some customers together."""
+
+    buyers: np.ndarray                     # (B,) by each bin edge after their anchors
+    orders: np.ndarray                     # (N,) within each horizon after the cutoff
+
+
+def totals_of(
     classical: Classical,
     sequences: Sequences,
     customer: np.ndarray,                  # (C,) indices
+    anchor: np.ndarray,                    # (C,) µs
     cutoff: int,                           # µs
     horizons_days: np.ndarray,             # (N,)
-) -> np.ndarray:
-    """(N,) orders that the purchase models expect of all these customers after the cutoff."""
+) -> Totals:
+    """The totals of three purchase models; orders of the cutoff, whatever the anchor."""
     running, models = Running(sequences), classical.purchases()
-    total = np.zeros(len(horizons_days))
+    buyers, orders = np.zeros(len(BIN_EDGES)), np.zeros(len(horizons_days))
     for rows in _blocks(len(customer)):
-        at = np.full(len(customer[rows]), cutoff)
-        repeats, last, age, _ = summaries_of(running, customer[rows], at)
-        past = (repeats[:, None], last[:, None], age[:, None])
-        total += np.exp(mean_log_orders(models, past, horizons_days)).sum(axis=0)
-    return total * classical.orders_per_day
+        now = np.full(len(customer[rows]), cutoff)
+        past = _past(running, customer[rows], anchor[rows])
+        buyers -= np.expm1(-np.exp(mean_log_hazard(models, past, BIN_EDGES))).sum(axis=0)
+        past = _past(running, customer[rows], now)
+        orders += np.exp(mean_log_orders(models, past, horizons_days)).sum(axis=0)
+    return Totals(buyers=buyers, orders=orders * classical.orders_per_day)
 
 
-def factors_to_meet(
-    log_rate: np.ndarray, log_orders: np.ndarray, buyers: np.ndarray, orders: np.ndarray
-) -> Factors:
-    """What makes mixed hazards (C, B) and orders (C, N) add up to `buyers` (B,), `orders` (N,)."""
+def _past(running: Running, customer: np.ndarray, at: np.ndarray) -> Past:
+    """Repeats, last and age as of instants (C,) µs; (C, 1) each."""
+    repeats, last, age, _ = summaries_of(running, customer, at)
+    return repeats[:, None], last[:, None], age[:, None]
+
+
+def factors_to_meet(log_rate: np.ndarray, log_orders: np.ndarray, totals: Totals) -> Factors:
+    """What makes mixed hazards (C, B) and orders (C, N) add up to the totals."""
     steps = np.diff(gathered_by_edge(log_rate), axis=1, prepend=0.0)
-    found = np.zeros(len(orders))
+    found = np.zeros(len(totals.orders))
     for rows in _blocks(len(log_orders)):
         found += np.exp(log_orders[rows].astype(np.float64)).sum(axis=0)
     return Factors(
-        hazard=np.log(meet_buyers(steps, buyers, MOST_FACTOR)),
-        orders=np.log((orders + LEAST_EXPECTED) / (found + LEAST_EXPECTED)),
+        hazard=np.log(meet_buyers(steps, totals.buyers, MOST_FACTOR)),
+        orders=np.log((totals.orders + LEAST_EXPECTED) / (found + LEAST_EXPECTED)),
     )
 
 

@@ -22,10 +22,10 @@ from habitue.predictions.blend import (
     Expectation,
     Factors,
     expect,
-    expected_orders,
     factors_to_meet,
     mixed_orders,
     mixed_rates,
+    totals_of,
 )
 from habitue.predictions.calendar import PERIOD_EDGES, Level, year_ago_level
 from habitue.predictions.calibrate import (
@@ -352,8 +352,9 @@ def bend(
         expected = expect(classical, sequences, customer, reading.anchor, horizons)
         log_rate, log_orders = mixed(readings, expected, calibration)
         if factors is None:
-            orders = expected_orders(classical, sequences, customer, reading.cutoff, horizons)
-            factors = factors_to_meet(log_rate, log_orders, expected.buyers(), orders)
+            who = (customer, reading.anchor, reading.cutoff)
+            totals = totals_of(classical, sequences, *who, horizons)
+            factors = factors_to_meet(log_rate, log_orders, totals)
         log_rate, log_orders = log_rate + factors.hazard, log_orders + factors.orders
         value = expected.log_value
     return Bent(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from msgspec import structs
+from scipy.stats import spearmanr
 
 from habitue.predictions import metrics
 from habitue.predictions.baselines import CLASSICAL
@@ -12,7 +13,6 @@ from habitue.predictions.blend import (
     Classical,
     Expectation,
     expect,
-    expected_orders,
     factors_to_meet,
     fit_classical,
     mean_log_hazard,
@@ -20,7 +20,9 @@ from habitue.predictions.blend import (
     mixed_orders,
     mixed_rates,
     past_levels,
+    totals_of,
 )
+from habitue.predictions.calendar import flat_level
 from habitue.predictions.calibrate import without_window
 from habitue.predictions.curves import (
     cumulative_hazard,
@@ -33,6 +35,7 @@ from habitue.predictions.score import Scores, score
 from habitue.predictions.targets import outcomes
 from habitue.sequences.aggregates import purchase_summaries
 from habitue.sequences.build import DAY, Sequences, upto
+from habitue.sequences.classical import ParetoNbd
 from habitue.sequences.tokens import BIN_EDGES
 from habitue.simulation import ShopConfig, flat
 from tests.model.small import TINY, stirred
@@ -71,21 +74,20 @@ def thin(shop: Sequences, classical: Classical) -> Scores:
 def test_where_no_window_has_closed_the_forecast_is_the_purchase_models_own(
     shop: Sequences, classical: Classical, thin: Scores
 ) -> None:
-    models = classical.purchases()
-    *past, mean_value = purchase_summaries(shop, thin.customer, thin.anchor)
-    columns = tuple(column[:, None] for column in past)
-    hazard = np.exp(mean_log_hazard(models, columns, BIN_EDGES))
-    assert gathered_by_edge(thin.bent.log_rate) == pytest.approx(hazard, rel=1e-5)
-    repeats, last, age, _ = purchase_summaries(
-        shop, thin.customer, np.full(len(thin.customer), shop.cutoff)
-    )
+    flat_year = replace(thin, level=flat_level(), log_rate=thin.bent.log_rate)
+    at = (purchase_summaries(shop, thin.customer, np.full(len(thin.customer), shop.cutoff)))[:3]
+    models, pareto = classical.purchases(), ParetoNbd(*classical.pareto_nbd)
     for days in (30.0, 90.0):
-        total = np.exp(mean_log_orders(models, (repeats, last, age), days)).sum()
-        bare = replace(thin, level=replace(thin.level, orders=np.ones(9)))
-        expected = total * classical.orders_per_day
-        assert bare.orders(days).value.sum() == pytest.approx(expected, rel=1e-5)
+        # customers come in Pareto/NBD's order, at the three models' totals
+        expected = np.exp(mean_log_orders(models, at, days)).sum() * classical.orders_per_day
+        assert flat_year.orders(days).value.sum() == pytest.approx(expected, rel=1e-5)
+        buyers = -np.expm1(-np.exp(mean_log_hazard(models, at, days))).sum()
+        chance = flat_year.order(days).value
+        assert chance.sum() == pytest.approx(buyers, rel=0.03)
+        own = pareto.probability_of_order(*at, days)
+        assert spearmanr(chance, own).statistic > 0.995
+        assert chance == pytest.approx(own, abs=0.05)
     assert np.all(np.isfinite(thin.revenue(90.0).value))
-    assert len(mean_value) == len(thin.names)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -116,11 +118,11 @@ def test_the_shop_s_totals_are_the_purchase_models(shop: Sequences, classical: C
     hazard = expected.log_hazard + rng.normal(0.5, 0.3, (len(everyone), 1))
     rates = log_rates(np.exp(hazard))
     orders = mixed_orders(expected.log_orders + 0.7, expected, 0.5, days, 90.0)
-    wanted = expected_orders(classical, shop, everyone, shop.cutoff, days)
-    factors = factors_to_meet(rates, orders, expected.buyers(), wanted)
+    wanted = totals_of(classical, shop, everyone, now, shop.cutoff, days)
+    factors = factors_to_meet(rates, orders, wanted)
     found = -np.expm1(-gathered_by_edge(rates + factors.hazard)).sum(axis=0)
-    assert found == pytest.approx(expected.buyers(), rel=1e-4)
-    assert factors.orders == pytest.approx(np.full(2, -0.35), abs=1e-5)
+    assert found == pytest.approx(wanted.buyers, rel=1e-4)
+    assert np.exp(orders + factors.orders).sum(axis=0) == pytest.approx(wanted.orders, rel=1e-5)
 
 
 def test_levels_of_the_past_see_no_later_order() -> None:
