@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from habitue.asking import Reply
-    from habitue.audiences.language.nodes import Condition
-    from habitue.audiences.members import Audience
+    from habitue.audiences.members import Audience, Said
     from habitue.audiences.saved import Saved
     from habitue.events import Receipt
     from habitue.ingest.commit import Settled
@@ -463,7 +462,7 @@ class Shop:
 
     def audience(
         self,
-        said: "str | Condition",
+        said: "Said",
         *,
         cutoff: datetime | None = None,
         known_at: datetime | None = None,

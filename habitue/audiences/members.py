@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -15,12 +16,12 @@ import pyarrow as pa
 from habitue.audiences import rows
 from habitue.audiences.compile import (
     Known,
-    Statement,
     Told,
     asked,
     reads_amounts,
     statement,
 )
+from habitue.audiences.language.klaviyo import from_json, from_klaviyo
 from habitue.audiences.language.nodes import (
     And,
     Condition,
@@ -41,6 +42,8 @@ from habitue.errors import BadAudience, NoSuchAudience, pointed
 from habitue.events import CANONICAL_NAMES
 from habitue.lake.query import opened, read
 from habitue.lake.tables import Lake
+
+Said: TypeAlias = str | Mapping[str, Any] | Condition    # a sentence, Klaviyo's JSON, or nodes
 
 MOST_NAMED = 10                            # audiences inside each other
 MOST_EXPANDED = 1_000                      # conditions, those of named audiences included
@@ -79,7 +82,7 @@ class AsOf:
 def find(
     lake: Lake,
     shop: str,
-    said: str | Condition,
+    said: Said,
     as_of: AsOf,
     named: Mapping[str, str] | None = None,
 ) -> Audience:
@@ -90,29 +93,41 @@ def find(
         NoSuchAudience: it names an audience that is not there.
         NoSuchShop: there is no such shop.
     """
-    condition = parse(said) if isinstance(said, str) else check(said)
-    text = said if isinstance(said, str) else written(said)
+    condition = understood(said)
+    text = said if isinstance(said, str) else written(condition)
     whole = expanded(condition, named or {})
-    views = {"predictions"} if asked(whole) else set()
-    views |= {"shop_settings"} if reads_amounts(whole) else set()
     _refuse_unknown_events(lake, shop, whole, text)
-    predicted = {}
-    currency = None
-    if views:
-        with opened(
-            lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
-        ) as (connection, _):
-            predicted = _predicted(connection, whole, text)
-            currency = _currency(connection) if reads_amounts(whole) else None
-    known = Known(at=as_of.cutoff, currency=currency, predicted=predicted)
+    views = set(statement(whole, _unknown(whole, as_of)).views)
+    views |= {"shop_settings"} if reads_amounts(whole) else set()
+    with opened(
+        lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
+    ) as (connection, _):
+        known = Known(
+            at=as_of.cutoff,
+            currency=_currency(connection) if reads_amounts(whole) else None,
+            predicted=_predicted(connection, whole, text),
+        )
+        asks = statement(whole, known)
+        members = connection.sql(asks.sql, params=asks.values).to_arrow_table()
     return Audience(
         shop=shop,
         condition=condition,
         cutoff=as_of.cutoff,
         known_at=as_of.known_at,
-        predicted=predicted,
-        members=_answered(lake, shop, statement(whole, known), as_of),
+        predicted=known.predicted,
+        members=members,
     )
+
+
+def understood(said: Said) -> Condition:
+    """The condition of a sentence, of a segment definition of Klaviyo, or the one that is told.
+
+    Raises:
+        BadAudience: it cannot be read, or makes no sense.
+    """
+    if isinstance(said, str):
+        return from_json(said) if said.lstrip().startswith("{") else parse(said)
+    return from_klaviyo(said) if isinstance(said, Mapping) else check(said)
 
 
 def difference(before: Audience, after: Audience) -> pa.Table:
@@ -163,19 +178,18 @@ def expanded(
     return found
 
 
-def _answered(lake: Lake, shop: str, asks: Statement, as_of: AsOf) -> pa.Table:
-    with opened(
-        lake, set(asks.views), shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
-    ) as (connection, _):
-        return connection.sql(asks.sql, params=asks.values).to_arrow_table()
+def _unknown(condition: Condition, as_of: AsOf) -> Known:
+    """What stands for the shop while only the views of a statement are wanted."""
+    predicted = dict.fromkeys(asked(condition), Told("", as_of.cutoff))
+    return Known(at=as_of.cutoff, currency=None, predicted=predicted)
 
 
 def _currency(connection: duckdb.DuckDBPyConnection) -> str | None:
     """The shop's currency as it says, or else as most of its events do."""
-    told = connection.execute(rows.CURRENCY).fetchone()
-    if told is None or told[0] is None:
-        told = connection.execute(rows.USUAL_CURRENCY).fetchone()
-    return None if told is None else told[0]
+    told = connection.execute(rows.CURRENCY).fetchall()
+    if not told or told[0][0] is None:
+        told = connection.execute(rows.USUAL_CURRENCY).fetchall()
+    return told[0][0] if told else None
 
 
 def _predicted(

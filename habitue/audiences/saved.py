@@ -10,10 +10,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from habitue.audiences.language.nodes import Condition, Member, check
-from habitue.audiences.language.parsing import parse
+from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
-from habitue.audiences.members import expanded
+from habitue.audiences.members import Said, expanded, understood
 from habitue.errors import NoSuchAudience
 from habitue.lake.query import read
 from habitue.lake.schema import AUDIENCES
@@ -41,14 +40,14 @@ class Saved:
             return {}
         return {row["name"]: row["condition"] for row in self.table().to_pylist()}
 
-    def save(self, name: str, said: str | Condition) -> str:
+    def save(self, name: str, said: Said) -> str:
         """Give a condition a name, from now on; returns the condition as it was understood.
 
         Raises:
             BadAudience: the condition cannot be read, or would name itself.
             NoSuchAudience: it names an audience that is not there.
         """
-        told = written(parse(said) if isinstance(said, str) else check(said))
+        told = written(understood(said))
         expanded(Member(name), {**self.sentences(), name: told})
         self._append(name, told)
         return told

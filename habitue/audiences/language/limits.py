@@ -102,6 +102,8 @@ def _refuse_pattern(pattern: str) -> None:
 
 def refuse_text(what: str, text: str, *, may_be_empty: bool = False) -> None:
     """Raise where a text is none that a name or a value can be."""
+    if not isinstance(text, str):
+        raise BadAudience(f"{what} is a text, not {text!r}")
     if not text and not may_be_empty:
         raise BadAudience(f"{what} is empty")
     if len(text) > MOST_TEXT:

@@ -53,7 +53,8 @@ def audience(  # noqa: PLR0913 - one per flag
     did EVENT >= N times, sum of EVENT value >= N, did A then B within 1 hour; in N days, between
     two dates, before, after; where FIELD = VALUE), what is known of them (profile.NAME,
     consent.CHANNEL, rfm), what is predicted (churn_90d, order_30d, expected_orders_90d,
-    expected_spend_90d, next_order_date) and other audiences (in audience "NAME").
+    expected_spend_90d, next_order_date) and other audiences (in audience "NAME"). It may also be
+    Klaviyo's segment definition, as JSON.
 
     It is answered as of --cutoff, by default the shop's last event, and of what had reached us by
     --known-at.
@@ -63,7 +64,8 @@ def audience(  # noqa: PLR0913 - one per flag
     found = shop.audience(condition, cutoff=when.cutoff, known_at=when.known_at)
     if name is not None:
         say(f"saved {name}: {shop.audiences.save(name, condition)}")
-    title = f"{found.size:,} customers as of {cell(found.cutoff)} UTC · {found.sentence}"
+    number = f"{found.size:,} customer{'s' * (found.size != 1)}"
+    title = f"{number} as of {cell(found.cutoff)} UTC · {found.sentence}"
     if since is not None:
         from habitue.audiences.members import difference
 

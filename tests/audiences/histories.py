@@ -1,0 +1,153 @@
+"""Random histories of a small shop, whose instants are those at which windows end."""
+
+import itertools
+import json
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+import pyarrow as pa
+
+from habitue.events import Consent, Event, Item, Money, ProfileChange
+from habitue.lake.schema import TABLES
+from habitue.lake.tables import Lake
+from tests.audiences.conditions import NAMES, TICK, WORDS
+from tests.lake.people import change, consent, item, rows_of
+from tests.lake.small import day, event, line
+
+CUSTOMERS = tuple(f"c{number}" for number in range(12))
+VALUES = (
+    *WORDS, 5, 2.5, 0.1, -1, 1e-10, 12345678901, True, False, None, ["x", "y"], ["red", 1, None],
+    [], {"color": "red", "size": 5}, "2025-03-04", "2025-03-05T10:00:00Z",
+    "2025-03-05 10:00:00.000001+02:00", "2025-02-30", "2025", "1e3",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One row of the table predictions."""
+
+    customer: str
+    question: str
+    horizon_days: float
+    value: float | None
+    version: str
+    cutoff: datetime
+    received: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was told of a shop."""
+
+    events: tuple[Event, ...]
+    items: tuple[Item, ...]
+    changes: tuple[ProfileChange, ...]
+    consents: tuple[Consent, ...]
+    predictions: tuple[Predicted, ...]
+
+
+def history(seed: int) -> History:
+    """A history of some hundred rows."""
+    draw = random.Random(seed)
+    events = tuple(_event(draw, number) for number in range(150))
+    return History(
+        events=events,
+        items=tuple(
+            item(code, draw.randint(0, 3), **_told(draw, "title", "category", "brand"))
+            for code in ("mug", "cups", "x", "mug")
+        ),
+        changes=tuple(
+            change(draw.choice(CUSTOMERS), 0, json.dumps(_properties(draw)), **_times(draw))
+            for _ in range(30)
+        ),
+        consents=tuple(
+            consent(
+                draw.choice(CUSTOMERS), 0, draw.choice(["subscribed", "unsubscribed"]),
+                channel=draw.choice(["email", "sms"]), **_times(draw),
+            )
+            for _ in range(20)
+        ),
+        predictions=tuple(_predictions(draw, events)),
+    )  # fmt: skip
+
+
+def stored(lake: Lake, told: History) -> Lake:
+    """The lake after all of it was told, of a shop whose currency is GBP."""
+    schema = pa.schema([one for one in TABLES["shops"].schema if one.name != "bucket"])
+    settings = {"shop": "acme", "received": day(0), "timezone": "UTC", "currency": "GBP"}
+    rows = rows_of([*told.events, *told.items, *told.changes, *told.consents])
+    names = [one for one in TABLES["predictions"].schema if one.name != "bucket"]
+    predictions = [
+        {name.name: getattr(one, name.name, None) for name in names}
+        | {"shop": "acme", "anchor": one.cutoff, "status": "full"}
+        for one in told.predictions
+    ]
+    lake.append(
+        {
+            "shops": pa.Table.from_pylist([settings], schema=schema),
+            **rows,
+            "predictions": pa.Table.from_pylist(predictions, schema=pa.schema(names)),
+        }
+    )
+    return lake
+
+
+def _times(draw: random.Random) -> dict[str, object]:
+    """An instant near a multiple of two hours, and when it was told."""
+    time = day(draw.randint(0, 60) / 12) + draw.choice([-1, 0, 0, 1]) * TICK
+    late = draw.choice([timedelta(0), timedelta(0), timedelta(hours=draw.randint(1, 40))])
+    return {"time": time, "received": time + late, "backfilled": draw.random() < 0.2}
+
+
+def _told(draw: random.Random, *fields: str) -> dict[str, str]:
+    return {one: draw.choice(WORDS) for one in fields if draw.random() < 0.7}
+
+
+def _properties(draw: random.Random) -> dict[str, object]:
+    return {one: draw.choice(VALUES) for one in NAMES if draw.random() < 0.6}
+
+
+def _event(draw: random.Random, number: int) -> Event:
+    name = draw.choice(
+        ["order_placed"] * 4 + ["cart_added"] * 3 + ["Odd Thing", "order_cancelled"]
+        + ["order_refunded"]
+    )  # fmt: skip
+    lines = [line(draw.choice(["mug", "cups", "x", "gone"]), draw.choice([0, 100, 250]))
+             for _ in range(draw.choice([0, 1, 1, 2, 3]))]  # fmt: skip
+    properties = _properties(draw)
+    if draw.random() < 0.3:
+        properties["item"] = draw.choice(["mug", "x", 5])
+    changes: dict[str, object] = {
+        "customer": draw.choice([*CUSTOMERS, None]) if draw.random() < 0.9 else None,
+        "name": name,
+        "source": draw.choice(["till", "web"]),
+        "value": draw.choice(
+            [None, Money(0, "GBP"), Money(250, "GBP"), Money(100, "EUR"), Money(725, "GBP")]
+        ),
+        "lines": tuple(lines) if name in ("order_placed", "cart_added") else (),
+        "order": f"o{number}" if name == "order_placed" else None,
+        "properties": msgspec.Raw(json.dumps(properties).encode()),
+        **_times(draw),
+    }
+    if name == "order_cancelled":
+        changes["order"] = f"o{draw.randrange(max(number, 1))}"
+        changes["customer"] = None
+        changes["value"] = None
+    return event(f"e{number}", 0, **changes)
+
+
+def _predictions(draw: random.Random, events: tuple[Event, ...]):
+    """What three versions say of most customers who were known to have done something."""
+    questions = (("churn", 90.0), ("revenue", 90.0), ("next_order", 730.0))
+    for version, cutoff in (("v1", day(1)), ("v2", day(3)), ("v3", day(3))):
+        received = cutoff + timedelta(hours=draw.randint(0, 30))
+        known = {
+            one.customer for one in events
+            if one.time <= cutoff and (one.time if one.backfilled else one.received) <= received
+        }  # fmt: skip
+        for (question, days), customer in itertools.product(questions, sorted(known - {None})):
+            if draw.random() < 0.7:
+                value = draw.choice([None, 0.25, 0.5, 0.7, 1.5, 5.0, 1 / 3])
+                yield Predicted(customer, question, days, value, version, cutoff, received)

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from habitue.cli.app import habitue
+from habitue.lake.tables import Lake
+from habitue.marker import FORMAT, lake_place, write_format
+from tests.lake.small import event, filled
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    write_format(tmp_path, FORMAT)
+    filled(Lake(lake_place(tmp_path)), event("a", 1), event("b", 2, customer="c2"), event("c", 3))
+    return str(tmp_path)
+
+
+def run(workspace, *arguments):
+    return CliRunner().invoke(habitue, [*arguments, "--workspace", workspace])
+
+
+def test_an_audience_is_listed_counted_and_written(workspace, tmp_path):
+    shown = run(workspace, "audience", "did order_placed >= 2 times")
+    assert "1 customer as of 2025-03-06 00:00 UTC · did order_placed >= 2 times" in shown.output
+    assert "c1" in shown.stdout
+    assert "c2" not in shown.stdout
+    assert run(workspace, "audience", "did order_placed", "--size").stdout == "2\n"
+    for ending in ("csv", "parquet", "ndjson"):
+        file = tmp_path / f"who.{ending}"
+        assert run(workspace, "audience", "did order_placed", "--out", str(file)).exit_code == 0
+        assert file.stat().st_size
+    lately = "did order_placed in 1 day"
+    told = run(workspace, "audience", lately, "--json", "--since", "2025-03-05")
+    assert json.loads(told.stdout) == [
+        {"customer": "c1", "change": "entered"}, {"customer": "c2", "change": "left"},
+    ]  # fmt: skip
+    size = run(workspace, "audience", "did order_placed", "--size", "--json")
+    assert json.loads(size.stdout)["size"] == 2
+
+
+def test_an_audience_is_saved_listed_and_removed(workspace):
+    told = run(workspace, "audience", "count of order_placed > 1", "--save", "loyal", "--size")
+    assert told.stderr == "saved loyal: did order_placed > 1 time\n"
+    assert run(workspace, "audience", 'in audience "loyal"', "--size").stdout == "1\n"
+    (row,) = json.loads(run(workspace, "audiences", "--json").stdout)
+    assert (row["name"], row["condition"]) == ("loyal", "did order_placed > 1 time")
+    assert "no rows" in run(workspace, "audiences", "--remove", "loyal").output
+
+
+def test_what_cannot_be_read_names_the_place_and_does_nothing(workspace):
+    told = run(workspace, "audience", "did order_placd", "--save", "x")
+    assert "did you mean order_placed?" in str(told.exception)
+    assert run(workspace, "audiences", "--json").stdout == "[\n]\n"
+    both = run(workspace, "audience", "did order_placed", "--size", "--since", "2025-03-05")
+    assert both.exit_code == 2
