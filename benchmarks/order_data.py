@@ -34,6 +34,7 @@ class OrderData:
     texts: list[str]                       # (V,)
     categories: list[str]                  # (V,)
     places: int                            # k of the metrics
+    goes_on: bool                          # the rows that are asked go on those learnt from
 
     @property
     def items(self) -> int:
@@ -65,6 +66,7 @@ def order_data(path: Path) -> OrderData:
         texts=texts,
         categories=categories,
         places=10,
+        goes_on=True,
     )
 
 
@@ -87,6 +89,7 @@ def _sessions(path: Path, table: pd.DataFrame) -> OrderData:
         texts=[""] * count,
         categories=[""] * count,
         places=20,
+        goes_on=False,
     )
 
 

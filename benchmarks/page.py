@@ -25,6 +25,7 @@ NAMES = {
     "habitue": "**ours**: model, neighbours and regression",
     "habitue: habitue_model": "ours, the model alone",
     "habitue: habitue_near": "ours, the neighbours alone",
+    "habitue: habitue_recounted": "the same, counted again with the validation items",
     "habitue: habitue_ridge": "ours, the regression alone",
     "habitue_content": "ours, reading what is written of items",
     "habitue_content: habitue_model_content": "its model alone",

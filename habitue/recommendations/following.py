@@ -32,6 +32,7 @@ class Neighbours:
 
     similar: sp.csr_matrix                 # (V, V) float32
     fade: float
+    hubs: float = 0.0                      # how far popularity was held against an item
 
     def scores(self, rows: Ragged, row: np.ndarray) -> np.ndarray:
         """(B, V) float32 log-probabilities of what follows the given rows (B,)."""
@@ -75,13 +76,23 @@ class Following:
             scores = scores + self.regression_share * self.regression.scores(rows, row)
         return scores if self.repeats else without_seen(scores, rows, row)
 
+    def recounted(self, rows: Ragged) -> "Following":
+        """The same mixture with all that is counted counted over rows, its settings kept."""
+        items = self.neighbours.similar.shape[0]
+        counted = near(rows, items, hubs=self.neighbours.hubs, fade=self.neighbours.fade)
+        if self.regression is None:
+            return replace(self, neighbours=counted)
+        solved = replace(self.regression, weights=ridge_weights(rows, items))
+        return replace(self, neighbours=counted, regression=solved)
+
 
 def near(rows: Ragged, items: int, *, hubs: float, fade: float) -> Neighbours:
     """Neighbours counted over rows; `hubs` is how far popularity is held against an item."""
     counts = near_counts(rows, items, reach=REACH, fade=FADE, back=BACK)
     popular = np.maximum(np.bincount(rows.values, minlength=items), 1).astype(np.float32)
     scale = sp.diags(popular**-hubs)
-    return Neighbours(similar=(scale @ counts @ scale).tocsr().astype(np.float32), fade=fade)
+    similar = (scale @ counts @ scale).tocsr().astype(np.float32)
+    return Neighbours(similar=similar, fade=fade, hubs=hubs)
 
 
 def choose_neighbours(

@@ -112,3 +112,20 @@ def test_what_follows_a_row_changes_nothing_that_is_said_of_it():
         for read in (rows, Ragged(other, rows.offsets))
     )
     np.testing.assert_array_equal(one, two)
+
+
+def test_counting_again_keeps_the_settings_and_sees_the_new_rows():
+    rows, aims = cycles()
+    every = np.arange(len(aims))
+    blank = np.full((len(aims), 12), -np.log(12.0))
+    neighbours = choose_neighbours(rows, aims, rows, 12)
+    regression = choose_regression(rows, aims, rows, 12)
+    first = mix(rows, aims, iter([(every, blank)]), neighbours, regression)
+    longer = rows_of([0, 2, 4, 6], [1, 3, 5, 7])
+    again = first.recounted(longer)
+    assert (again.share, again.regression_share) == (first.share, first.regression_share)
+    assert again.neighbours.fade == first.neighbours.fade
+    assert again.regression.fade == first.regression.fade
+    wanted = near(longer, 12, hubs=first.neighbours.hubs, fade=1.0).similar
+    assert (again.neighbours.similar != wanted).nnz == 0
+    assert again.regression.weights[4].argmax() == 6
