@@ -21,6 +21,7 @@ from habitue.audiences.language.nodes import (
     Property,
     Step,
 )
+from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.windows import Last, Span
 from habitue.audiences.language.writing import written
 from habitue.audiences.members import AsOf, difference, expanded, find
@@ -203,7 +204,7 @@ def test_no_text_of_the_user_is_ever_sql(lake, attack):
     known = Known(at=day(2), currency=attack, predicted={})
     for condition, wanted in conditions.items():
         assert members(lake, condition, day(2)) == wanted
-        assert members(lake, written(condition), day(2)) == wanted
+        assert parse(written(condition)) == condition
         if len(attack) > 3:
             assert attack not in statement(condition, known).sql
     assert members(lake, Member(attack), day(2), named={attack: "did order_placed"}) == []
