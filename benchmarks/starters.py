@@ -111,7 +111,7 @@ def simulated(number: int) -> Sequences:
     )
     config = ShopConfig(
         shop=f"simulated {number}",
-        customers=int(np.exp(rng.uniform(np.log(150), np.log(1_500)))),
+        customers=int(np.exp(rng.uniform(np.log(50), np.log(1_500)))),
         items=int(np.exp(rng.uniform(np.log(30), np.log(600)))),
         start=datetime(2021, 1, 4, tzinfo=UTC) + timedelta(days=int(rng.integers(0, 700))),
         days=days,

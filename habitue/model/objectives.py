@@ -31,8 +31,8 @@ class Losses:
     parts: dict[str, float]
 
 
-def losses(model: Model, inputs: Inputs) -> Losses:
-    """Every objective on one batch."""
+def losses(model: Model, inputs: Inputs, *, spend_dispersion: float = 1.0) -> Losses:
+    """Every objective on one batch; deviations of mean spend count less where it is dispersed."""
     vectors = model.items.vectors()                                        # (V + 1, D)
     with torch.autocast(vectors.device.type, torch.bfloat16, enabled=model.config.bfloat16):
         events, queries = model(inputs, vectors)
@@ -63,6 +63,7 @@ def losses(model: Model, inputs: Inputs) -> Losses:
         parts["items"] = item_loss(model, vectors, *flat, query=True)
         flat = (events.flatten(0, 1), inputs.next_item_of, inputs.next_item)
         parts["next_item"] = item_loss(model, vectors, *flat, query=False)
+    parts["mean_spend"] = parts["mean_spend"] / spend_dispersion
     total = sum((WEIGHTS[name] * loss for name, loss in parts.items()), torch.zeros(()))
     return Losses(total, {name: float(loss.detach()) for name, loss in parts.items()})
 
@@ -82,10 +83,11 @@ def horizon_losses(
     mean = expected_spend(log_rates, mixture, horizon, edges)
     # a lognormal's likelihood hardly sees the largest spenders; a mean must
     quasi = mean - inputs.revenue * mean.clamp_min(1e-6).log()
+    least = inputs.revenue - torch.xlogy(inputs.revenue, inputs.revenue)   # of a mean that is met
     return {
         "orders": mean_over(count_nll, closed),
         "spend": mean_over(spend_nll, positive),
-        "mean_spend": mean_over(quasi, closed),
+        "mean_spend": mean_over(quasi - least, closed),
     }
 
 

@@ -1,6 +1,6 @@
 """Training over many shops: one set of weights, and items that never meet.
 
-At every step one shop is drawn, with a chance that grows as the root of its events, and one batch
+At every step one shop is drawn, with a chance that grows as the root of its customers, and one batch
 of that shop alone is learnt from: its own item vectors, its own catalogue as negatives, amounts
 over its own medians. What the shops share is everything but the rows of items, and those rows are
 thrown away at the end: a shop that comes later knows its items by their content.
@@ -21,6 +21,7 @@ from habitue.model.inputs import Vocabulary, make_vocabulary, query_quantiles, t
 from habitue.model.objectives import losses
 from habitue.model.train import Step, optimiser_of, schedule
 from habitue.sequences.batch import Batch, Corpus
+from habitue.sequences.build import Sequences
 
 
 class Shops(nn.Module):
@@ -93,11 +94,14 @@ def pretrain(
     first = fresh(config, vocabularies[0])
     shops = Shops([beside(first, vocabulary) for vocabulary in vocabularies])
     optimiser = optimiser_of(shops, config)
+    dispersion = [spend_dispersion(corpus.sequences) for corpus in corpora]
     begun, tokens = clock(), 0
     shops.train()
     for step, (number, batch) in enumerate(draw(corpora, config, steps), start=1):
         torch.manual_seed(config.seed * 1_000_003 + step)
-        found = losses(shops.shop(number), to_inputs(batch))
+        found = losses(
+            shops.shop(number), to_inputs(batch), spend_dispersion=dispersion[number]
+        )
         optimiser.zero_grad()
         found.total.backward()
         nn.utils.clip_grad_norm_(shops.parameters(), 1.0)
@@ -124,11 +128,24 @@ def draw(
 ) -> Iterator[tuple[int, Batch]]:
     """So many batches, each with the number of the one shop that it is of."""
     rng = np.random.default_rng(config.seed)
-    weight = np.sqrt([len(corpus.sequences.time) for corpus in corpora])
+    weight = np.sqrt([len(corpus.sequences.customers) for corpus in corpora])
     numbers = rng.choice(len(corpora), size=steps, p=weight / weight.sum())
     streams = [_endless(corpus, config, shop) for shop, corpus in enumerate(corpora)]
     for number in numbers:
         yield int(number), next(streams[number])
+
+
+def spend_dispersion(sequences: Sequences) -> float:
+    """What a customer spends in all, in median orders; at least one.
+
+    The dispersion of a quasi-likelihood: a shop whose customers spend a hundred medians would
+    otherwise weigh a hundred times as much, and drown what else is learnt.
+    """
+    values = sequences.value[sequences.is_order]
+    values = values[values > 0]
+    if not len(values):
+        return 1.0
+    return max(float(values.sum() / np.median(values) / len(sequences.customers)), 1.0)
 
 
 def shared_edges(corpora: Sequence[Corpus], *, seed: int) -> Tensor:
