@@ -133,8 +133,8 @@ def source_of(path: Path) -> Source:
     raise SystemExit(f"{path.name}: wanted the columns of one of {known}; found {sorted(columns)}")
 
 
-def sequences_of(path: Path) -> Sequences:
-    """The whole shop, imported into a lake that is thrown away, as of its last event."""
+def sequences_of(path: Path, cutoff: int | None = None) -> Sequences:
+    """The shop, imported into a lake that is thrown away, as of a cutoff or its last event (µs)."""
     source = source_of(path)
     with tempfile.TemporaryDirectory() as folder:
         clean = Path(folder) / f"{path.stem}.parquet"
@@ -144,6 +144,8 @@ def sequences_of(path: Path) -> Sequences:
             connection.execute(f"COPY cleaned TO '{clean}' (FORMAT parquet)")
         lake = Lake(Path(folder) / "lake")
         import_file(clean, lake=lake, shop=path.stem, mapping=source.mapping(), now=IMPORTED)
-        sequences = build_sequences(lake, path.stem, cutoff=ALWAYS)
+        sequences = build_sequences(lake, path.stem, cutoff=ALWAYS if cutoff is None else cutoff)
+    if cutoff is not None:
+        return sequences
     # nothing is known after the last event, so no horizon that ends later can be judged
     return replace(sequences, cutoff=int(sequences.time.max()))

@@ -32,8 +32,8 @@ from habitue.sequences.build import DAY, Sequences, sequences_from_events
 from habitue.sequences.snapshots import take_snapshots
 from habitue.simulation import Lifetime, PerOrder, ShopConfig, catalogue, simulate
 
-STEPS = 3_000
-SIMULATED = 14                             # shops to learn from
+STEPS = 2_000
+SIMULATED = 20                             # shops to learn from
 WORK = Path(tempfile.gettempdir()) / "habitue_starters"
 KINDS = tuple(sorted(CANONICAL_NAMES))
 
@@ -115,9 +115,10 @@ def simulated(number: int) -> Sequences:
         items=int(np.exp(rng.uniform(np.log(30), np.log(600)))),
         start=datetime(2021, 1, 4, tzinfo=UTC) + timedelta(days=int(rng.integers(0, 700))),
         days=days,
-        arrival_days=int(days * rng.uniform(0.4, 1.0)),
-        rate_shape=float(rng.uniform(0.4, 1.6)),
-        rate_days=float(np.exp(rng.uniform(np.log(8), np.log(120)))),
+        # from a cohort that came at once to a shop that still grows
+        arrival_days=int(days * rng.uniform(0.1, 1.0)),
+        rate_shape=float(np.exp(rng.uniform(np.log(0.2), np.log(1.6)))),
+        rate_days=float(np.exp(rng.uniform(np.log(8), np.log(250)))),
         dropout=leaving,
         yearly_amplitude=float(rng.uniform(0, 0.6)),
         peak_day=int(rng.integers(250, 360)),

@@ -23,7 +23,6 @@ from habitue.lake import query
 from habitue.lake.schema import TABLES, TIME
 from habitue.model import checkpoint
 from habitue.model.backbone import Model
-from habitue.predictions.learn import train_model
 from habitue.predictions.probes import blocks
 from habitue.predictions.probes.answer import Answer, Judged, answer
 from habitue.predictions.probes.happened import find
@@ -31,7 +30,7 @@ from habitue.predictions.probes.language import Target
 from habitue.predictions.probes.lessons import Past
 from habitue.predictions.probes.reading import Reading, known_items
 from habitue.predictions.score import anchors
-from habitue.publishing import ANSWER, AsOf, Source, fingerprint, keep, shop_status
+from habitue.publishing import ANSWER, AsOf, Source, fingerprint, keep
 from habitue.registry import Version
 from habitue.sequences.build import (
     Sequences,
@@ -41,6 +40,10 @@ from habitue.sequences.build import (
     upto,
 )
 from habitue.sequences.snapshots import take_snapshots
+from habitue.transfer.adapt import made_again
+from habitue.transfer.levels import Training
+from habitue.transfer.opening import Origin, origin_in
+from habitue.transfer.standing import INSUFFICIENT, Standing, standing_of
 
 TRIALS = "trials"                          # the folder of a workspace that keeps them
 MOST_TRIALS = 8                            # kept; the oldest go first
@@ -109,8 +112,9 @@ def trial(
         source.registry.refuse_future(version.version, source.shop, instant(at))
     except SawTheFuture:
         told = json.loads((version.folder / checkpoint.CONFIG).read_text())
-        config, workspace = TrainConfig(**told["train"]), source.registry.workspace
-        folder = trial_of(workspace, upto(sequences, at), config, progress)
+        origin, past = origin_in(version.folder), upto(sequences, at)
+        training = Training(config=TrainConfig(**told["train"]), progress=step_progress(progress))
+        folder = trial_of(source.registry.workspace, past, training, origin, source.shelf)
         return checkpoint.load(folder, sequences, texts=source.registry.texts)
     return checkpoint.load(version.folder, sequences, texts=source.registry.texts)
 
@@ -220,17 +224,16 @@ def _keep(source: Source, table: pa.Table, width: int, of: str, now: datetime) -
 
 
 def trial_of(
-    workspace: Path, past: Sequences, config: TrainConfig, progress: Progress | None
+    workspace: Path, past: Sequences, training: Training, origin: Origin, shelf: Path
 ) -> Path:
     """The folder of a model of a shop's past, trained now unless it was before."""
-    name = hashlib.blake2b(
-        f"{fingerprint(past)} {past.cutoff} {config}".encode(), digest_size=8
-    ).hexdigest()
+    told = f"{fingerprint(past)} {past.cutoff} {training.config} {origin.way} {origin.starter}"
+    name = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
     folder = workspace / TRIALS / name
     if not folder.exists():
         draft = folder.with_name(f".{name}")
         shutil.rmtree(draft, ignore_errors=True)
-        trained = train_model(past, config, "trial", step_progress(progress))
+        trained = made_again(origin.way, origin.starter, past, training, shelf)
         draft.mkdir(parents=True)
         checkpoint.save(trained.model, past, draft)
         draft.replace(folder)
@@ -245,7 +248,9 @@ def rows_of(
 ) -> pa.Table:
     """The rows of publishing.ANSWER of everyone who was asked about; `anchor` (C,) µs."""
     count, interval = len(told.customer), told.interval
-    status = "insufficient" if told.missing else shop_status(sequences)
+    standing = standing_of(sequences, own=True)
+    if told.missing:
+        standing = Standing(INSUFFICIENT, told.missing)
     columns = {
         "customer": pa.array(sequences.customers[told.customer], pa.string()),
         "question": pa.repeat(str(target), count),
@@ -254,7 +259,8 @@ def rows_of(
         "low": pa.array(interval.low, pa.float64(), from_pandas=True),
         "high": pa.array(interval.high, pa.float64(), from_pandas=True),
         "date": pa.nulls(count, ANSWER.field("date").type),
-        "status": pa.repeat(status, count),
+        "status": pa.repeat(standing.status, count),
+        "missing": pa.repeat(pa.scalar(standing.missing, pa.string()), count),
         "anchor": pa.array(anchor, ANSWER.field("anchor").type),
         "cutoff": pa.array(np.full(count, sequences.cutoff), ANSWER.field("cutoff").type),
         "version": pa.repeat(version, count),

@@ -176,6 +176,7 @@ class TrainConfig:
     text_buckets: int = 16_384             # of hashed words and character n-grams
     text_encoder: str = ""                 # that also reads item texts: a folder or a package
     unseen_compete: bool = True            # items nobody ordered are learnt to be unlikely
+    from_nothing: bool = False             # never begin from weights that ship
     checkpoint_every: int = 200            # steps
     seed: int = 0
     shares: int = 1                        # of the customers, each a stream of batches of its own

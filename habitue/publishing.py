@@ -6,7 +6,6 @@ Asked as of an earlier instant it refuses: it would remember, not predict.
 
 # C customers · V items
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,31 +23,40 @@ from habitue.errors import BadSetting, NoSuchCustomer
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
 from habitue.lake import query
 from habitue.lake.schema import PREDICTIONS, TIME
-from habitue.lake.tables import Lake
 from habitue.model import checkpoint
 from habitue.model.launch import over
 from habitue.model.texts.folder import pinned
 from habitue.model.texts.vectors import item_vectors
-from habitue.predictions.calibrate import Calibration
 from habitue.predictions.explain.again import Scorer
 from habitue.predictions.explain.why import Ask as Ask
 from habitue.predictions.explain.why import Explanation, explain
-from habitue.predictions.learn import Learnt, Trained, corpus_of, learn
+from habitue.predictions.learn import Learnt
 from habitue.predictions.score import BLOCK, Interval, Scores
-from habitue.recommendations.candidates import past_of
-from habitue.recommendations.newcomers import with_newcomers
-from habitue.recommendations.ranking import Mixture, Weights
 from habitue.recommendations.recommend import FittedRecommender
 from habitue.recommendations.recommend import recommend as recommend_items
-from habitue.recommendations.rules import Rules, shown
-from habitue.registry import CHAMPION, Registry, Saw, Version
+from habitue.recommendations.rules import Rules
+from habitue.registry import CHAMPION, Registry, Saw
 from habitue.sequences.build import DAY, Sequences, build_sequences, instant, microseconds
+from habitue.transfer.adapt import FROM_NOTHING, Adapted, adapt
+from habitue.transfer.levels import Training
+from habitue.transfer.opening import (
+    CALIBRATION,
+    MIXTURE,
+    ORIGIN,
+    Held,
+    name_of,
+    open_as_of,
+    origin_of,
+    seen_before,
+    write_mixture,
+)
+from habitue.transfer.opening import AsOf as AsOf
+from habitue.transfer.opening import Source as Source
+from habitue.transfer.standing import Standing, standing_of
 
-CALIBRATION, MIXTURE = "calibration.json", "mixture.json"
+Told = dict[str, str | None]               # columns of one text
 QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 MAX_HORIZON_DAYS = 730.0
-# when a shop's predictions are `full` (the thresholds of research/product.md, section 1)
-FULL_CUSTOMERS, FULL_DAYS, FULL_QUIET_DAYS, FULL_ORDERS = 500, 180, 30, 3
 # at most one row: the customer that a key belongs to
 _NAMED = "SELECT customer FROM events WHERE key = ? AND customer IS NOT NULL LIMIT 1"
 ANSWER = pa.schema(
@@ -60,30 +68,13 @@ ANSWER = pa.schema(
         pa.field("low", pa.float64()),                    # 5th percentile; next_order: 10th
         pa.field("high", pa.float64()),                   # 95th percentile; next_order: 90th
         pa.field("date", TIME),                           # of next_order, its median
-        pa.field("status", pa.string()),                  # full, transfer
+        pa.field("status", pa.string()),                  # full, transfer, insufficient
+        pa.field("missing", pa.string()),                 # for a better status; none: nothing
         pa.field("anchor", TIME),
         pa.field("cutoff", TIME),
         pa.field("version", pa.string()),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A shop, and where its events and its models are."""
-
-    lake: Lake
-    registry: Registry
-    shop: str
-
-
-@dataclass(frozen=True, slots=True)
-class AsOf:
-    """Until when is looked, with which version (none: the champion), and what was known by when."""
-
-    cutoff: datetime
-    version: str | None = None
-    known_at: datetime | None = None
 
 
 def train(
@@ -96,6 +87,9 @@ def train(
     launch: Launch = HERE,
 ) -> str:
     """Train, calibrate and publish; the shop's first version becomes its champion.
+
+    What is published may be the weights that ship, trained on or as they are, where the shop's own
+    closed window speaks for them.
 
     A training that was cut short goes on where it stood when it is asked for again. Without shares
     of its own it is cut into as many as there are workers.
@@ -112,15 +106,12 @@ def train(
     # read once, for all trainings and trials that follow
     item_vectors(config.text_encoder, sequences, kept=source.registry.texts, told=progress)
     standing = _standing(source.registry, sequences, config)
-    learnt = learn(
-        sequences,
-        config,
-        progress=step_progress(progress),
-        checkpoints=standing,
-        launch=launch,
+    training = Training(
+        config=config, progress=step_progress(progress), checkpoints=standing, launch=launch
     )
-    recommender = learn_recommender(learnt, sequences)
-    version = publish(source.registry, learnt, recommender, now=now)
+    adapted = adapt(sequences, training, source.shelf)
+    recommender = learn_recommender(adapted.learnt, sequences)
+    version = publish(source.registry, adapted, recommender, now=now)
     shutil.rmtree(standing)
     return version
 
@@ -135,9 +126,12 @@ def _standing(registry: Registry, sequences: Sequences, config: TrainConfig) -> 
 
 
 def publish(
-    registry: Registry, learnt: Learnt, recommender: FittedRecommender, *, now: datetime
+    registry: Registry, adapted: Adapted | Learnt, recommender: FittedRecommender, *, now: datetime
 ) -> str:
     """A new version of a learnt model; promoted where its shop has no champion yet."""
+    if isinstance(adapted, Learnt):
+        adapted = Adapted(learnt=adapted, way=FROM_NOTHING, starter=None, costs={})
+    learnt, starter = adapted.learnt, adapted.starter
     trained, sequences = learnt.trained, learnt.trained.corpus.sequences
     cutoff = instant(trained.cutoff)
     assert cutoff is not None, "a training has a cutoff"
@@ -145,14 +139,16 @@ def publish(
     def write(folder: Path) -> None:
         checkpoint.save(trained.model, sequences, folder)
         (folder / CALIBRATION).write_bytes(msgspec.json.encode(learnt.calibration))
-        (folder / MIXTURE).write_text(json.dumps(_mixture_numbers(recommender.mixture)))
+        write_mixture(recommender.mixture, folder / MIXTURE)
+        (folder / ORIGIN).write_bytes(msgspec.json.encode(origin_of(adapted)))
 
     run = registry.start_run(trained.model.config, shop=sequences.shop, cutoff=cutoff, now=now)
     last = instant(int(sequences.time.max()))
     assert last is not None, "a training saw events"
-    saw = Saw(shop=sequences.shop, fingerprint=fingerprint(sequences), last_event=last)
-    version = registry.publish(run, write, saw=[saw], now=now)
-    registry.write_card(version, _card(version, learnt, recommender))
+    saw = [Saw(shop=sequences.shop, fingerprint=fingerprint(sequences), last_event=last)]
+    saw += [] if starter is None else [seen_before(starter, shop) for shop in starter.seen]
+    version = registry.publish(run, write, saw=saw, now=now)
+    registry.write_card(version, _card(version, adapted, recommender))
     if CHAMPION not in registry.aliases(sequences.shop):
         reason = "the shop's first version"
         registry.promote(version, shop=sequences.shop, alias=CHAMPION, now=now, reason=reason)
@@ -177,10 +173,10 @@ def predict(
         BadSetting: no such question, or a horizon that is not in (0, MAX_HORIZON_DAYS].
     """
     _refuse_nonsense(horizons, question)
-    held = _open(source, as_of, launch)
+    held = open_as_of(source, as_of, launch)
     asked = tuple(dict.fromkeys(horizons))
     scores = held.learnt.scores(asked, launch)
-    table = answers(scores, held.sequences, held.version, question, launch)
+    table = answers(scores, held.sequences, held.version, question, launch, held.standing)
     if now is not None and as_of.known_at is None:
         keep(source, table, now)
     return table
@@ -207,12 +203,14 @@ def answers(
     version: str,
     question: str | None = None,
     launch: Launch = HERE,
+    standing: Standing | None = None,      # none: that of weights trained on this shop
 ) -> pa.Table:
     """The ANSWER rows of scores, question by question, at every horizon that was asked for."""
     if launch.place == "here":
-        return pa.concat_tables(answer_blocks(scores, sequences, version, question))
+        return pa.concat_tables(answer_blocks(scores, sequences, version, question, standing))
+    told = _told(sequences, version, standing)
     blocks = scores.blocks(min(BLOCK, -(-len(scores.names) // launch.workers) or 1))
-    answer = partial(_answered, sequences.cutoff, question, _told(sequences, version))
+    answer = partial(_answered, sequences.cutoff, question, told)
     # from every question of a block to every block of a question
     return pa.concat_tables(
         table
@@ -222,17 +220,21 @@ def answers(
 
 
 def answer_blocks(
-    scores: Scores, sequences: Sequences, version: str, question: str | None = None
+    scores: Scores,
+    sequences: Sequences,
+    version: str,
+    question: str | None = None,
+    standing: Standing | None = None,
 ) -> Iterator[pa.Table]:
     """The same rows, some customers at a time, for whoever passes them on."""
-    told = _told(sequences, version)
+    told = _told(sequences, version, standing)
     for one, days in _asked(scores, question):
         for block in scores.blocks():
             yield _answer_rows(block, sequences.cutoff, one, days, told)
 
 
 def _answered(
-    cutoff: int, question: str | None, told: dict[str, str], block: Scores
+    cutoff: int, question: str | None, told: Told, block: Scores
 ) -> list[pa.Table]:
     """The ANSWER rows of some customers, a table for each question and horizon."""
     asked = _asked(block, question)
@@ -248,8 +250,10 @@ def _asked(scores: Scores, question: str | None) -> list[tuple[str, float]]:
     ]
 
 
-def _told(sequences: Sequences, version: str) -> dict[str, str]:
-    return {"status": shop_status(sequences), "version": version}
+def _told(sequences: Sequences, version: str, standing: Standing | None) -> Told:
+    """What every row says of the version that answers, and of what it stands on."""
+    standing = standing or standing_of(sequences, own=True)
+    return {"status": standing.status, "missing": standing.missing, "version": version}
 
 
 def recommend(
@@ -261,7 +265,7 @@ def recommend(
     not_sold_days: float | None = None,
 ) -> pa.Table:
     """The k best items of every known customer, with the reason in words."""
-    held = _open(source, as_of)
+    held = open_as_of(source, as_of)
     days = None if not_sold_days is None else int(np.ceil(not_sold_days))
     rules = Rules(skip_bought=exclude_bought, sold_within_days=days)
     return recommend_items(held.recommender(rules), held.sequences, k=k)
@@ -272,7 +276,7 @@ def items(source: Source, as_of: AsOf) -> pa.Table:
 
     `expected_orders_28d` counts orders of known customers that hold the item.
     """
-    held = _open(source, as_of)
+    held = open_as_of(source, as_of)
     sequences = held.sequences
     sold = {days: _sold(sequences, days) for days in (28, 56, 90)}
     rank = np.argsort(np.argsort(sold[90], kind="stable"), kind="stable")
@@ -315,7 +319,7 @@ class Why:
 def open_why(source: Source, as_of: AsOf, *, horizon_days: float) -> Why:
     """Score everyone, as `predict` does, to explain any of them."""
     _refuse_nonsense((horizon_days,), None)
-    learnt = _open(source, as_of).learnt
+    learnt = open_as_of(source, as_of).learnt
     trained = learnt.trained
     return Why(Scorer(trained.model, trained.corpus, learnt.scores((horizon_days,))))
 
@@ -341,19 +345,6 @@ def why(source: Source, as_of: AsOf, customer: str, ask: Ask) -> Explanation:
     return opened(named[0] if named else customer, ask)
 
 
-def shop_status(sequences: Sequences) -> str:
-    """`full` where the shop has enough past for its own model to stand on, else `transfer`."""
-    orders = sequences.is_order
-    if not orders.any():
-        return "transfer"
-    each = np.bincount(sequences.customer_of_event[orders])
-    days = (sequences.cutoff - int(sequences.time[orders].min())) / DAY
-    quiet = (sequences.cutoff - int(sequences.time[orders].max())) / DAY
-    enough = (each > 0).sum() >= FULL_CUSTOMERS and days >= FULL_DAYS
-    alive = quiet <= FULL_QUIET_DAYS and each.max() >= FULL_ORDERS
-    return "full" if enough and alive else "transfer"
-
-
 def fingerprint(sequences: Sequences) -> str:
     """A digest of what was learnt from, whatever the shop is called."""
     digest = hashlib.blake2b(digest_size=16)
@@ -362,51 +353,8 @@ def fingerprint(sequences: Sequences) -> str:
     return digest.hexdigest()
 
 
-class _Held:
-    """A version opened over a shop as of a cutoff."""
-
-    def __init__(self, sequences: Sequences, version: Version, texts: Path) -> None:
-        model = checkpoint.load(version.folder, sequences, texts=texts)
-        calibration = msgspec.json.decode(
-            (version.folder / CALIBRATION).read_bytes(), type=Calibration
-        )
-        self.sequences = sequences
-        self.version = version.version
-        self.mixture = _mixture(json.loads((version.folder / MIXTURE).read_text()))
-        self.learnt = Learnt(
-            trained=Trained(
-                model=model, corpus=corpus_of(sequences, model), cutoff=sequences.cutoff
-            ),
-            calibration=calibration,
-            earlier=None,
-        )
-
-    def recommender(self, rules: Rules) -> FittedRecommender:
-        past = with_newcomers(past_of(self.sequences, self.sequences.cutoff), self.sequences)
-        return FittedRecommender(
-            mixture=self.mixture,
-            past=past,
-            model=self.learnt.trained.item_scores(self.sequences, self.sequences.cutoff),
-            shown=shown(self.sequences, past, rules),
-        )
-
-
-def _open(source: Source, as_of: AsOf, launch: Launch = HERE) -> _Held:
-    found = source.registry.version(source.shop, as_of.version)
-    source.registry.refuse_future(found.version, source.shop, as_of.cutoff)
-    known = None if as_of.known_at is None else microseconds(as_of.known_at)
-    sequences = build_sequences(
-        source.lake,
-        source.shop,
-        cutoff=microseconds(as_of.cutoff),
-        known_at=known,
-        over=partial(over, launch=launch),
-    )
-    return _Held(sequences, found, source.registry.texts)
-
-
 def _answer_rows(
-    scores: Scores, cutoff: int, question: str, days: float, told: dict[str, str]
+    scores: Scores, cutoff: int, question: str, days: float, told: Told
 ) -> pa.Table:
     """The ANSWER rows of one question at one horizon; `told` are columns of one text."""
     if question == "next_order":
@@ -430,7 +378,7 @@ def _answer_rows(
         "cutoff": pa.array(np.full(count, cutoff), TIME),
     }
     for name, text in (("question", question), *told.items()):
-        columns[name] = pa.repeat(text, count)
+        columns[name] = pa.repeat(pa.scalar(text, pa.string()), count)
     return pa.table(columns).select(ANSWER.names)
 
 
@@ -481,7 +429,7 @@ def _sold(sequences: Sequences, days: int) -> np.ndarray:
     ).astype(np.int64)
 
 
-def _demand(held: _Held) -> np.ndarray:
+def _demand(held: Held) -> np.ndarray:
     """(V,) expected orders of known customers that hold each item, within ITEM_DAYS."""
     scores, sequences = held.learnt.scores((ITEM_DAYS,)), held.sequences
     orders = scores.orders(ITEM_DAYS).value
@@ -494,33 +442,17 @@ def _demand(held: _Held) -> np.ndarray:
     return demand * lines
 
 
-def _mixture_numbers(mixture: Mixture) -> dict[str, object]:
-    return {
-        "repeat": mixture.weights.repeat.tolist(),
-        "new": mixture.weights.new.tolist(),
-        "horizons": list(mixture.horizons),
-        "recall": mixture.recall,
-        "default_recall": mixture.default_recall,
-    }
-
-
-def _mixture(numbers: dict) -> Mixture:
-    weights = Weights(np.array(numbers["repeat"]), np.array(numbers["new"]))
-    return Mixture(
-        weights=weights,
-        horizons=tuple(numbers["horizons"]),
-        recall=numbers["recall"],
-        default_recall=numbers["default_recall"],
-    )
-
-
-def _card(version: str, learnt: Learnt, recommender: FittedRecommender) -> str:
+def _card(version: str, adapted: Adapted, recommender: FittedRecommender) -> str:
     """The version's card: what it saw, how it was held to account."""
+    learnt = adapted.learnt
     trained, calibration = learnt.trained, learnt.calibration
     sequences, mixture = trained.corpus.sequences, recommender.mixture
     told = "none had closed" if not calibration.window_days else (
         f"{calibration.window_days:g} days, {calibration.customers:,} customers"
     )
+    drift = max(calibration.drift, learnt.least_drift)
+    costs = ", ".join(f"{way} {cost:.4f}" for way, cost in adapted.costs.items())
+    begun = "" if adapted.starter is None else f", of {name_of(adapted.starter)}"
     recall = "not measured" if mixture.recall is None else f"{mixture.recall:.4f}"
     return "\n".join(
         [
@@ -534,7 +466,9 @@ def _card(version: str, learnt: Learnt, recommender: FittedRecommender) -> str:
             f"- calibrated on a closed window of: {told}",
             f"- recall@10 of the recommender on its latest closed window: {recall}",
             f"- the level of its forecasts is trusted within"
-            f" {100 * np.expm1(1.645 * calibration.drift):.0f}%, nine times in ten",
+            f" {100 * np.expm1(1.645 * drift):.0f}%, nine times in ten",
+            f"- way: {adapted.way}{begun}",
+            f"- nats a customer on the closed window, by way: {costs or 'not measured'}",
             "",
         ]
     )

@@ -449,7 +449,7 @@ class Shop:
         from habitue.predictions.probes.language import Target
 
         asked = Target.parse(target) if isinstance(target, str) else target
-        self._refuse_unpublished(version)
+        self._refuse_unpublished(version, own=True)
         from habitue import asking, publishing
 
         return asking.ask(
@@ -493,7 +493,7 @@ class Shop:
         known_at: datetime | None = None,
     ) -> "pa.Table":
         """What a version knows of every customer (or `of="item"`): 64, 256 or 2048 numbers each."""
-        self._refuse_unpublished(version)
+        self._refuse_unpublished(version, own=True)
         from habitue import asking, publishing
 
         return asking.embeddings(
@@ -570,9 +570,15 @@ class Shop:
             publishing.AsOf(cutoff or self.last_event(), version, known_at),
         )
 
-    def _refuse_unpublished(self, version: str | None) -> None:
-        """Raise `NoSuchModel` at once: what comes next takes seconds to load."""
-        self.workspace.registry.version(self.name, version)
+    def _refuse_unpublished(self, version: str | None, *, own: bool = False) -> None:
+        """Raise `NoSuchModel` at once: what comes next takes seconds to load.
+
+        Weights that ship answer for a shop that has none of its `own`, where those are not wanted.
+        """
+        from habitue.transfer.shelf import is_starter
+
+        if own or not (version is None or is_starter(version)):
+            self.workspace.registry.version(self.name, version)
 
     def evaluate(
         self,

@@ -32,6 +32,7 @@ from torch import Tensor, distributed
 from habitue.config import Launch, TrainConfig, prepare_ray, ray_address
 from habitue.errors import BadSetting, NotInstalled, WorkersLost
 from habitue.events import bucket_of
+from habitue.model.backbone import Model
 from habitue.model.checkpoint import fresh, resume, save_training
 from habitue.model.inputs import Vocabulary
 from habitue.model.train import Step, Training, begin, train
@@ -57,6 +58,7 @@ class Job:
     vocabulary: Vocabulary
     corpora: dict[int, Corpus]             # by share
     checkpoint: Path | None = None         # where it stands, for whoever goes on from there
+    start: Model | None = None             # weights to begin from; none: fresh ones
 
     def of(self, worker: int, workers: int) -> "Job":
         """What one of several workers holds of it."""
@@ -173,7 +175,10 @@ def _standing(job: Job, device: str, path: Path | None) -> Training:
     """The training as it stands in a file, or at its beginning."""
     if path is not None and path.exists():
         return resume(job.config, job.vocabulary, path, device)
-    return begin(fresh(job.config, job.vocabulary).to(device))
+    model = fresh(job.config, job.vocabulary)
+    if job.start is not None:
+        model.load_state_dict(job.start.state_dict())
+    return begin(model.to(device))
 
 
 def _saver(path: Path) -> Callable[[Training], None]:

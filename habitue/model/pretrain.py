@@ -1,9 +1,9 @@
 """Training over many shops: one set of weights, and items that never meet.
 
-At every step one shop is drawn, with a chance that grows as the root of its customers, and one batch
-of that shop alone is learnt from: its own item vectors, its own catalogue as negatives, amounts
-over its own medians. What the shops share is everything but the rows of items, and those rows are
-thrown away at the end: a shop that comes later knows its items by their content.
+At every step one shop is drawn, with a chance that grows as the root of its customers, and one
+batch of that shop alone is learnt from: its own item vectors, its own catalogue as negatives,
+amounts over its own medians. What the shops share is everything but the rows of items, and those
+rows are thrown away at the end: a shop that comes later knows its items by their content.
 """
 
 # M shops · V items · A query columns · E quantile edges

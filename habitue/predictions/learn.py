@@ -88,10 +88,11 @@ class Learnt:
     trained: Trained
     calibration: Calibration
     earlier: Trained | None                # none where the past was too short for a closed window
+    least_drift: float = 0.0               # log, of the level ahead; of weights of other shops
 
     def scores(self, horizons_days: tuple[float, ...], launch: Launch = HERE) -> Scores:
         """Everyone's predictions as of the cutoff."""
-        return score(
+        scores = score(
             self.trained.model,
             self.trained.corpus,
             self.calibration,
@@ -99,6 +100,7 @@ class Learnt:
             horizons_days=horizons_days,
             launch=launch,
         )
+        return replace(scores, calibration=widened(scores.calibration, self.least_drift))
 
 
 def learn(
@@ -115,6 +117,24 @@ def learn(
     `earlier` was trained on the same shop up to an earlier cutoff; without it one is trained. In
     the folder `checkpoints` both trainings leave where they stand, and go on from there.
     """
+    refuse_too_little(sequences)
+    window = closed_window_days(sequences)
+    if earlier is None and window >= LEAST_DAYS:
+        past = upto(sequences, sequences.cutoff - round(window * DAY))
+        if past.is_order.sum() >= LEAST_ORDERS:
+            earlier = train_model(past, config, "trial", progress, checkpoints, launch)
+    trained = train_model(sequences, config, "training", progress, checkpoints, launch)
+    return made_of(trained, earlier, sequences)
+
+
+def made_of(trained: Trained, earlier: Trained | None, sequences: Sequences) -> Learnt:
+    """A trained model, held to account by what followed the cutoff of an earlier one."""
+    calibration = calibrate(earlier, sequences)
+    return Learnt(trained=trained, calibration=calibration, earlier=earlier)
+
+
+def refuse_too_little(sequences: Sequences) -> None:
+    """Raise `NotEnoughHistory` where there is too little to learn from."""
     orders = int(sequences.is_order.sum())
     if orders < LEAST_ORDERS:
         raise NotEnoughHistory(
@@ -122,14 +142,6 @@ def learn(
             "hint: import more of the past, or choose a later cutoff; an order without a positive"
             " value counts for none"
         )
-    window = closed_window_days(sequences)
-    if earlier is None and window >= LEAST_DAYS:
-        past = upto(sequences, sequences.cutoff - round(window * DAY))
-        if past.is_order.sum() >= LEAST_ORDERS:
-            earlier = train_model(past, config, "trial", progress, checkpoints, launch)
-    trained = train_model(sequences, config, "training", progress, checkpoints, launch)
-    calibration = calibrate(earlier, sequences)
-    return Learnt(trained=trained, calibration=calibration, earlier=earlier)
 
 
 def closed_window_days(sequences: Sequences) -> float:
