@@ -269,8 +269,8 @@ def test_where_nothing_is_published_it_is_told_before_the_model_s_room_is_loaded
     monkeypatch.setitem(sys.modules, "habitue.publishing", None)
     monkeypatch.delattr(sys.modules["habitue"], "publishing", raising=False)
     for verb in ("predict", "recommend", "items"):
-        code, _, err = habitue(verb)
-        assert (code, "no model 'champion'" in err) == (1, True)
+        code, _, err = habitue(verb, "--version", "v9")
+        assert (code, "no model 'v9'" in err) == (1, True)
 
 
 def test_every_view_is_named_in_the_help_of_query(habitue):

@@ -57,6 +57,17 @@ def test_predictions_for_people_are_rows_of_customers_and_horizons(habitue):
     assert "4 of 120 rows" in err
 
 
+def test_before_its_first_training_a_shop_is_told_what_other_shops_say(habitue):
+    code, out, err = habitue("predict", "--shop", "tiny", "--rows", 0)
+    assert code == 0
+    assert " · starter" in out.splitlines()[0]
+    assert "for want of: " in err
+    _, out, _ = habitue("predict", "--shop", "tiny", "--json")
+    rows = json.loads(out)
+    assert {row["status"] for row in rows} <= {"transfer", "insufficient"}
+    assert all(row["missing"] for row in rows)
+
+
 def test_dates_of_the_next_order_are_days_of_the_calendar(habitue):
     _, out, err = habitue("predict", "--shop", "acme", "--question", "next_order", "--rows", 0)
     lines = [line.strip() for line in out.splitlines()]
@@ -171,7 +182,7 @@ def test_an_evaluation_is_flat_rows_for_programs_and_one_table_per_question_for_
     ("arguments", "message"),
     [
         ("predict --shop nobody", "no shop named 'nobody'; the workspace holds: acme, tiny"),
-        ("predict --shop tiny", "no model 'champion'; the registry holds: "),
+        ("embed --shop tiny --out e.parquet", "no model 'champion'; the registry holds: "),
         ("recommend --shop acme --version v9", "no model 'v9'; the registry holds: champion, v1"),
         ("items --shop acme --cutoff 2023-07-01", "its answers would be remembered"),
         ("predict --shop acme --horizon-days 800", "beyond the 730 days"),

@@ -12,7 +12,7 @@ import torch
 
 from habitue import publishing
 from habitue.config import Launch, TrainConfig
-from habitue.errors import BadSetting, NoSuchModel, NotEnoughHistory, SawTheFuture
+from habitue.errors import BadSetting, NotEnoughHistory, SawTheFuture
 from habitue.evaluation import learn_recommender
 from habitue.ingest.gate import Gate
 from habitue.lake import query
@@ -305,8 +305,10 @@ def test_a_shop_with_too_few_orders_is_not_learnt_from(tmp_path):
     source = source_of(tmp_path, orders_of(rows, start=start), shop="corner", items=False)
     with pytest.raises(NotEnoughHistory, match="5 orders before the cutoff, and 20 are needed"):
         publishing.train(source, config=TINY, cutoff=start + timedelta(days=9), now=NOW)
-    with pytest.raises(NoSuchModel):
-        publishing.predict(source, AsOf(start + timedelta(days=9)), horizons=(30.0,))
+    table = publishing.predict(source, AsOf(start + timedelta(days=9)), horizons=(30.0,))
+    assert table["status"].unique().to_pylist() == ["insufficient"]
+    assert table["missing"].unique().to_pylist() == ["20 orders in all, and there are 5"]
+    assert np.all(np.isfinite(asked(table, "order")["value"]))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from habitue.cli.options import (
 )
 from habitue.cli.output import Output, cell, print_grid, print_json, say
 from habitue.config import Launch
+from habitue.transfer.shelf import is_starter
 from habitue.workspace import DEFAULT_HORIZONS, Shop
 
 if TYPE_CHECKING:
@@ -368,6 +369,9 @@ def print_predictions(table: "pa.Table", *, rows: int) -> None:
     )
     if rows and rows < count:
         say(f"{rows:,} of {count:,} rows; --rows 0, --json or --out show all")
+    borrowed = is_starter(first["version"].rpartition("-")[0])
+    if first["missing"] and (borrowed or first["status"] == "insufficient"):
+        say(f"status {first['status']}, for want of: {first['missing']}")
 
 
 def _lines(table: "pa.Table", asked: list[str], dated: bool) -> Iterator[list[str]]:
