@@ -40,18 +40,26 @@ from habitue.recommendations import metrics as list_metrics
 from habitue.recommendations.candidates import past_of
 from habitue.recommendations.rules import Rules, shown, top_k
 from habitue.sequences.build import DAY, Sequences, instant, microseconds, part, upto
-from habitue.transfer.adapt import simplest_of_the_best, window_cost, window_start
+from habitue.transfer.adapt import (
+    AS_IT_IS,
+    FROM_NOTHING,
+    believed,
+    simplest_of_the_best,
+    window_cost,
+    window_start,
+)
+from habitue.transfer.adapt import TRAINED_ON as LEVEL_2
 from habitue.transfer.levels import Training, as_it_is, trained_on
 from habitue.transfer.shelf import SHELF, names
 
-SIZES = {50: 8, 200: 4, 1_000: 2, 5_000: 1}    # customers, and how often they are drawn
+SIZES = {50: 4, 200: 2, 1_000: 1, 5_000: 1}    # customers, and how often they are drawn
 HORIZON_DAYS = 90.0
 PLACES = 10
 UNSEEN = (1_001, 1_002, 1_003)                 # numbers of simulated shops that nothing learnt from
 CELL_SECONDS = 7_200.0
 WORK = Path(tempfile.gettempdir()) / "habitue_transfer"
-ZERO_SHOT, CALIBRATED, TRAINED_ON, SCRATCH, CHOSEN = (
-    "zero_shot", "calibrated", "trained_on", "from_nothing", "chosen",
+ALONE, ZERO_SHOT, CALIBRATED, TRAINED_ON, SCRATCH, CHOSEN = (
+    "weights_alone", "zero_shot", "calibrated", "trained_on", "from_nothing", "chosen",
 )  # fmt: skip
 CODE = ("benchmarks/transfer.py", "benchmarks/shops.py", "benchmarks/starters.py")
 
@@ -81,7 +89,7 @@ def main() -> None:
     print(__doc__)
     options.work.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(options.results, harness_commit(*CODE), hardware())
-    for data in keep_shops(options.data, options.work):
+    for data in keep_shops(options.data, options.simulated, options.work):
         known = held(options.work, data)[1]
         customers = len(known_customers(known, known.cutoff))
         for size in options.size or sizes_of(customers):
@@ -99,6 +107,9 @@ def arguments() -> argparse.ArgumentParser:
     """What can be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument(
+        "--simulated", type=int, nargs="*", default=UNSEEN, help="numbers of simulated shops"
+    )
     parser.add_argument("--size", type=int, nargs="+", help="customers; none: what the shop allows")
     parser.add_argument("--shelf", type=Path, action="append", default=[SHELF])
     parser.add_argument("--again", action="store_true", help="run cells that have their rows")
@@ -127,7 +138,7 @@ def put(ledger: Ledger, told: Mapping[str, Any]) -> None:
 # the shops
 
 
-def keep_shops(paths: Iterable[Path], work: Path) -> list[str]:
+def keep_shops(paths: Iterable[Path], numbers: Iterable[int], work: Path) -> list[str]:
     """The names of the files' shops and of the simulated ones; each is read once, and kept."""
     found = []
     for path in paths:
@@ -138,7 +149,7 @@ def keep_shops(paths: Iterable[Path], work: Path) -> list[str]:
             whole, known = sequences_of(path), sequences_of(path, cutoff=at)
             file.write_bytes(pickle.dumps((titled_as(whole, known), known, source.has_values)))
         found.append(source.name)
-    for number in UNSEEN:
+    for number in numbers:
         file = work / f"simulated {number}.pickle"
         if not file.exists():
             whole = simulated(number)
@@ -255,18 +266,20 @@ def learnt_ways(
     """Every level, the training from nothing, and what the closed window chooses among them."""
     training = Training(config=replace(nano(), seed=seed))
     ways = {
-        CALIBRATED: lambda past: as_it_is(starter, past),
-        TRAINED_ON: lambda past: trained_on(starter, past, training, "trial"),
-        SCRATCH: lambda past: train_model(past, training.config, "trial"),
+        CALIBRATED: (AS_IT_IS, lambda past: as_it_is(starter, past)),
+        TRAINED_ON: (LEVEL_2, lambda past: trained_on(starter, past, training, "trial")),
+        SCRATCH: (FROM_NOTHING, lambda past: train_model(past, training.config, "trial")),
     }
     at, found, costs = window_start(known), {}, {}
     zero = as_it_is(starter, known)
-    found[ZERO_SHOT] = (Learnt(trained=zero, calibration=Calibration(), earlier=None), 0.0)
-    for name, way in ways.items():
+    raw = Learnt(trained=zero, calibration=Calibration(), earlier=None)
+    found[ALONE] = (raw, 0.0)
+    found[ZERO_SHOT] = (believed(AS_IT_IS, made_of(zero, None, known)), 0.0)
+    for name, (kind, way) in ways.items():
         start = time.perf_counter()
         now = way(known)
         earlier: Trained | None = None if at is None else way(upto(known, at))
-        learnt = made_of(now, earlier, known)
+        learnt = believed(kind, made_of(now, earlier, known))
         found[name] = (learnt, time.perf_counter() - start)
         if earlier is not None:
             costs[name] = window_cost(earlier, known)

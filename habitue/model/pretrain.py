@@ -78,7 +78,6 @@ def pretrain(
     kinds: tuple[str, ...],
     steps: int,
     watch: Callable[[Step], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> Model:
     """The weights that `steps` batches of many shops leave, over no items.
 
@@ -95,7 +94,7 @@ def pretrain(
     shops = Shops([beside(first, vocabulary) for vocabulary in vocabularies])
     optimiser = optimiser_of(shops, config)
     dispersion = [spend_dispersion(corpus.sequences) for corpus in corpora]
-    begun, tokens = clock(), 0
+    begun, tokens = time.perf_counter(), 0
     shops.train()
     for step, (number, batch) in enumerate(draw(corpora, config, steps), start=1):
         torch.manual_seed(config.seed * 1_000_003 + step)
@@ -117,7 +116,7 @@ def pretrain(
                     loss=float(found.total.detach()),
                     parts=found.parts,
                     tokens=tokens,
-                    seconds=clock() - begun,
+                    seconds=time.perf_counter() - begun,
                 )
             )
     return blank(shops.shop(0))

@@ -40,6 +40,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 1.0                     # of the model in hazards; 0 is classical
     order_share: float = 1.0               # in expected orders
     spend_share: float = 1.0               # in spend given an order
+    held_days: float | None = None         # as far ahead as shares are believed; None: the window
     centre: float = 0.0
     log_level: float = 0.0
     power: float = 1.0

@@ -369,7 +369,8 @@ def mixed(
     readings: Readings, expected: Expectation, calibration: Calibration
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log hazards (C, B) and log orders (C, N) between the model's and the purchase models'."""
-    days = calibration.window_days
+    held = calibration.held_days
+    days = calibration.window_days if held is None else held
     log_rate = mixed_rates(readings.log_rate, expected, calibration.share, days)
     horizons, share = readings.order_horizons_days, calibration.order_share
     return log_rate, mixed_orders(readings.log_orders, expected, share, horizons, days)

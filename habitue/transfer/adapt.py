@@ -8,16 +8,18 @@ at, and a shop with too little past for a window takes the weights that ship.
 
 # C customers known when the window begins
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from habitue.errors import BadSetting, SawTheFuture
 from habitue.evaluation import ITEM_DAYS
 from habitue.model.objectives import WEIGHTS
 from habitue.model.starter import Starter, open_starter
+from habitue.predictions.blend import fit_classical
 from habitue.predictions.calibrate import Calibration, negative_binomial_nll
 from habitue.predictions.learn import (
     LEAST_DAYS,
@@ -36,11 +38,14 @@ from habitue.recommendations.candidates import ordered_within
 from habitue.sequences.build import DAY, Sequences, upto
 from habitue.transfer.levels import Training, as_it_is, choose_starter, trained_on
 from habitue.transfer.shelf import SHELF, is_starter
+from habitue.transfer.totals import USUAL_SHARE, expected_apart, share_right
 
 AS_IT_IS, TRAINED_ON, FROM_NOTHING = "starter", "starter, trained on", "from nothing"
 # log, of the level ahead of weights that are not of the shop: what was measured over shops that
 # were left out (docs/benchmarks.md), without a closed window and after one
 UNTRIED_DRIFT, TRIED_DRIFT = 0.35, 0.25
+SHARE = 0.5                                # of those weights in differences between customers
+HELD_DAYS = 364.0                          # ahead, that many shops have confirmed
 JUDGED_LISTS = 1_000                       # customers whose items are looked at
 Way = Callable[[Sequences, str], Trained]  # trains on a past, under a label
 
@@ -69,9 +74,8 @@ def adapt(sequences: Sequences, training: Training, shelf: Path = SHELF) -> Adap
             learnt=_from_nothing(sequences, training), way=FROM_NOTHING, starter=None, costs={}
         )
     if at is None:
-        return Adapted(
-            learnt=unadapted(starter, sequences), way=AS_IT_IS, starter=starter, costs={}
-        )
+        learnt = unadapted(starter, sequences)
+        return Adapted(learnt=learnt, way=AS_IT_IS, starter=starter, costs={})
     ways = _ways(starter, training)
     past = upto(sequences, at)
     tried = {name: way(past, "trial") for name, way in ways.items()}
@@ -79,7 +83,7 @@ def adapt(sequences: Sequences, training: Training, shelf: Path = SHELF) -> Adap
     chosen = simplest_of_the_best(costs)
     learnt = made_of(ways[chosen](sequences, "training"), tried[chosen], sequences)
     return Adapted(
-        learnt=learnt if chosen != AS_IT_IS else _wide(learnt, TRIED_DRIFT),
+        learnt=believed(chosen, learnt),
         way=chosen,
         starter=None if chosen == FROM_NOTHING else starter,
         costs={name: float(cost.mean()) for name, cost in costs.items()},
@@ -92,11 +96,13 @@ def unadapted(starter: Starter, sequences: Sequences) -> Learnt:
     What a shop is answered with before its first training, seconds after it is asked.
     """
     at = window_start(sequences)
-    now = as_it_is(starter, sequences)
-    if at is None:
-        blank = Learnt(trained=now, calibration=Calibration(), earlier=None)
-        return _wide(blank, UNTRIED_DRIFT)
-    return _wide(made_of(now, as_it_is(starter, upto(sequences, at)), sequences), TRIED_DRIFT)
+    earlier = None if at is None else as_it_is(starter, upto(sequences, at))
+    return believed(AS_IT_IS, made_of(as_it_is(starter, sequences), earlier, sequences))
+
+
+def unseen(starter: Starter, sequences: Sequences) -> Learnt:
+    """The same without a closed window: nothing of the shop but its purchase models."""
+    return believed(AS_IT_IS, made_of(as_it_is(starter, sequences), None, sequences))
 
 
 def starter_for(sequences: Sequences, shelf: Path = SHELF) -> tuple[Starter, Learnt]:
@@ -110,10 +116,44 @@ def starter_for(sequences: Sequences, shelf: Path = SHELF) -> tuple[Starter, Lea
     if starter is not None:
         return starter, unadapted(starter, sequences)
     starter = choose_starter(sequences, sequences.cutoff, shelf)
-    blank = Learnt(
-        trained=as_it_is(starter, sequences), calibration=Calibration(), earlier=None
+    return starter, unseen(starter, sequences)
+
+
+def believed(way: str, learnt: Learnt) -> Learnt:
+    """What is learnt, believed as weights of that way have earned it.
+
+    Many shops have confirmed what a starter says of who orders more, so it need not wait until
+    this one does. Of what it says of the total, a part is believed.
+    """
+    if way == FROM_NOTHING:
+        return learnt
+    own = learnt.calibration
+    if way == AS_IT_IS:
+        own = _with_totals(own, learnt)
+    calibration = structs.replace(
+        own,
+        share=max(own.share, SHARE),
+        order_share=max(own.order_share, SHARE),
+        spend_share=max(own.spend_share, SHARE),
+        held_days=HELD_DAYS,
     )
-    return starter, _wide(blank, UNTRIED_DRIFT)
+    drift = TRIED_DRIFT if own.window_days else UNTRIED_DRIFT
+    least = drift if way == AS_IT_IS else 0.0
+    return replace(learnt, calibration=calibration, least_drift=least)
+
+
+def _with_totals(own: Calibration, learnt: Learnt) -> Calibration:
+    if own.classical is None:
+        return own
+    apart = expected_apart(learnt.trained, own)
+    share = USUAL_SHARE
+    if learnt.earlier is not None and own.window_days:
+        share = share_right(learnt.earlier, learnt.trained.corpus.sequences)
+    return structs.replace(
+        own,
+        log_level=own.log_level + share * apart.hazard,
+        order_level=own.order_level + share * apart.orders,
+    )
 
 
 def made_again(
@@ -148,12 +188,18 @@ def window_cost(trained: Trained, sequences: Sequences) -> np.ndarray:
     """(C,) nats by which what followed `trained.cutoff` was missed, of each customer known then.
 
     Whether an order came, how many, and which items: what training descends, in its proportions.
+    Totals are those of the purchase models, for every way alike.
     """
     at = trained.cutoff
     days = (sequences.cutoff - at) / DAY
-    scores = score(
-        trained.model, trained.corpus, Calibration(drift=0.0), cutoff=at, horizons_days=(days,)
+    blend = Calibration(
+        classical=fit_classical(trained.corpus.sequences, at),
+        share=SHARE,
+        order_share=SHARE,
+        held_days=HELD_DAYS,
+        drift=0.0,
     )
+    scores = score(trained.model, trained.corpus, blend, cutoff=at, horizons_days=(days,))
     rows = np.searchsorted(sequences.customers, scores.names)
     what = outcomes(sequences, rows, at, days)
     chance = np.clip(scores.order(days).value, 1e-6, 1 - 1e-6)
@@ -213,12 +259,3 @@ def _allowed(sequences: Sequences, at: int | None, shelf: Path) -> Starter | Non
         return choose_starter(sequences, sequences.cutoff if at is None else at, shelf)
     except (SawTheFuture, BadSetting):
         return None
-
-
-def _wide(learnt: Learnt, drift: float) -> Learnt:
-    return Learnt(
-        trained=learnt.trained,
-        calibration=learnt.calibration,
-        earlier=learnt.earlier,
-        least_drift=drift,
-    )

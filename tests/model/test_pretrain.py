@@ -72,8 +72,8 @@ def test_a_batch_holds_one_shop_s_items_alone(corpora: list[Corpus]) -> None:
     assert numbers == {0, 1}
 
 
-def test_a_shop_is_drawn_by_the_root_of_its_events(corpora: list[Corpus]) -> None:
-    one, other = (len(corpus.sequences.time) for corpus in corpora)
+def test_a_shop_is_drawn_by_the_root_of_its_customers(corpora: list[Corpus]) -> None:
+    one, other = (len(corpus.sequences.customers) for corpus in corpora)
     drawn = [number for number, _ in draw(corpora, MANY, 400)]
     wanted = np.sqrt(one) / (np.sqrt(one) + np.sqrt(other))
     # 400 draws: four standard errors
