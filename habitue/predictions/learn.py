@@ -207,7 +207,7 @@ def calibrate(earlier: Trained | None, sequences: Sequences) -> Calibration:
     what = outcomes(sequences, rows, earlier.cutoff, days)
     horizons = reading.readings.order_horizons_days
     expected = expect(then, past, reading.customer, reading.anchor, horizons)
-    window = window_of(reading, expected, what.orders)
+    window = _window(reading, expected, what.orders)
     found = fit_calibration(window, classical, past_levels(sequences, days))
     if not found.window_days:
         return found
@@ -217,7 +217,7 @@ def calibrate(earlier: Trained | None, sequences: Sequences) -> Calibration:
     return structs.replace(found, spend_level=spend_level(spend[bought], what.revenue[bought]))
 
 
-def window_of(reading: Reading, expected: Expectation, orders: np.ndarray) -> Window:
+def _window(reading: Reading, expected: Expectation, orders: np.ndarray) -> Window:
     """What was forecast of a window that has closed since, and the orders (C,) that came."""
     readings, days = reading.readings, float(reading.readings.horizons_days[0])
     silent = (reading.cutoff - reading.anchor) / DAY

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from habitue.predictions.blend import expect, fit_classical
+from habitue.predictions.blend import fit_classical
 from habitue.predictions.calibrate import Calibration
-from habitue.predictions.curves import meet_buyers
-from habitue.predictions.learn import LEAST_DAYS, Trained, window_of
-from habitue.predictions.score import read_known
+from habitue.predictions.curves import cumulative_hazard, meet_buyers
+from habitue.predictions.learn import LEAST_DAYS, Trained
+from habitue.predictions.score import bend, read_known
 from habitue.predictions.targets import outcomes
 from habitue.sequences.build import DAY, Sequences
 
@@ -60,25 +60,30 @@ def _apart(
     trained: Trained, calibration: Calibration, days: float, future: Sequences | None
 ) -> tuple[Totals, Totals, float]:
     """What weights expect within days, what came where a future is given, and from how many."""
-    sequences, classical = trained.corpus.sequences, calibration.classical
-    reading = read_known(trained.model, trained.corpus, trained.cutoff, (days,))
-    if classical is None or not len(reading.customer):
+    sequences, at = trained.corpus.sequences, trained.cutoff
+    reading = read_known(trained.model, trained.corpus, at, (days,))
+    if calibration.classical is None or not len(reading.customer):
         return Totals(0.0, 0.0), Totals(0.0, 0.0), 0.0
-    horizons = reading.readings.order_horizons_days
-    expected = expect(classical, sequences, reading.customer, reading.anchor, horizons)
-    window = window_of(reading, expected, np.zeros(len(reading.customer)))
-    hazard, orders = np.exp(window.classical_hazard), float(np.exp(window.classical_orders).sum())
+    blank = Calibration(classical=calibration.classical, share=0.0, order_share=0.0)
+    bent, silent = bend(sequences, reading, blank), (at - reading.anchor) / DAY
+    asked = int(np.flatnonzero(np.isclose(reading.readings.order_horizons_days, days))[0])
+    hazard = _gathered(bent.log_rate, silent, days)
+    orders = float(np.exp(bent.log_orders[:, asked]).sum())
 
     def over(buyers: float, total: float) -> Totals:
         met = meet_buyers(hazard[:, None], np.array([buyers]), MOST)[0]
         return Totals(float(np.log(met)), float(np.log((total + 1) / (orders + 1))))
 
-    model = over(
-        float(-np.expm1(-np.exp(window.log_hazard)).sum()), float(np.exp(window.log_orders).sum())
-    )
+    chance = -np.expm1(-_gathered(reading.readings.log_rate, silent, days))
+    model = over(float(chance.sum()), float(np.exp(reading.readings.log_orders[:, asked]).sum()))
     if future is None:
         return model, Totals(0.0, 0.0), 0.0
     whom = np.searchsorted(future.customers, sequences.customers[reading.customer])
-    what = outcomes(future, whom, trained.cutoff, days)
-    came = over(float(what.observed.sum()), float(what.orders.sum()))
-    return model, came, float(what.observed.sum())
+    what = outcomes(future, whom, at, days)
+    buyers = float(what.observed.sum())
+    return model, over(buyers, float(what.orders.sum())), buyers
+
+
+def _gathered(log_rate: np.ndarray, silent: np.ndarray, days: float) -> np.ndarray:
+    """(C,) hazard gathered in `days` after a silence."""
+    return cumulative_hazard(log_rate, silent + days) - cumulative_hazard(log_rate, silent)

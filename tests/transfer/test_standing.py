@@ -50,7 +50,8 @@ def test_a_shop_that_fell_silent_is_not_full() -> None:
 
 def test_weights_that_were_not_trained_on_the_shop_are_never_full() -> None:
     found = standing_of(shop_of(500, 1_500, 200), own=False)
-    assert (found.status, found.missing) == ("transfer", "a training on this shop (`habitue train`)")
+    assert found.status == "transfer"
+    assert found.missing == "a training on this shop (`habitue train`)"
 
 
 def test_below_twenty_orders_nothing_is_sufficient() -> None:
