@@ -571,10 +571,7 @@ class Shop:
         )
 
     def _refuse_unpublished(self, version: str | None, *, own: bool = False) -> None:
-        """Raise `NoSuchModel` at once: what comes next takes seconds to load.
-
-        Weights that ship answer for a shop that has none of its `own`, where those are not wanted.
-        """
+        """Raise `NoSuchModel` at once, unless what ships can answer: what comes next is slow."""
         from habitue.transfer.shelf import is_starter
 
         if own or not (version is None or is_starter(version)):

@@ -376,7 +376,11 @@ def test_answers_that_were_made_elsewhere_are_those_made_here(source, monkeypatc
 def test_a_training_without_shares_has_as_many_as_there_are_workers(events, tmp_path):
     source = source_of(tmp_path, upto_cutoff(events))
     version = publishing.train(
-        source, config=TINY, cutoff=CUTOFF, now=NOW, launch=Launch(workers=2)
+        source,
+        config=replace(TINY, from_nothing=True),
+        cutoff=CUTOFF,
+        now=NOW,
+        launch=Launch(workers=2),
     )
     described = json.loads((source.registry.version("acme", version).folder / CONFIG).read_text())
     assert described["train"]["shares"] == 2
