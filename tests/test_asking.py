@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +22,14 @@ from habitue.publishing import ANSWER, AsOf, Source
 from habitue.registry import Registry
 from habitue.sequences.build import DAY, build_sequences, instant, microseconds, upto
 from habitue.simulation import ShopConfig
+from habitue.transfer.adapt import FROM_NOTHING
+from habitue.transfer.levels import Training
+from habitue.transfer.opening import Origin
 from tests.shops import altered, end_of, events_of, orders_of
 from tests.test_publishing import receive
 
 SHOP = ShopConfig(shop="acme", customers=150, items=20, days=230, arrival_days=160)
-TINY = TrainConfig(width=32, layers=1, epochs=1, queries=2)
+TINY = TrainConfig(width=32, layers=1, epochs=1, queries=2, from_nothing=True)
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 CUTOFF = instant(end_of(SHOP) - 30 * DAY)
 TARGETS = {
@@ -199,13 +203,18 @@ def test_a_trial_is_trained_once_and_the_oldest_make_room(source, tmp_path):
     sequences = build_sequences(source.lake, "acme", cutoff=microseconds(CUTOFF))
     past = upto(sequences, sequences.cutoff - 60 * DAY)
     config = replace(TINY, epochs=1, width=32)
-    folder = trial_of(tmp_path, past, config, None)
+
+    def folder_of(config: TrainConfig) -> Path:
+        origin = Origin(way=FROM_NOTHING)
+        return trial_of(tmp_path, past, Training(config=config), origin, source.shelf)
+
+    folder = folder_of(config)
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert trial_of(tmp_path, past, config, None) == folder
+    assert folder_of(config) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     for number in range(MOST_TRIALS + 2):
         (tmp_path / "trials" / f"made-{number}").mkdir()
-    trial_of(tmp_path, past, replace(config, seed=1), None)
+    folder_of(replace(config, seed=1))
     assert len(list((tmp_path / "trials").iterdir())) == MOST_TRIALS
 
 
