@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from habitue.audiences.language import nodes, windows
+from habitue.events import Money
 from tests.audiences.histories import History
 
 SIGNS = {
@@ -128,7 +129,9 @@ class Slow:
 
     def ordered(self, order):
         for place, line in enumerate(order.lines):
-            fields = {"source": order.source, "value": self.amount(line.amount)}
+            # a line has the currency of its order: the lake keeps no other
+            amount = self.amount(Money(line.amount.minor, order.value.currency))
+            fields = {"source": order.source, "value": amount}
             fields |= self.of_item(line.item, line.quantity)
             yield Row(f"{order.id}/{place}", order.time, fields, None)
 

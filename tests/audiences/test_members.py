@@ -158,6 +158,12 @@ def test_sums_are_exact_and_of_the_shops_currency(lake):
     assert members(lake, "did order_placed = 4 times", day(1)) == ["c1"]
 
 
+def test_a_line_has_the_currency_of_its_order(lake):
+    filled(lake, event("a", 1), event("b", 1), event("c", 1, value=Money(250, "EUR"), customer="c2"))
+    assert members(lake, "did item_ordered where value = 2.5", day(1)) == ["c1"]
+    assert members(lake, "did item_ordered", day(1)) == ["c1", "c2"]
+
+
 def test_no_audience_shows_another_shops_customers(lake):
     filled(lake, event("a", 1), event("b", 1, shop="rival", customer="secret"),
            event("c", 1, shop="rival", customer="c1", name="Secret"))  # fmt: skip
