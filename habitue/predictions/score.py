@@ -115,6 +115,7 @@ class Scores:
     expected_orders: np.ndarray            # (N,) of everyone together, without the season
     calibration: Calibration
     level: Level
+    spend_shift: tuple[float, ...] = ()    # log, by horizon: makes the whole shop's spend meet
 
     def blocks(self, size: int | None = None) -> "Iterator[Scores]":
         """The same scores, `size` or BLOCK customers at a time: each is answered for itself."""
@@ -163,12 +164,17 @@ class Scores:
         """Expected spend in major units; the interval is predictive."""
         probability = self.order(horizon_days).value
         weight, location, scale = self._spend(horizon_days)
-        given = (weight * np.exp(location + scale**2 / 2)).sum(axis=1)
         return Interval(
-            value=probability * given,
+            value=self.mean_revenue(horizon_days),
             low=_spend_quantile(0.05, probability, weight, location, scale),
             high=_spend_quantile(0.95, probability, weight, location, scale),
         )
+
+    def mean_revenue(self, horizon_days: float) -> np.ndarray:
+        """(C,) expected spend in major units."""
+        weight, location, scale = self._spend(horizon_days)
+        given = (weight * np.exp(location + scale**2 / 2)).sum(axis=1)
+        return np.asarray(self.order(horizon_days).value * given)
 
     def next_order(self) -> np.ndarray:
         """(C, 3) days from the cutoff to the next order: p10, p50, p90; at most FAR_DAYS."""
@@ -237,7 +243,7 @@ class Scores:
         after = mean / np.maximum(probability, 1e-4)
         # spend given an order follows the orders given an order
         shift = np.log(np.clip(after, 1.0, 200.0) / np.clip(before, 1.0, 200.0))
-        shift = shift + self.calibration.spend_level + np.log(self._value_factor(horizon_days))
+        shift = shift + self.calibration.spend_level + np.log(self.value_factor(horizon_days))
         weight = np.exp(readings.spend_log_weight[:, at].astype(np.float64))
         narrow = readings.spend_scale[:, at].astype(np.float64)
         # a level that is itself uncertain widens; the mean stays
@@ -247,6 +253,7 @@ class Scores:
             own = np.log((weight * np.exp(location + scale**2 / 2)).sum(axis=1))
             own = own - np.log(np.clip(before, 1.0, 200.0))
             shift = shift + (1 - self.calibration.spend_share) * (self.bent.log_value - own)
+            shift = shift + (self.spend_shift[at] if self.spend_shift else 0.0)
         return weight, location + shift[:, None], scale
 
     def _at(self, horizon_days: float) -> int:
@@ -259,7 +266,8 @@ class Scores:
         inside, expected = self._period_parts(horizon_days)
         return float((self.level.orders * expected * inside).sum() / (expected * inside).sum())
 
-    def _value_factor(self, horizon_days: float) -> float:
+    def value_factor(self, horizon_days: float) -> float:
+        """The level's factor on order values within the horizon."""
         inside, expected = self._period_parts(horizon_days)
         return float((self.level.value * expected * inside).sum() / (expected * inside).sum())
 
@@ -322,7 +330,7 @@ def scores_of(sequences: Sequences, reading: Reading, calibration: Calibration) 
         calibration = structs.replace(
             calibration, spend_level=0.0, drift=DRIFT, rate_drift=None
         )
-    return Scores(
+    scores = Scores(
         names=sequences.customers[reading.customer],
         customer=reading.customer,
         anchor=reading.anchor,
@@ -335,6 +343,26 @@ def scores_of(sequences: Sequences, reading: Reading, calibration: Calibration) 
         calibration=calibration,
         level=level,
     )
+    if bent.log_value is None:
+        return scores
+    return replace(
+        scores, spend_shift=tuple(_spend_shift(scores, days) for days in scores.horizons_days)
+    )
+
+
+def _spend_shift(scores: Scores, horizon_days: float) -> float:
+    """What makes everyone's spend, before its own level, orders times what Gamma-Gamma expects.
+
+    Mixing on the log scale keeps who spends more than another, and loses some of the sum.
+    """
+    mixed_sum, classical_sum = 1e-9, 1e-9
+    for block in scores.blocks():
+        assert block.bent.log_value is not None, "there are purchase models"
+        orders, value = block.counts(horizon_days)[0], np.exp(block.bent.log_value)
+        mixed_sum += float(block.mean_revenue(horizon_days).sum())
+        classical_sum += float((orders * value).sum())
+    level = scores.calibration.spend_level + np.log(scores.value_factor(horizon_days))
+    return float(np.log(classical_sum / mixed_sum) + level)
 
 
 def bend(
