@@ -22,7 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE, FIGURES = DOCS / "benchmarks.md", DOCS / "figures"
 ALL = "lists: all"
 NAMES = {
-    "habitue": "**ours**: model, neighbours and regression",
+    "habitue": "**ours**, mixed",
     "habitue: habitue_model": "ours, the model alone",
     "habitue: habitue_near": "ours, the neighbours alone",
     "habitue: habitue_recounted": "the same, counted again with the validation items",
