@@ -214,8 +214,8 @@ def query(sql: str, shop: Shop, when: When, output: Output) -> None:
 
     The views are events, orders, lines, items, catalogue, links, identifiers, conflicts, profiles,
     profile_changes, consents, consent_history, predictions, customer_embeddings, item_embeddings,
-    rejected, receipts and shop_settings; docs/reference/tables.md lists their columns. SQL that
-    is - is read from stdin.
+    audiences, rejected, receipts and shop_settings; docs/reference/tables.md lists their columns.
+    SQL that is - is read from stdin.
     """
     text = sys.stdin.read() if sql == "-" else sql
     output.show(shop.query(text, cutoff=when.cutoff, known_at=when.known_at))

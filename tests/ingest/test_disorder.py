@@ -52,7 +52,7 @@ OF_RUNS = {"bucket", "customer_bucket", "receipt"}     # columns that say how it
 # what streams do not tell: of deliveries, of settings, and what models made
 MADE = frozenset(
     ("receipts", "rejected", "shop_settings", "predictions", "customer_embeddings",
-     "item_embeddings")
+     "item_embeddings", "audiences")
 )  # fmt: skip
 VIEWS_READ = sorted(
     one.name for one in VIEWS
