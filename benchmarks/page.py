@@ -16,6 +16,12 @@ import numpy as np
 from benchmarks.lifetime_page import lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
 from benchmarks.rows import RESULTS, Row, read_rows
+from benchmarks.transfer_page import (
+    transfer,
+    transfer_figures,
+    transfer_levels,
+    transfer_targets,
+)
 from habitue.demo.svg import Frame, Scale, box, drawing, line, text
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -88,7 +94,8 @@ def with_parts(page: str) -> str:
 def figures() -> dict[str, str]:
     """Every plot by its file's name."""
     rows = read_rows(RESULTS / "next_item.csv")
-    return {f"next_item_{data}.svg": bars(data, table(rows, data)) for data in _known(rows)}
+    next_items = {f"next_item_{data}.svg": bars(data, table(rows, data)) for data in _known(rows)}
+    return next_items | transfer_figures()
 
 
 def next_item() -> str:
@@ -170,7 +177,8 @@ def inference() -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "next_item": next_item, "next_basket": next_basket, "cold_items": cold_items,
     "inference": inference, "lifetime_value": lifetime_value,
-    "lifetime_targets": lifetime_targets,
+    "lifetime_targets": lifetime_targets, "transfer": transfer,
+    "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 

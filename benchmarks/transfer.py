@@ -49,7 +49,7 @@ from habitue.transfer.adapt import (
     window_start,
 )
 from habitue.transfer.adapt import TRAINED_ON as LEVEL_2
-from habitue.transfer.levels import Training, as_it_is, trained_on
+from habitue.transfer.levels import PASSES, RATE, Training, as_it_is, trained_on
 from habitue.transfer.shelf import SHELF, names
 
 SIZES = {50: 4, 200: 2, 1_000: 1, 5_000: 1}    # customers, and how often they are drawn
@@ -215,7 +215,8 @@ def cell(data: str, sizes: Sequence[int], options: argparse.Namespace) -> dict[s
         for method, one in forecasts(future, known.cutoff, starter, seed).items():
             told.setdefault(method, []).append(one)
     where = (
-        f"{instant(known.cutoff):%Y-%m-%d} + {HORIZON_DAYS:g} days, {draws} draws, {starter.name}"
+        f"{instant(known.cutoff):%Y-%m-%d} + {HORIZON_DAYS:g} days, {draws} draws, {starter.name};"
+        f" level 2: {PASSES} passes at a peak rate of {RATE:g}"
     )
     rows = [
         replace(row, data=f"{data}, {size} customers", protocol=where, method=method)

@@ -43,7 +43,7 @@ from habitue.transfer.totals import USUAL_SHARE, expected_apart, share_right
 AS_IT_IS, TRAINED_ON, FROM_NOTHING = "starter", "starter, trained on", "from nothing"
 # log, of the level ahead of weights that are not of the shop: what was measured over shops that
 # were left out (docs/benchmarks.md), without a closed window and after one
-UNTRIED_DRIFT, TRIED_DRIFT = 0.35, 0.25
+UNTRIED_DRIFT, TRIED_DRIFT = 0.24, 0.22
 SHARE = 0.5                                # of those weights in differences between customers
 HELD_DAYS = 364.0                          # ahead, that many shops have confirmed
 JUDGED_LISTS = 1_000                       # customers whose items are looked at
