@@ -13,6 +13,7 @@ import msgspec
 
 Instant = datetime                       # aware, in UTC
 EMPTY = msgspec.Raw(b"{}")
+NO_CURRENCY = "XXX"                        # ISO 4217: no currency involved
 
 ITEM_VIEWED = "item_viewed"
 ITEMS_SEARCHED = "items_searched"

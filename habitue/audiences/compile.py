@@ -50,7 +50,7 @@ from habitue.audiences.language.nodes import (
 )
 from habitue.audiences.language.windows import Window, bounds
 from habitue.errors import BadAudience
-from habitue.events import ITEM_ORDERED, ORDER_PLACED, currency_exponent
+from habitue.events import ITEM_ORDERED, NO_CURRENCY, ORDER_PLACED, currency_exponent
 
 NEXT_ORDER_DAYS = 730                      # the horizon of `next_order` in the table predictions
 
@@ -193,7 +193,7 @@ class _Compiler:
         return Statement(sql, values, frozenset(self._views))
 
     def _shared(self) -> dict[str, object]:
-        currency = self._known.currency or "XXX"
+        currency = self._known.currency or NO_CURRENCY
         unit = Decimal(1).scaleb(-currency_exponent(currency))
         return {"currency": currency, "unit": str(unit), "lined": sorted(self._lined)}
 

@@ -6,13 +6,15 @@ once), `moment`, `value`, `source` and `properties`; with lines also `item`, `qu
 other currencies are missing.
 """
 
+from habitue.events import NO_CURRENCY
+
 NUMBER = "DECIMAL(28, 9)"
 
 # one row: the shop's currency, as it says
 CURRENCY = "SELECT currency FROM shop_settings"
 
 # one row: the currency of most of its events
-USUAL_CURRENCY = "SELECT mode(currency) FROM events WHERE currency <> 'XXX'"
+USUAL_CURRENCY = f"SELECT mode(currency) FROM events WHERE currency <> '{NO_CURRENCY}'"
 
 # one row per event name of the shop
 NAMES = "SELECT DISTINCT name FROM events"

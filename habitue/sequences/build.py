@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from habitue.events import currency_exponent
+from habitue.events import NO_CURRENCY, currency_exponent
 from habitue.lake import query
 from habitue.lake.tables import Lake
 from habitue.sequences.flatten import (
@@ -31,7 +31,6 @@ from habitue.sequences.ragged import members
 
 DAY = 86_400_000_000                       # microseconds
 EVENTS_AT_ONCE = 250_000                   # read from the lake
-NO_CURRENCY = "XXX"                        # ISO 4217: no currency involved
 Over = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]    # shaped like `map`
 
 

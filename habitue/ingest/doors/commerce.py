@@ -10,6 +10,7 @@ from typing import Any
 from habitue.events import (
     CART_ADDED,
     ITEM_VIEWED,
+    NO_CURRENCY,
     ORDER_CANCELLED,
     ORDER_PLACED,
     ORDER_REFUNDED,
@@ -18,7 +19,7 @@ from habitue.events import (
     Money,
 )
 from habitue.ingest.doors.faults import Fault
-from habitue.ingest.doors.fields import MOST_MINOR, NO_CURRENCY, Told, currency, line, money, plain
+from habitue.ingest.doors.fields import MOST_MINOR, Told, currency, line, money, plain
 from habitue.ingest.doors.keys import readable_id
 
 MOST_LINES = 4_000

@@ -11,11 +11,10 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import msgspec
 
-from habitue.events import EMPTY, Instant, Line, Money, currency_exponent
+from habitue.events import EMPTY, NO_CURRENCY, Instant, Line, Money, currency_exponent
 from habitue.ingest.doors.faults import Fault, escaped
 from habitue.ingest.doors.keys import readable_id
 
-NO_CURRENCY = "XXX"                        # ISO 4217: no currency involved
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(hours=24)                # how far a clock may be ahead of ours
 MOST_MINOR = 10**15                        # of an amount, in minor units

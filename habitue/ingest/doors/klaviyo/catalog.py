@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from habitue.events import Item, Money
-from habitue.ingest.doors.fields import NO_CURRENCY, money
+from habitue.events import NO_CURRENCY, Item, Money
+from habitue.ingest.doors.fields import money
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.keys import readable_id
 from habitue.ingest.doors.klaviyo.problems import Refused

@@ -14,6 +14,7 @@ from habitue.events import (
     CHECKOUT_STARTED,
     ITEM_ORDERED,
     ITEM_VIEWED,
+    NO_CURRENCY,
     ORDER_CANCELLED,
     ORDER_PLACED,
     ORDER_REFUNDED,
@@ -23,7 +24,6 @@ from habitue.events import (
 )
 from habitue.ingest.doors.fields import (
     MOST_MINOR,
-    NO_CURRENCY,
     Told,
     currency,
     line,
