@@ -478,10 +478,11 @@ class Shop:
 
     @property
     def audiences(self) -> "Saved":
-        """The audiences that have a name."""
+        """The shop's audiences: those that have a name, and what came after one."""
         from habitue.audiences.saved import Saved
+        from habitue.recalling import recalls
 
-        return Saved(self.workspace.lake, self.name, clock=utc_now)
+        return Saved(self.workspace.lake, self.name, clock=utc_now, recall=recalls(self))
 
     def embeddings(
         self,

@@ -54,3 +54,19 @@ def test_what_cannot_be_read_names_the_place_and_does_nothing(workspace):
     assert run(workspace, "audiences", "--json").stdout == "[\n]\n"
     both = run(workspace, "audience", "did order_placed", "--size", "--since", "2025-03-05")
     assert both.exit_code == 2
+
+
+def test_what_came_after_is_told_beside_everyone_else(workspace):
+    shown = run(workspace, "audience", "did order_placed", "--cutoff", "2025-03-04", "--then", "1d")
+    assert "did order_placed · as of 2025-03-04 00:00 UTC, and 1 day after" in shown.stdout
+    assert "This is no experiment" in shown.stdout
+    asked = run(workspace, "audience", "did order_placed", "--then", "1", "--json")
+    told = json.loads(asked.stdout)
+    assert (told["cutoff"], told["inside"]["revenue"]) == ("2025-03-05T00:00:00Z", "2.5")
+    assert any("no experiment" in one for one in told["caveats"])
+    late = run(workspace, "audience", "did order_placed", "--cutoff", "2025-03-06", "--then", "1d")
+    assert "the last cutoff that works is --cutoff 2025-03-05" in str(late.exception)
+    for wrong in (["--then", "soon"], ["--recompute"], ["--then", "1d", "--size"]):
+        assert run(workspace, "audience", "did order_placed", *wrong).exit_code == 2
+    none = run(workspace, "audience", "order_30d > 0.5", "--then", "1d", "--recompute")
+    assert "there are: none yet" in str(none.exception)

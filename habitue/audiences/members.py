@@ -85,8 +85,11 @@ def find(
     said: Said,
     as_of: AsOf,
     named: Mapping[str, str] | None = None,
+    recomputed: pa.Table | None = None,
 ) -> Audience:
     """The customers of a shop who meet a condition; `named` are the audiences it may name.
+
+    Predictions are those that were recorded, or in their place `recomputed` ones.
 
     Raises:
         BadAudience: the condition cannot be read, or names what the shop does not have.
@@ -102,9 +105,11 @@ def find(
     with opened(
         lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
     ) as (connection, _):
+        if recomputed is not None:
+            put_in_place(connection, recomputed)
         known = Known(
             at=as_of.cutoff,
-            currency=_currency(connection) if reads_amounts(whole) else None,
+            currency=currency_of(connection) if reads_amounts(whole) else None,
             predicted=_predicted(connection, whole, text),
         )
         asks = statement(whole, known)
@@ -184,7 +189,13 @@ def _unknown(condition: Condition, as_of: AsOf) -> Known:
     return Known(at=as_of.cutoff, currency=None, predicted=predicted)
 
 
-def _currency(connection: duckdb.DuckDBPyConnection) -> str | None:
+def put_in_place(connection: duckdb.DuckDBPyConnection, recomputed: pa.Table) -> None:
+    """Read predictions that were made now where recorded ones would be."""
+    connection.register("recomputed", recomputed)
+    connection.execute("CREATE OR REPLACE VIEW predictions AS SELECT * FROM recomputed")
+
+
+def currency_of(connection: duckdb.DuckDBPyConnection) -> str | None:
     """The shop's currency as it says, or else as most of its events do."""
     told = connection.execute(rows.CURRENCY).fetchall()
     if not told or told[0][0] is None:
@@ -221,7 +232,8 @@ def _unpredicted(
             text,
             _place(text, question, days),
             f"by this cutoff nothing was predicted about {told}",
-            f"`habitue predict --question {question}{horizon} --cutoff TIME` first",
+            f"`habitue predict --question {question}{horizon} --cutoff TIME` first;"
+            " --then takes --recompute",
         )
     )
 

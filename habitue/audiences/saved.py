@@ -1,19 +1,24 @@
-"""Audiences that have a name, kept in the lake's table `audiences`.
+"""The audiences of a shop: those that have a name, and what came after one.
 
-Saving under a name that is taken changes what it means from then on; removing is a row too, so
-that what it meant at an earlier time can still be told.
+Names are kept in the lake's table `audiences`. Saving under a name that is taken changes what it
+means from then on; removing is a row too, so that what it meant at an earlier time can still be
+told.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 import pyarrow as pa
 
+from habitue.audiences.aftermath.figures import Aftermath, follow
+from habitue.audiences.aftermath.happened import window
+from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
-from habitue.audiences.members import Said, expanded, understood
-from habitue.errors import NoSuchAudience
+from habitue.audiences.members import AsOf, Said, expanded, find, understood
+from habitue.errors import BadSetting, NoSuchAudience
 from habitue.lake.query import read
 from habitue.lake.schema import AUDIENCES
 from habitue.lake.tables import Lake
@@ -21,14 +26,18 @@ from habitue.lake.tables import Lake
 # one row per audience, by name
 LISTED = "SELECT name, condition, since FROM audiences ORDER BY name"
 
+# a cutoff and horizons -> what would have been predicted then, in the columns of `predictions`
+Recall: TypeAlias = Callable[[datetime, Collection[float]], pa.Table]
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The audiences of one shop that have a name."""
+    """The audiences of one shop."""
 
     lake: Lake
     shop: str
     clock: Callable[[], datetime]
+    recall: Recall | None = None
 
     def table(self, *, known_at: datetime | None = None) -> pa.Table:
         """One row per audience: name, condition, since."""
@@ -61,6 +70,43 @@ class Saved:
         if name not in (known := self.sentences()):
             raise NoSuchAudience(name, known)
         self._append(name, None)
+
+    def then(
+        self,
+        said: Said,
+        *,
+        cutoff: datetime | None = None,
+        days: int = 30,
+        known_at: datetime | None = None,
+        recompute: bool = False,
+    ) -> Aftermath:
+        """Who met a condition at a cutoff, and what they did in the days after it.
+
+        Beside the same of everyone outside, and of a matched comparison. Who is told by what was
+        known at the cutoff; without one it is the last whose days are over. Predictions are those
+        that were recorded by then, or with `recompute` those of the newest version that has seen
+        nothing after it.
+
+        Raises:
+            BadAudience, NoSuchAudience: the condition cannot be read or answered.
+            NotEnoughHistory: the days after the cutoff are not over.
+            SawTheFuture: it is to be recomputed, and every version has seen further.
+        """
+        ahead = window(self.lake, self.shop, cutoff, days)
+        as_of = AsOf(ahead.cutoff, known_at or ahead.cutoff)
+        if as_of.known_at is not None and as_of.known_at > as_of.cutoff:
+            raise BadSetting(
+                "who is in it is told by what was known at the cutoff: known at a later instant"
+                " they would be chosen with hindsight\nhint: leave --known-at out"
+            )
+        named = self.sentences()
+        wanted = {float(horizon) for _, horizon in asked(expanded(understood(said), named))}
+        made = None
+        if recompute:
+            assert self.recall is not None, "a shop of a workspace can recompute"
+            made = self.recall(as_of.cutoff, wanted | {float(days)})
+        audience = find(self.lake, self.shop, said, as_of, named, made)
+        return follow(self.lake, audience, ahead, made)
 
     def _append(self, name: str, condition: str | None) -> None:
         row = {

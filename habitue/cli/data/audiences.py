@@ -4,6 +4,7 @@ from datetime import datetime
 
 import click
 
+from habitue.cli.data.aftermath import DaysAhead, show
 from habitue.cli.options import (
     Instant,
     When,
@@ -27,6 +28,7 @@ from habitue.workspace import Shop
         "habitue audience 'profile.city = \"Paris\" and consent.email = \"subscribed\"'",
         "habitue audience 'rfm = \"at risk\" and not in audience \"staff\"' --save rescue",
         "habitue audience 'in audience \"rescue\"' --since 2011-06-01",
+        "habitue audience 'did not order_placed in 60 days' --cutoff 2011-09-09 --then 30d",
     )
 )
 @click.argument("condition")
@@ -36,6 +38,14 @@ from habitue.workspace import Shop
     "--since", type=Instant(), help="Tell who entered and who left since this, instead."
 )
 @click.option("--size", "only_size", is_flag=True, help="Tell how many they are, and no more.")
+@click.option(
+    "--then", "days", type=DaysAhead(),
+    help="Tell what they did in so many days after --cutoff, beside everyone else.",
+)
+@click.option(
+    "--recompute", is_flag=True,
+    help="With --then: predict now, by the newest version that had seen no further.",
+)
 @click.option("--save", "name", metavar="NAME", help="Keep the condition under a name.")
 @with_output
 def audience(  # noqa: PLR0913 - one per flag
@@ -44,6 +54,8 @@ def audience(  # noqa: PLR0913 - one per flag
     when: When,
     since: datetime | None,
     only_size: bool,
+    days: int | None,
+    recompute: bool,
     name: str | None,
     output: Output,
 ) -> None:
@@ -57,10 +69,15 @@ def audience(  # noqa: PLR0913 - one per flag
     Klaviyo's segment definition, as JSON.
 
     It is answered as of --cutoff, by default the shop's last event, and of what had reached us by
-    --known-at.
+    --known-at. With --then it is the last instant whose days are over, and what was known by it.
     """
-    if since is not None and only_size:
-        raise click.UsageError("--since tells of changes, --size of a number: name one of them")
+    _refuse_both(since=since, only_size=only_size, days=days, recompute=recompute)
+    if days is not None:
+        found_then = shop.audiences.then(
+            condition, cutoff=when.cutoff, days=days, known_at=when.known_at, recompute=recompute
+        )
+        show(found_then, as_json=output.as_json)
+        return
     found = shop.audience(condition, cutoff=when.cutoff, known_at=when.known_at)
     if name is not None:
         say(f"saved {name}: {shop.audiences.save(name, condition)}")
@@ -77,6 +94,17 @@ def audience(  # noqa: PLR0913 - one per flag
         click.echo(f"{found.size}")
     else:
         output.show(found.members, title=title)
+
+
+def _refuse_both(
+    *, since: datetime | None, only_size: bool, days: int | None, recompute: bool
+) -> None:
+    if (since is not None) + only_size + (days is not None) > 1:
+        raise click.UsageError(
+            "--since tells of changes, --size of a number, --then of what followed: name one"
+        )
+    if recompute and days is None:
+        raise click.UsageError("--recompute goes with --then")
 
 
 @click.command(

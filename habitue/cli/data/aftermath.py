@@ -1,0 +1,103 @@
+"""How the figures of an audience and of what came after it are shown."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from habitue.cli.output import cell, print_grid, print_json, say
+
+if TYPE_CHECKING:
+    from habitue.audiences.aftermath.figures import Aftermath, Group
+    from habitue.audiences.aftermath.matching import Estimate
+
+_SHARES = ("ordered",)                     # measures that are shares of customers
+
+
+class DaysAhead(click.ParamType):
+    """A whole number of days, such as 30d or 30."""
+
+    name = "DAYS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """The number that the text says."""
+        found = re.fullmatch(r"(\d{1,4}) ?(?:d|days?)?", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no number of days, such as 30d", param, ctx)
+        return int(found[1])
+
+
+def show(found: "Aftermath", *, as_json: bool) -> None:
+    """Print the figures and what has to be said beside them."""
+    import msgspec
+
+    from habitue.audiences.aftermath.caveats import caveats
+
+    told = caveats(found)
+    if as_json:
+        print_json(msgspec.to_builtins(found, builtin_types=()) | {"caveats": told})
+        return
+    print_grid(
+        ["", "customers", "ordered", "orders", f"revenue ({found.currency})", "refunded",
+         *(one.replace("_", " ") for one in found.inside.messages)],
+        [_totals("in the audience", found.inside), _totals("outside", found.outside)],
+        numeric=range(1, 20),
+        title=f"{found.condition} · as of {cell(found.cutoff)} UTC, and {found.days}"
+        f" day{'s' * (found.days != 1)} after",
+    )  # fmt: skip
+    print_grid(
+        ["per customer", "in it", "outside", "difference", "with a match", "their matches",
+         "difference"],
+        [
+            [
+                one.name.replace("_", " "),
+                *(_figure(one.name, value) for value in (one.inside, one.outside)),
+                _estimate(one.name, one.difference),
+                *(_figure(one.name, value) for value in (one.with_match, one.matches)),
+                _estimate(one.name, one.matched_difference),
+            ]
+            for one in found.measures
+        ],
+        numeric=range(1, 7),
+        title=f"{found.comparison.with_match:,} of {found.comparison.members:,} members have a"
+        f" match; matches are {found.comparison.matches:,} customers outside",
+    )  # fmt: skip
+    for sentence in told:
+        click.echo(f"- {sentence}")
+    for name, version in found.versions.items():
+        say(f"{name}: {version}")
+
+
+def _totals(name: str, group: "Group") -> list[str]:
+    return [
+        name,
+        f"{group.customers:,}",
+        f"{group.orderers:,}",
+        f"{group.orders:,}",
+        f"{group.revenue:,}",
+        f"{group.refunded:,}",
+        *(f"{number:,}" for number in group.messages.values()),
+    ]
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if name in _SHARES else f"{value:,.2f}"
+
+
+def _estimate(name: str, found: "Estimate | None") -> str:
+    if found is None:
+        return "–"
+    told = _signed(name, found.value)
+    if found.low is None or found.high is None:
+        return told
+    return f"{told} ({_signed(name, found.low)} to {_signed(name, found.high)})"
+
+
+def _signed(name: str, value: float) -> str:
+    """A difference; of shares, in points of a hundred."""
+    text = f"{100 * value:+.1f}" if name in _SHARES else f"{value:+,.2f}"
+    return text.replace("-", "−")
