@@ -70,3 +70,20 @@ def test_what_came_after_is_told_beside_everyone_else(workspace):
         assert run(workspace, "audience", "did order_placed", *wrong).exit_code == 2
     none = run(workspace, "audience", "order_30d > 0.5", "--then", "1d", "--recompute")
     assert "there are: none yet" in str(none.exception)
+
+
+def test_a_template_stands_for_its_condition(workspace):
+    rows = json.loads(run(workspace, "audience", "templates", "--json").stdout)
+    told = {row["name"]: row for row in rows}
+    assert told["new-customers"]["applies"]
+    assert told["abandoned-cart"]["missing"] == "no cart_added events yet"
+    assert f"{sum(row['applies'] for row in rows)} of 16 apply" in run(
+        workspace, "audience", "templates"
+    ).stdout
+    assert run(workspace, "audience", "--template", "new-customers", "--size").stdout == "2\n"
+    kept = run(workspace, "audience", "--template", "vip", "--save", "best", "--size")
+    assert kept.stderr == 'saved best: rfm = "champions"\n'
+    wrong = run(workspace, "audience", "--template", "lapsin")
+    assert "did you mean lapsing?" in str(wrong.exception)
+    for both in ([], ["did order_placed", "--template", "vip"]):
+        assert run(workspace, "audience", *both).exit_code == 2

@@ -18,6 +18,7 @@ from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
 from habitue.audiences.members import AsOf, Said, expanded, find, understood
+from habitue.audiences.templates import held_by, listed
 from habitue.errors import BadSetting, NoSuchAudience
 from habitue.lake.query import read
 from habitue.lake.schema import AUDIENCES
@@ -107,6 +108,10 @@ class Saved:
             made = self.recall(as_of.cutoff, wanted | {float(days)})
         audience = find(self.lake, self.shop, said, as_of, named, made)
         return follow(self.lake, audience, ahead, made)
+
+    def templates(self) -> pa.Table:
+        """Ready conditions, one row each: whether the shop has what it needs, or what it lacks."""
+        return listed(held_by(self.lake, self.shop))
 
     def _append(self, name: str, condition: str | None) -> None:
         row = {

@@ -21,6 +21,35 @@ PRESETS = {"nano": nano, "demo": demo, "base": base, "large": large, "xl": xl}
 YEARS = range(1900, 2200)                  # of an instant; beyond, a digit was mistyped
 
 
+class WithVerbs(click.Command):
+    """A command whose first word may be a verb of its own, with options of its own."""
+
+    def __init__(self, *arguments: Any, **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.commands: dict[str, click.Command] = {}
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """The context of the verb, where the first word is one; else its own."""
+        if args and args[0] in self.commands:
+            verb = self.commands[args[0]]
+            return verb.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, and the verbs below them."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(80)) for name, one in self.commands.items()]
+            )
+
+
 class Instant(click.ParamType):
     """A date (its first instant) or an ISO 8601 time; without a zone it is in UTC."""
 

@@ -1,4 +1,4 @@
-"""Commands about audiences: audience, audiences."""
+"""Commands about audiences: audience and its verbs, audiences."""
 
 from datetime import datetime
 
@@ -8,6 +8,7 @@ from habitue.cli.data.aftermath import DaysAhead, show
 from habitue.cli.options import (
     Instant,
     When,
+    WithVerbs,
     examples,
     with_known_at,
     with_output,
@@ -19,6 +20,7 @@ from habitue.workspace import Shop
 
 
 @click.command(
+    cls=WithVerbs,
     epilog=examples(
         "habitue audience 'did order_placed >= 2 times in 90 days and churn_90d > 0.7'",
         "habitue audience 'did not order_placed in 26 weeks' --shop acme --out lapsed.csv",
@@ -29,9 +31,11 @@ from habitue.workspace import Shop
         "habitue audience 'rfm = \"at risk\" and not in audience \"staff\"' --save rescue",
         "habitue audience 'in audience \"rescue\"' --since 2011-06-01",
         "habitue audience 'did not order_placed in 60 days' --cutoff 2011-09-09 --then 30d",
+        "habitue audience --template lapsing --size",
     )
 )
-@click.argument("condition")
+@click.argument("condition", required=False)
+@click.option("--template", metavar="NAME", help="A ready condition in the place of CONDITION.")
 @with_shop
 @with_time
 @click.option(
@@ -49,7 +53,8 @@ from habitue.workspace import Shop
 @click.option("--save", "name", metavar="NAME", help="Keep the condition under a name.")
 @with_output
 def audience(  # noqa: PLR0913 - one per flag
-    condition: str,
+    condition: str | None,
+    template: str | None,
     shop: Shop,
     when: When,
     since: datetime | None,
@@ -71,22 +76,23 @@ def audience(  # noqa: PLR0913 - one per flag
     It is answered as of --cutoff, by default the shop's last event, and of what had reached us by
     --known-at. With --then it is the last instant whose days are over, and what was known by it.
     """
+    said = _said(condition, template)
     _refuse_both(since=since, only_size=only_size, days=days, recompute=recompute)
     if days is not None:
         found_then = shop.audiences.then(
-            condition, cutoff=when.cutoff, days=days, known_at=when.known_at, recompute=recompute
+            said, cutoff=when.cutoff, days=days, known_at=when.known_at, recompute=recompute
         )
         show(found_then, as_json=output.as_json)
         return
-    found = shop.audience(condition, cutoff=when.cutoff, known_at=when.known_at)
+    found = shop.audience(said, cutoff=when.cutoff, known_at=when.known_at)
     if name is not None:
-        say(f"saved {name}: {shop.audiences.save(name, condition)}")
+        say(f"saved {name}: {shop.audiences.save(name, said)}")
     number = f"{found.size:,} customer{'s' * (found.size != 1)}"
     title = f"{number} as of {cell(found.cutoff)} UTC · {found.sentence}"
     if since is not None:
         from habitue.audiences.members import difference
 
-        before = shop.audience(condition, cutoff=since, known_at=when.known_at)
+        before = shop.audience(said, cutoff=since, known_at=when.known_at)
         output.show(difference(before, found), title=f"{title} · since {cell(since)}")
     elif only_size and output.as_json:
         print_json({"size": found.size, "cutoff": found.cutoff, "condition": found.sentence})
@@ -94,6 +100,39 @@ def audience(  # noqa: PLR0913 - one per flag
         click.echo(f"{found.size}")
     else:
         output.show(found.members, title=title)
+
+
+@click.command(
+    epilog=examples(
+        "habitue audience templates --shop acme", "habitue audience templates --rows 0 --json"
+    )
+)
+@with_shop
+@with_output
+def templates(shop: Shop, output: Output) -> None:
+    """List the ready conditions, and what the shop lacks for those that it cannot use.
+
+    `habitue audience --template NAME` takes one in the place of a condition, and with --save NAME
+    it is kept, to be used inside others.
+    """
+    table = shop.audiences.templates()
+    if output.for_people:
+        table = table.select(["name", "applies", "purpose", "condition", "missing"])
+    output.show(table, title=f"{sum(table['applies'].to_pylist())} of {len(table)} apply")
+
+
+audience.commands["templates"] = templates
+
+
+def _said(condition: str | None, template: str | None) -> str:
+    """The condition that was written, or that of a template."""
+    if template is None and condition is not None:
+        return condition
+    if template is None or condition is not None:
+        raise click.UsageError("wanted one CONDITION, or --template NAME")
+    from habitue.audiences.templates import template as template_of
+
+    return template_of(template).condition
 
 
 def _refuse_both(
