@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from habitue.audiences.language.calendar import MONTHS, WEEKDAYS, anniversaries
 from habitue.audiences.language.limits import Value
-from habitue.audiences.language.nodes import Compared, Dated
-from habitue.audiences.language.windows import Window, bounds
+from habitue.audiences.language.nodes import Anniversary, Compared, Dated
+from habitue.audiences.language.windows import Calendar, Window, bounds, days
 from habitue.audiences.rows import NUMBER
 
 _DIGITS = r"-?[0-9]{1,15}(\.[0-9]{1,9})?"
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _DATE = (
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    rf"{_DAY}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
 )
 _SIGNS: dict[str, str] = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -61,6 +63,7 @@ class Forms:
     boolean: str = _NONE
     listed: str = _NONE
     date: str = _NONE
+    day: str = _NONE                       # of a date that is told without a time
     is_set: str = "false"
     kind: str = NUMBER                     # of numbers
 
@@ -100,6 +103,10 @@ def of_json(column: str, path: tuple[str, ...], bound: Bound) -> Forms:
             f"CASE WHEN {is_text} AND regexp_full_match({text}, '{_DATE}')"
             f" THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
         ),
+        day=(
+            f"CASE WHEN {is_text} AND regexp_full_match({text}, '{_DAY}')"
+            f" THEN TRY_CAST({text} AS DATE) END"
+        ),
         is_set=f"{kind} <> 'NULL'",
     )
 
@@ -109,17 +116,57 @@ def compared(forms: Forms, condition: Compared, bound: Bound) -> str:
     return f"coalesce({_compared(forms, condition, bound)}, false)"
 
 
-def dated(forms: Forms, condition: Dated, at: datetime, bound: Bound) -> str:
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """As of when is asked, and the time zone of the shop."""
+
+    at: datetime
+    zone: str
+
+
+def dated(forms: Forms, condition: Dated, clock: Clock, bound: Bound) -> str:
     """SQL of a date in a window as of an instant: true or false, never unknown."""
-    return f"coalesce({within(forms.date, condition.window, at, bound)}, false)"
+    window = condition.window
+    if not isinstance(window, Calendar):
+        return f"coalesce({within(forms.date, window, clock, bound)}, false)"
+    first, last = (bound(one, "DATE") for one in days(window, clock.at, clock.zone))
+    return f"coalesce({_day(forms, clock, bound)} BETWEEN {first} AND {last}, false)"
 
 
-def within(column: str, window: Window | None, at: datetime, bound: Bound) -> str:
+def remembered(forms: Forms, condition: Anniversary, clock: Clock, bound: Bound) -> str:
+    """SQL of a date whose day and month are among some days: true or false, never unknown."""
+    day = _day(forms, clock, bound)
+    parts = [
+        f"(list_contains({bound(codes, 'INTEGER[]')}, month({day}) * 100 + day({day}))"
+        f" AND year({day}) < {bound(year, 'INTEGER')})"
+        for year, codes in anniversaries(*days(condition.window, clock.at, clock.zone)).items()
+    ]
+    return f"coalesce({' OR '.join(parts)}, false)"
+
+
+def within(column: str, window: Window | None, clock: Clock, bound: Bound) -> str:
     """SQL of an instant in a window; without bounds it need only be there."""
-    start, end = bounds(window, at)
+    start, end = bounds(window, clock.at, clock.zone)
     parts = [] if start is None else [f"{column} >= {bound.instant(start)}"]
     parts += [] if end is None else [f"{column} < {bound.instant(end)}"]
     return " AND ".join(parts) or f"{column} IS NOT NULL"
+
+
+def of_clock(name: str, column: str, zone: str, bound: Bound) -> Forms:
+    """What the shop's clock and calendar show at an instant: weekday, month or hour."""
+    shown = f"timezone({bound(zone, 'VARCHAR')}, {column})"
+    match name:
+        case "weekday":
+            return of_text(f"{bound(list(WEEKDAYS), 'VARCHAR[]')}[isodow({shown})]")
+        case "month":
+            return of_text(f"{bound(list(MONTHS), 'VARCHAR[]')}[month({shown})]")
+    return of_number(f"hour({shown})")
+
+
+def _day(forms: Forms, clock: Clock, bound: Bound) -> str:
+    """SQL of the day on which a date is: its own, or that of the shop at its instant."""
+    shown = f"CAST(timezone({bound(clock.zone, 'VARCHAR')}, {forms.date}) AS DATE)"
+    return f"coalesce({forms.day}, {shown})"
 
 
 def _compared(forms: Forms, condition: Compared, bound: Bound) -> str:

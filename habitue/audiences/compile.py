@@ -6,7 +6,7 @@ meant: where a customer of whom nothing is known would not be in the audience, o
 have a row in what the condition reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,25 +15,32 @@ from typing import assert_never
 from habitue.audiences import rows
 from habitue.audiences.comparisons import (
     Bound,
+    Clock,
     Forms,
     compared,
     dated,
+    of_clock,
     of_date,
     of_json,
     of_number,
     of_text,
+    remembered,
     within,
 )
 from habitue.audiences.language.nodes import (
+    CLOCK_FIELDS,
     LINE_FIELDS,
     NUMBER_FIELDS,
     And,
+    Anniversary,
     Compared,
     Condition,
     Consent,
+    ConsentSince,
     Count,
     Dated,
     Field,
+    First,
     Followed,
     NextOrder,
     Not,
@@ -44,17 +51,19 @@ from habitue.audiences.language.nodes import (
     Profile,
     Property,
     Rfm,
+    Similar,
     Step,
     Sum,
     every,
 )
-from habitue.audiences.language.windows import Window, bounds
+from habitue.audiences.language.windows import Calendar, Window, bounds
 from habitue.errors import BadAudience
 from habitue.events import ITEM_ORDERED, NO_CURRENCY, ORDER_PLACED, currency_exponent
 
 NEXT_ORDER_DAYS = 730                      # the horizon of `next_order` in the table predictions
 
 _AMOUNTS = (Field("value"), Rfm())
+_CLOCK = tuple(map(Field, CLOCK_FIELDS))
 
 # one row per member
 _MEMBERS = """
@@ -81,6 +90,13 @@ class Known:
     at: datetime                           # as of when
     currency: str | None
     predicted: Mapping[tuple[str, int], Told]    # (question, horizon) -> the set in force
+    zone: str = "UTC"                      # of the shop
+    similar: Mapping[Similar, Sequence[str]] = field(default_factory=dict)    # who is
+
+    @property
+    def clock(self) -> Clock:
+        """As of when, and where the shop is."""
+        return Clock(self.at, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,16 @@ def reads_amounts(condition: Condition) -> bool:
     """Whether amounts of money are compared, whose currency must be known."""
     return any(
         isinstance(one, Sum) or (isinstance(one, Compared) and one.operand in _AMOUNTS)
+        for one in every(condition)
+    )
+
+
+def reads_clock(condition: Condition) -> bool:
+    """Whether days of the shop are asked for, whose time zone must be known."""
+    return any(
+        isinstance(one, Anniversary)
+        or (isinstance(one, Compared) and one.operand in _CLOCK)
+        or isinstance(getattr(one, "window", None), Calendar)
         for one in every(condition)
     )
 
@@ -230,7 +256,12 @@ class _Compiler:
             case Compared(operand=operand):
                 return compared(self._customer(operand), condition, self._bound)
             case Dated(operand=operand):
-                return dated(self._customer(operand), condition, self._known.at, self._bound)
+                return dated(self._customer(operand), condition, self._known.clock, self._bound)
+            case Anniversary(operand=operand):
+                forms = self._customer(operand)
+                return remembered(forms, condition, self._known.clock, self._bound)
+            case Similar():
+                return f"(coalesce({self._similar(condition)}.is_in, false))"
         raise AssertionError(f"audiences are put in the place of their names: {condition}")
 
     def _customer(self, operand: Operand) -> Forms:
@@ -242,6 +273,10 @@ class _Compiler:
                 return of_json("profiles.properties", path, self._bound)
             case Consent(channel):
                 return of_text(f"{self._channel(channel)}.status")
+            case ConsentSince(channel):
+                return of_date(f"{self._channel(channel)}.since")
+            case First(event):
+                return of_date(self._tally(Count(event), "min(moment)"))
             case Prediction(question, days):
                 return of_number(f"{self._question(question, days)}.value", "DOUBLE")
             case NextOrder():
@@ -260,8 +295,7 @@ class _Compiler:
         if channel not in self._channels:
             name = self._channels[channel] = f"consent_{len(self._channels)}"
             self._views.add("consents")
-            told = f"SELECT customer, status FROM consents WHERE channel = {self._bound(channel)}"
-            self._relations[name] = f"\n{name} AS ({told})"
+            self._relations[name] = rows.CONSENT.format(name=name, channel=self._bound(channel))
             self._joined[name] = None
         return self._channels[channel]
 
@@ -279,6 +313,14 @@ class _Compiler:
             )
             self._joined[name] = None
         return self._questions[question, days]
+
+    def _similar(self, condition: Similar) -> str:
+        """The relation of who is similar to an audience, which was looked up before."""
+        name = f"similar_{len(self._relations)}"
+        who = self._bound(list(self._known.similar[condition]), "VARCHAR[]")
+        self._relations[name] = f"\n{name} AS (SELECT unnest({who}) AS customer, true AS is_in)"
+        self._joined[name] = None
+        return name
 
     # -- what happened
 
@@ -317,7 +359,7 @@ class _Compiler:
         """SQL that is true of the rows that count."""
         parts = [f"name = {self._bound(event, 'VARCHAR')}"] if is_named else []
         if window is not None:
-            parts.append(within("moment", window, self._known.at, self._bound))
+            parts.append(within("moment", window, self._known.clock, self._bound))
         if where is not None:
             parts.append(self._row(where, event))
         return " AND ".join(parts) or "true"
@@ -334,12 +376,14 @@ class _Compiler:
             case Compared(operand=operand):
                 return compared(self._told(operand, event), where, self._bound)
             case Dated(operand=operand):
-                return dated(self._told(operand, event), where, self._known.at, self._bound)
+                return dated(self._told(operand, event), where, self._known.clock, self._bound)
         raise AssertionError("where holds comparisons of what one event is told with")
 
     def _told(self, operand: Operand, event: str) -> Forms:
         """What an event is told with."""
         match operand:
+            case Field(name) if name in CLOCK_FIELDS:
+                return of_clock(name, "moment", self._known.zone, self._bound)
             case Field(name):
                 return of_number(name) if name in NUMBER_FIELDS else of_text(name)
             case Property(path) if event != ITEM_ORDERED:
@@ -368,7 +412,7 @@ class _Compiler:
         name = f"n{len(tally.columns)}"
         tally.columns.append(f"{aggregate} FILTER (WHERE {chosen}) AS {name}")
         tally.names.add(event)
-        tally.starts.append(bounds(window, self._known.at)[0])
+        tally.starts.append(bounds(window, self._known.at, self._known.zone)[0])
         self._joined[f"{relation}_tally"] = None
         return f"{relation}_tally.{name}"
 

@@ -13,24 +13,30 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from habitue.audiences import rows
+from habitue.audiences import lookalike, rows
 from habitue.audiences.compile import (
     Known,
     Told,
     asked,
     reads_amounts,
+    reads_clock,
     statement,
 )
 from habitue.audiences.language.klaviyo import from_json, from_klaviyo
 from habitue.audiences.language.nodes import (
     And,
+    Anniversary,
+    Compared,
     Condition,
     Count,
+    Dated,
+    First,
     Followed,
     Member,
     Not,
     Or,
     Prediction,
+    Similar,
     Sum,
     check,
     every,
@@ -101,7 +107,8 @@ def find(
     whole = expanded(condition, named or {})
     _refuse_unknown_events(lake, shop, whole, text)
     views = set(statement(whole, _unknown(whole, as_of)).views)
-    views |= {"shop_settings"} if reads_amounts(whole) else set()
+    views |= {"shop_settings"} if reads_amounts(whole) or reads_clock(whole) else set()
+    similar = _similar(lake, shop, whole, as_of, named or {})
     with opened(
         lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
     ) as (connection, _):
@@ -111,6 +118,8 @@ def find(
             at=as_of.cutoff,
             currency=currency_of(connection) if reads_amounts(whole) else None,
             predicted=_predicted(connection, whole, text),
+            zone=_zone(connection) if reads_clock(whole) else "UTC",
+            similar=similar,
         )
         asks = statement(whole, known)
         members = connection.sql(asks.sql, params=asks.values).to_arrow_table()
@@ -157,15 +166,11 @@ def expanded(
         NoSuchAudience, BadAudience: there is none of the name, or it names itself.
     """
     match condition:
+        case Similar(name):
+            _named(name, named, inside)    # found by itself, before the condition is compiled
+            return condition
         case Member(name):
-            if name not in named:
-                raise NoSuchAudience(name, named)
-            chain = " in ".join(f'"{one}"' for one in (name, *reversed(inside)))
-            if name in inside:
-                raise BadAudience(f"an audience cannot name itself: {chain}")
-            if len(inside) == MOST_NAMED:
-                raise BadAudience(f"audiences inside each other more than {MOST_NAMED} deep")
-            found = expanded(parse(named[name]), named, (*inside, name))
+            found = _named(name, named, inside)
         case And(parts) | Or(parts):
             found = replace(
                 condition, parts=tuple(expanded(one, named, inside) for one in parts)
@@ -183,10 +188,49 @@ def expanded(
     return found
 
 
+def _named(name: str, named: Mapping[str, str], inside: tuple[str, ...]) -> Condition:
+    """What a name means, inside the audiences that led to it."""
+    if name not in named:
+        raise NoSuchAudience(name, named)
+    chain = " in ".join(f'"{one}"' for one in (name, *reversed(inside)))
+    if name in inside:
+        raise BadAudience(f"an audience cannot name itself: {chain}")
+    if len(inside) == MOST_NAMED:
+        raise BadAudience(f"audiences inside each other more than {MOST_NAMED} deep")
+    return expanded(parse(named[name]), named, (*inside, name))
+
+
 def _unknown(condition: Condition, as_of: AsOf) -> Known:
     """What stands for the shop while only the views of a statement are wanted."""
     predicted = dict.fromkeys(asked(condition), Told("", as_of.cutoff))
-    return Known(at=as_of.cutoff, currency=None, predicted=predicted)
+    similar = {one: () for one in every(condition) if isinstance(one, Similar)}
+    return Known(at=as_of.cutoff, currency=None, predicted=predicted, similar=similar)
+
+
+def _similar(
+    lake: Lake, shop: str, condition: Condition, as_of: AsOf, named: Mapping[str, str]
+) -> dict[Similar, list[str]]:
+    """Who is similar to each audience of which a condition asks that."""
+    wanted = {one: None for one in every(condition) if isinstance(one, Similar)}
+    if not wanted:
+        return {}
+    found = lookalike.space(lake, shop, cutoff=as_of.cutoff, known_at=as_of.known_at)
+    if found is None:
+        raise BadAudience(
+            "by this cutoff nothing was kept of what a model knows of customers\n"
+            "hint: `habitue embed --cutoff TIME` first"
+        )
+    seeds = {
+        name: find(lake, shop, Member(name), as_of, named).members["customer"].to_pylist()
+        for name in {one.audience for one in wanted}
+    }
+    return {one: lookalike.similar(one, seeds[one.audience], found) for one in wanted}
+
+
+def _zone(connection: duckdb.DuckDBPyConnection) -> str:
+    """The shop's time zone; of a shop that never said one, UTC."""
+    told = connection.execute(rows.ZONE).fetchall()
+    return str(told[0][0]) if told else "UTC"
 
 
 def put_in_place(connection: duckdb.DuckDBPyConnection, recomputed: pa.Table) -> None:
@@ -262,6 +306,8 @@ def _refuse_unknown_events(lake: Lake, shop: str, condition: Condition, text: st
 
 def _events(condition: Condition) -> tuple[str, ...]:
     match condition:
+        case Compared(First(event)) | Dated(First(event)) | Anniversary(First(event)):
+            return (event,)
         case Count(event=event) | Sum(event=event):
             return (event,)
         case Followed(event=event, steps=steps):

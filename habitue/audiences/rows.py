@@ -13,6 +13,9 @@ NUMBER = "DECIMAL(28, 9)"
 # one row: the shop's currency, as it says
 CURRENCY = "SELECT currency FROM shop_settings"
 
+# one row: the shop's time zone
+ZONE = "SELECT timezone FROM shop_settings"
+
 # one row: the currency of most of its events
 USUAL_CURRENCY = f"SELECT mode(currency) FROM events WHERE currency <> '{NO_CURRENCY}'"
 
@@ -108,6 +111,10 @@ everyone AS (
     UNION SELECT customer_of(key) FROM links
     UNION SELECT customer_of(other) FROM links
 )"""
+
+# one row per customer who ever said something of one channel
+CONSENT = """
+{name} AS (SELECT customer, status, since FROM consents WHERE channel = {channel})"""
 
 # one row per customer of one set of predictions; of keys that are one by now, their own name first
 PREDICTION = """

@@ -5,17 +5,21 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
+from habitue.audiences.language.calendar import CALENDAR_UNITS, MONTHS, WEEKDAYS
 from habitue.audiences.language.nodes import (
     CHANNELS,
     GROUPS,
     LINE_FIELDS,
     ORDERS,
     And,
+    Anniversary,
     Compared,
     Consent,
+    ConsentSince,
     Count,
     Dated,
     Field,
+    First,
     Followed,
     Member,
     NextOrder,
@@ -25,6 +29,7 @@ from habitue.audiences.language.nodes import (
     Profile,
     Property,
     Rfm,
+    Similar,
     Step,
     Sum,
 )
@@ -34,6 +39,7 @@ from habitue.audiences.language.windows import (
     Ago,
     Before,
     Between,
+    Calendar,
     Earlier,
     Last,
     Next,
@@ -70,8 +76,18 @@ past = st.one_of(
     ),
     st.builds(lambda start, more: Between(start, start + more * TICK), instants,
               st.integers(1, 10**12)),
+    st.builds(Calendar, st.sampled_from(CALENDAR_UNITS), st.integers(-1, 0)),
 )  # fmt: skip
-windows = st.one_of(past, st.builds(Next, spans))
+windows = st.one_of(
+    past, st.builds(Next, spans), st.builds(Calendar, st.sampled_from(CALENDAR_UNITS), st.just(1))
+)
+whole_days = st.one_of(
+    st.builds(Calendar, st.sampled_from(CALENDAR_UNITS), st.integers(-1, 1)),
+    *(
+        st.builds(kind, st.builds(Span, st.integers(1, 52), st.sampled_from(["day", "week"])))
+        for kind in (Last, Next)
+    ),
+)
 orders = st.sampled_from(ORDERS)
 
 
@@ -115,6 +131,16 @@ def compared_numbers(operands, *, number=numbers):
     )  # fmt: skip
 
 
+def among(operand, values):
+    """Comparisons of an operand that is one of a few."""
+    listed = st.lists(st.sampled_from(values), min_size=1, max_size=3).map(tuple)
+    return st.one_of(
+        st.builds(Compared, st.just(operand), st.sampled_from(["=", "!="]),
+                  st.sampled_from(values)),
+        st.builds(Compared, st.just(operand), st.just("in"), listed),
+    )  # fmt: skip
+
+
 def paths(name):
     return st.lists(name, min_size=1, max_size=2).map(tuple)
 
@@ -135,6 +161,9 @@ def wheres(event, *, name=few_names, text=words):
     parts = [
         compared_numbers(st.sampled_from(["value", "quantity"]).map(Field)),
         compared_texts(lines | st.just(Field("source")), text=text),
+        compared_numbers(st.just(Field("hour")), number=st.integers(0, 23).map(Decimal)),
+        among(Field("weekday"), WEEKDAYS),
+        among(Field("month"), MONTHS[:4]),
     ]
     if event != "item_ordered":
         parts.append(compared(paths(name).map(Property), text=text))
@@ -167,7 +196,15 @@ def happened(draw, *, event=events, name=few_names, text=words):
     return Followed(told, tuple(steps), window, where)
 
 
-def known(*, name=few_names, text=words):
+def dates(event, name):
+    """Dates of a customer."""
+    channels = st.sampled_from(CHANNELS)
+    return st.one_of(
+        paths(name).map(Profile), st.builds(First, event), st.builds(ConsentSince, channels)
+    )
+
+
+def known(*, event=events, name=few_names, text=words):
     """What is known or predicted of a customer."""
     chances = st.builds(Prediction, st.sampled_from(["churn", "revenue"]), st.just(90))
     share = st.sampled_from(["0.25", "0.5", "0.75", "5"]).map(Decimal)
@@ -178,17 +215,27 @@ def known(*, name=few_names, text=words):
         compared_numbers(chances, number=share),
         st.builds(Compared, st.just(NextOrder()), st.just("is set")),
         st.builds(Dated, st.just(NextOrder()), windows),
-        st.builds(Compared, st.just(Rfm()), st.sampled_from(["=", "!="]), st.sampled_from(GROUPS)),
-        st.builds(Compared, st.just(Rfm()), st.just("in"),
-                  st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3).map(tuple)),
+        among(Rfm(), GROUPS),
+        st.builds(Dated, dates(event, name), windows),
+        st.builds(Compared, dates(event, name), st.just("is set")),
+        st.builds(Anniversary, dates(event, name) | st.just(Profile(("born",))), whole_days),
     )  # fmt: skip
 
 
+def similar(audience):
+    """Who is like an audience."""
+    return st.builds(Similar, audience, st.integers(1, 12)) | st.builds(
+        Similar, audience, st.sampled_from([1, 25, 60, 100]), st.just("percent")
+    )
+
+
+audiences = st.sampled_from(["reds", "buyers"])
 # over the few names and values of a history
-asked = groups(happened() | known() | st.sampled_from(["reds", "buyers"]).map(Member))
+asked = groups(happened() | known() | audiences.map(Member) | similar(audiences))
 # over any names and texts that there are
 anything = groups(
     happened(event=names, name=names, text=texts)
-    | known(name=names, text=texts)
+    | known(event=names, name=names, text=texts)
     | st.builds(Member, names)
+    | similar(names)
 )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import struct
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,11 +17,13 @@ from tests.audiences.conditions import NAMES, TICK, WORDS
 from tests.lake.people import change, consent, item, rows_of
 from tests.lake.small import day, event, line
 
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia")
 CUSTOMERS = tuple(f"c{number}" for number in range(12))
 VALUES = (
     *WORDS, 5, 2.5, 0.1, -1, 1e-10, 12345678901, True, False, None, ["x", "y"], ["red", 1, None],
     [], {"color": "red", "size": 5}, "2025-03-04", "2025-03-05T10:00:00Z",
-    "2025-03-05 10:00:00.000001+02:00", "2025-02-30", "2025", "1e3",
+    "2025-03-05 10:00:00.000001+02:00", "2025-02-30", "2025", "1e3", "2019-03-05", "2024-02-29",
+    "1990-03-06T03:30:00Z", "2024-03-10",
 )  # fmt: skip
 
 
@@ -38,6 +41,17 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """One row of the table customer_embeddings."""
+
+    customer: str
+    version: str
+    anchor: datetime
+    vector: tuple[float, ...]
+    received: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What was told of a shop."""
 
@@ -46,6 +60,8 @@ class History:
     changes: tuple[ProfileChange, ...]
     consents: tuple[Consent, ...]
     predictions: tuple[Predicted, ...]
+    embeddings: tuple[Embedded, ...] = ()
+    zone: str = "UTC"
 
 
 def history(seed: int) -> History:
@@ -70,13 +86,15 @@ def history(seed: int) -> History:
             for _ in range(20)
         ),
         predictions=tuple(_predictions(draw, events)),
+        embeddings=tuple(_embeddings(draw)),
+        zone=ZONES[seed % len(ZONES)],
     )  # fmt: skip
 
 
 def stored(lake: Lake, told: History) -> Lake:
     """The lake after all of it was told, of a shop whose currency is GBP."""
     schema = pa.schema([one for one in TABLES["shops"].schema if one.name != "bucket"])
-    settings = {"shop": "acme", "received": day(0), "timezone": "UTC", "currency": "GBP"}
+    settings = {"shop": "acme", "received": day(0), "timezone": told.zone, "currency": "GBP"}
     rows = rows_of([*told.events, *told.items, *told.changes, *told.consents])
     names = [one for one in TABLES["predictions"].schema if one.name != "bucket"]
     predictions = [
@@ -89,9 +107,23 @@ def stored(lake: Lake, told: History) -> Lake:
             "shops": pa.Table.from_pylist([settings], schema=schema),
             **rows,
             "predictions": pa.Table.from_pylist(predictions, schema=pa.schema(names)),
+            "customer_embeddings": _embedded(told),
         }
     )
     return lake
+
+
+def _embedded(told: History) -> pa.Table:
+    names = [one for one in TABLES["customer_embeddings"].schema if one.name != "bucket"]
+    rows = [
+        {
+            "shop": "acme", "customer": one.customer, "version": one.version,
+            "anchor": one.anchor, "width": len(one.vector), "received": one.received,
+            "embedding": struct.pack(f"<{len(one.vector)}e", *one.vector),
+        }
+        for one in told.embeddings
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=pa.schema(names))
 
 
 def _times(draw: random.Random) -> dict[str, object]:
@@ -151,3 +183,12 @@ def _predictions(draw: random.Random, events: tuple[Event, ...]):
             if draw.random() < 0.7:
                 value = draw.choice([None, 0.25, 0.5, 0.7, 1.5, 5.0, 1 / 3])
                 yield Predicted(customer, question, days, value, version, cutoff, received)
+
+
+def _embeddings(draw: random.Random):
+    """What two versions know of most customers, of some of them at two anchors."""
+    for version, received in (("v1", day(1)), ("v2", day(3))):
+        for customer, anchor in itertools.product(CUSTOMERS, (day(0), received)):
+            if draw.random() < 0.6:
+                vector = tuple(draw.randint(-8, 8) / 4 for _ in range(4))
+                yield Embedded(customer, version, anchor, vector, received)

@@ -4,11 +4,14 @@ It shares nodes with the compiler, and nothing else.
 """
 
 import json
+import math
 import operator
 import re
+from calendar import day_name, isleap, month_name
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from zoneinfo import ZoneInfo
 
 from habitue.audiences.language import nodes, windows
 from habitue.events import Money
@@ -38,6 +41,7 @@ class Slow:
     def __init__(self, told: History, at: datetime, known_at: datetime | None) -> None:
         self.at = at
         self.known_at = known_at
+        self.zone = ZoneInfo(told.zone)
         self.events = [one for one in told.events if self.sees(one)]
         self.items: dict[str, dict[str, str]] = {}
         for one in self.in_order(told.items):
@@ -47,9 +51,11 @@ class Slow:
         self.profiles: dict[str, dict] = {}
         for one in self.in_order(told.changes):
             self.profiles.setdefault(one.customer, {}).update(json.loads(bytes(one.put)))
-        self.consents = {
-            (one.customer, one.channel): one.status for one in self.in_order(told.consents)
-        }
+        self.consents: dict[tuple[str, str], tuple[str, datetime]] = {}
+        for one in self.in_order(told.consents):
+            before = self.consents.get((one.customer, one.channel))
+            since = before[1] if before and before[0] == one.status else one.time
+            self.consents[one.customer, one.channel] = (one.status, since)
         rows = [
             one
             for one in told.predictions
@@ -62,6 +68,8 @@ class Slow:
         everyone = {one.customer for one in self.events if one.customer is not None}
         self.customers = everyone | set(self.profiles) | {who for who, _ in self.consents}
         self.groups = self._groups()
+        self.places = self._places(told)
+        self.named: dict[str, object] = {}     # what audiences are, where similarity is asked
 
     def sees(self, one) -> bool:
         known = one.time if one.backfilled else one.received
@@ -73,7 +81,9 @@ class Slow:
     def members(self, condition) -> list[str]:
         return sorted(one for one in self.customers if self.holds(condition, one))
 
-    def holds(self, condition, who: str) -> bool:
+    def holds(self, condition, who: str) -> bool:  # noqa: C901 - one case per node
+        if isinstance(condition, (nodes.Similar, nodes.Anniversary)):
+            return self.is_near(condition, who)
         match condition:
             case nodes.And(parts):
                 return all(self.holds(one, who) for one in parts)
@@ -93,6 +103,11 @@ class Slow:
             case nodes.Compared(nodes.Prediction(question, _), sign, value):
                 return floats(self.predicted.get((question, who), (None,))[0], sign, value)
         return self.compares(condition, self.known(condition.operand, who))
+
+    def is_near(self, condition, who: str) -> bool:
+        if isinstance(condition, nodes.Similar):
+            return who in self.similar(condition.audience, condition.top, condition.of)
+        return self.remembers(self.known(condition.operand, who), condition.window)
 
     def follows(self, who, time, steps) -> bool:
         if not steps:
@@ -123,6 +138,7 @@ class Slow:
         named = (one for one in self.events if one.customer == who and one.name == event)
         for one in self.orders(who) if event == "order_placed" else named:
             fields = {"source": one.source, "value": self.amount(one.value)}
+            fields |= self.clock(one.time)
             properties = json.loads(bytes(one.properties))
             for line in self.lines(one, properties) if lined else [{}]:
                 yield Row(one.id, one.time, fields | line, properties)
@@ -132,7 +148,7 @@ class Slow:
             # a line has the currency of its order: the lake keeps no other
             amount = self.amount(Money(line.amount.minor, order.value.currency))
             fields = {"source": order.source, "value": amount}
-            fields |= self.of_item(line.item, line.quantity)
+            fields |= self.of_item(line.item, line.quantity) | self.clock(order.time)
             yield Row(f"{order.id}/{place}", order.time, fields, None)
 
     def lines(self, one, properties) -> list[dict[str, object]]:
@@ -184,7 +200,11 @@ class Slow:
             case nodes.Profile(path):
                 return reached(self.profiles.get(who, {}), path)
             case nodes.Consent(channel):
-                return self.consents.get((who, channel))
+                return self.consents.get((who, channel), (None,))[0]
+            case nodes.ConsentSince(channel):
+                return self.consents.get((who, channel), (None, None))[1]
+            case nodes.First(event):
+                return min((row.time for row in self.rows(who, event, False)), default=None)
             case nodes.Rfm():
                 return self.groups.get(who)
             case nodes.NextOrder():
@@ -195,6 +215,9 @@ class Slow:
 
     def compares(self, condition, held) -> bool:
         if isinstance(condition, nodes.Dated):
+            if isinstance(condition.window, windows.Calendar):
+                day = self.day_of(held)
+                return day is not None and day in self.days(condition.window)
             date = held if isinstance(held, datetime) else date_of(held)
             return date is not None and self.inside(date, condition.window)
         sign, value = condition.operator, condition.value
@@ -208,7 +231,9 @@ class Slow:
             return isinstance(held, list) and holds(held, sign, value)
         return isinstance(held, str) and reads(held, sign, value)
 
-    def inside(self, time: datetime, window) -> bool:
+    def inside(self, time: datetime, window) -> bool:  # noqa: C901 - one case per window
+        if isinstance(window, windows.Calendar):
+            return time.astimezone(self.zone).date() in self.days(window)
         match window:
             case windows.Last(span):
                 return self.at - length(span) < time <= self.at
@@ -224,6 +249,69 @@ class Slow:
                 return start <= time
             case windows.Between(start, end):
                 return start <= time < end
+
+    def clock(self, time: datetime) -> dict[str, object]:
+        shown = time.astimezone(self.zone)
+        return {
+            "weekday": day_name[shown.weekday()].lower(),
+            "month": month_name[shown.month].lower(),
+            "hour": shown.hour,
+        }
+
+    def days(self, window) -> list[date]:
+        """The days of the shop that a window holds, one by one."""
+        today = self.at.astimezone(self.zone).date()
+        near = [today + timedelta(days=number) for number in range(-1000, 1000)]
+        match window:
+            case windows.Last(span):
+                count = length(span).days
+                return [one for one in near if -count < (one - today).days <= 0]
+            case windows.Next(span):
+                count = length(span).days
+                return [one for one in near if 0 < (one - today).days <= count]
+        unit = units(today)[window.unit] + window.ahead
+        return [one for one in near if units(one)[window.unit] == unit]
+
+    def day_of(self, held) -> date | None:
+        """The day of a date that is told without a time, or that of the shop."""
+        if isinstance(held, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", held):
+            at = date_of(held)
+            return None if at is None else at.date()
+        at = held if isinstance(held, datetime) else date_of(held)
+        return None if at is None else at.astimezone(self.zone).date()
+
+    def remembers(self, held, window) -> bool:
+        day = self.day_of(held)
+        for one in [] if day is None else self.days(window):
+            leaps = (day.month, day.day) == (2, 29) and not isleap(one.year)
+            month_day = (2, 28) if leaps else (day.month, day.day)
+            if (one.month, one.day) == month_day and day.year < one.year:
+                return True
+        return False
+
+    def _places(self, told) -> dict[str, tuple[float, ...]]:
+        """Of each customer the latest embedding of the version that came last."""
+        rows = [
+            one
+            for one in told.embeddings
+            if one.anchor <= self.at and (self.known_at is None or one.received <= self.known_at)
+        ]
+        last = max(((one.received, one.version) for one in rows), default=(None, None))[1]
+        held = sorted((one for one in rows if one.version == last), key=lambda one: one.anchor)
+        return {one.customer: unit_vector(one.vector) for one in held}
+
+    def similar(self, audience, top, of) -> list[str]:
+        seed = [one for one in self.places if self.holds(self.named[audience], one)]
+        rest = [one for one in self.places if one not in seed]
+        count = math.ceil(len(rest) * top / 100) if of == "percent" else top
+        near = {
+            one: sum(
+                a * b for other in seed for a, b in zip(self.places[one], self.places[other],
+                                                        strict=True)
+            ) / len(seed)
+            for one in rest
+        }  # fmt: skip
+        return sorted(rest, key=lambda one: (-round(near[one], 6), one))[:count]
 
     def _groups(self) -> dict[str, str]:
         told = {}
@@ -243,6 +331,21 @@ class Slow:
             recency, often, worth = (1 + 3 * number // len(told) for number in below)
             groups[who] = group(recency, often, worth)
         return groups
+
+
+def unit_vector(vector) -> tuple[float, ...]:
+    size = math.sqrt(sum(one * one for one in vector)) or 1.0
+    return tuple(one / size for one in vector)
+
+
+def units(day: date) -> dict[str, int]:
+    """How many units of the calendar there were before a day's own."""
+    months = day.year * 12 + day.month - 1
+    weeks = (day.toordinal() - 1) // 7
+    return {
+        "day": day.toordinal(), "week": weeks, "month": months, "quarter": months // 3,
+        "year": day.year,
+    }  # fmt: skip
 
 
 def latest(rows, question: str):

@@ -19,7 +19,9 @@ from habitue.audiences.language.nodes import (
     Member,
     Profile,
     Property,
+    Similar,
     Step,
+    every,
 )
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.windows import Last, Span
@@ -38,7 +40,7 @@ from tests.lake.small import day, event, filled
 
 NAMED = {"reds": 'profile.color = "red" or did cart_added where color = "red"',
          "buyers": "did order_placed and not in audience \"reds\""}  # fmt: skip
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4)
 cutoffs = st.builds(
     lambda hours, ticks: day(hours / 12) + ticks * TICK, st.integers(12, 66), st.integers(-1, 1)
 )
@@ -65,8 +67,14 @@ def test_sql_finds_whom_the_slow_twin_finds(shops, seed, condition, cutoff, late
     histories, lakes = shops
     known_at = None if late is None else cutoff + timedelta(hours=late)
     slow = Slow(histories[seed], cutoff, known_at)
+    slow.named = {name: expanded(Member(name), NAMED) for name in NAMED}
     as_of = AsOf(cutoff, known_at)
     whole = expanded(condition, NAMED)
+    likened = {one.audience for one in every(whole) if isinstance(one, Similar)}
+    if any(not any(slow.holds(slow.named[one], who) for who in slow.places) for one in likened):
+        with pytest.raises(BadAudience, match=r"nothing was kept|nobody in aud"):
+            find(lakes[seed], "acme", condition, as_of, NAMED)
+        return
     if {question for question, _ in predictions_asked(whole)} - slow.questions:
         with pytest.raises(BadAudience, match="nothing was predicted"):
             find(lakes[seed], "acme", condition, as_of, NAMED)

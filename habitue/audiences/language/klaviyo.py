@@ -17,6 +17,7 @@ from typing import Any
 
 from habitue.audiences.language.nodes import (
     And,
+    Anniversary,
     Compared,
     Condition,
     Consent,
@@ -34,6 +35,7 @@ from habitue.audiences.language.nodes import (
     Prediction,
     Profile,
     Property,
+    Similar,
     Step,
     Sum,
     check,
@@ -45,6 +47,7 @@ from habitue.audiences.language.windows import (
     Ago,
     Before,
     Between,
+    Calendar,
     Earlier,
     Last,
     Next,
@@ -101,6 +104,11 @@ COMPLETION: dict[str, Span] = {
     **{f"DAYS_{number}": Span(number, "day") for number in (1, 3, 5, 30, 90, 180)},
     "WEEKS_1": Span(1, "week"),
     "YEARS_1": Span(365, "day"),
+}
+ANNIVERSARIES: dict[str, type[Last] | type[Next] | None] = {
+    "anniversary": None,                   # today
+    "anniversary-last": Last,
+    "anniversary-next": Next,
 }
 _REFUSED = {
     "predicted_gender": "is not inferred: names say little of it, and it is nobody's business",
@@ -258,6 +266,12 @@ def _own(at: _At, _: Names) -> Condition:
     return parse(at.get("condition", str).value)
 
 
+def _similar(at: _At, names: Names) -> Condition:
+    id = at.get("group_id", str).value
+    top, of = at.get("top", int).value, at.get("unit", str).value
+    return Similar(names.audiences.get(id, id), top, of)
+
+
 _READERS: dict[str, Callable[[_At, Names], Condition]] = {
     "profile-metric": _metric,
     "profile-metric-funnel": _funnel,
@@ -265,6 +279,7 @@ _READERS: dict[str, Callable[[_At, Names], Condition]] = {
     "profile-predictive-analytics": _predicted,
     "profile-group-membership": _membership,
     "profile-marketing-consent": _consent,
+    "habitue-similar-to": _similar,
     "habitue-condition": _own,
 }
 
@@ -319,6 +334,8 @@ def _filtered(at: _At, operand: Operand) -> Condition:
         found: Condition = Compared(operand, "is set")
         return found if at.among("operator", {"is-set": True, "not-set": False}) else Not(found)
     if kind == "date":
+        if at.value.get("operator") in tuple(ANNIVERSARIES):
+            return at.made(lambda: Anniversary(operand, _days(at)))
         window = _window(at)
         return Compared(operand, "is set") if window is None else Dated(operand, window)
     known = OPERATORS[kind]
@@ -352,6 +369,12 @@ def _window(at: _At) -> Window | None:
             return None
         case operator:
             return (Before if operator == "before" else After)(_instant(at, "date"))
+
+
+def _days(at: _At) -> Calendar | Last | Next:
+    """The days in which an anniversary lies."""
+    known = ANNIVERSARIES[at.value["operator"]]
+    return Calendar("day") if known is None else known(_span(at, "quantity"))
 
 
 def _span(at: _At, name: str) -> Span:

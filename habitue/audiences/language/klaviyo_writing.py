@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from habitue.audiences.language.klaviyo import (
+    ANNIVERSARIES,
     ATTRIBUTES,
     COMPLETION,
     NUMERIC,
@@ -17,6 +18,7 @@ from habitue.audiences.language.klaviyo import (
 from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import (
     And,
+    Anniversary,
     Compared,
     Condition,
     Consent,
@@ -29,6 +31,7 @@ from habitue.audiences.language.nodes import (
     Or,
     Profile,
     Property,
+    Similar,
     Step,
     Sum,
 )
@@ -37,6 +40,7 @@ from habitue.audiences.language.windows import (
     Ago,
     Before,
     Between,
+    Calendar,
     Earlier,
     Last,
     Next,
@@ -85,6 +89,9 @@ def _spelt(condition: Condition, ids: Names) -> dict[str, Any] | None:
             return _spelt_consent(channel, can_receive=True)
         case Not(Compared(Consent(channel), "=", "subscribed")):
             return _spelt_consent(channel, can_receive=False)
+        case Similar(name, top, of):
+            id = ids.audiences.get(name, name)
+            return {"type": "habitue-similar-to", "group_id": id, "top": top, "unit": of}
     return _spelt_known(condition)
 
 
@@ -92,7 +99,7 @@ def _spelt_known(condition: Condition) -> dict[str, Any] | None:
     """What is known or predicted of a customer."""
     inner = condition.inner if isinstance(condition, Not) else condition
     told = _filter(condition)
-    if told is None or not isinstance(inner, (Compared, Dated)):
+    if told is None or not isinstance(inner, (Compared, Dated, Anniversary)):
         return None
     for dimension, operand in PREDICTED.items():
         if operand == inner.operand:
@@ -114,7 +121,8 @@ def _spelt_metric(condition: Count | Sum, ids: Names) -> dict[str, Any] | None:
         return None
     is_sum = isinstance(condition, Sum)
     value = _plain(condition.amount if isinstance(condition, Sum) else Decimal(condition.number))
-    if value is None:
+    timeframe = _timeframe_of(condition.window)
+    if value is None or timeframe is None:
         return None
     names = {sign: name for name, sign in NUMERIC.items()} | {"!=": "not-equals"}
     measured = {"type": "numeric", "operator": names[condition.operator], "value": value}
@@ -123,7 +131,7 @@ def _spelt_metric(condition: Count | Sum, ids: Names) -> dict[str, Any] | None:
         "metric_id": ids.events.get(condition.event, condition.event),
         "measurement": "sum" if is_sum else "count",
         "measurement_filter": measured,
-        "timeframe_filter": _timeframe_of(condition.window),
+        "timeframe_filter": timeframe,
         "metric_filters": filters,
     }
 
@@ -132,12 +140,13 @@ def _spelt_funnel(condition: Followed, ids: Names) -> dict[str, Any] | None:
     (then,) = condition.steps
     names = {span: name for name, span in COMPLETION.items()}
     before, after = _filters(condition.where), _filters(then.where)
-    if then.within not in names or before is None or after is None:
+    timeframe = _timeframe_of(condition.window)
+    if then.within not in names or before is None or after is None or timeframe is None:
         return None
     told = ((condition.event, True, before), (then.event, not then.is_absent, after))
     return {
         "type": "profile-metric-funnel",
-        "timeframe_filter": _timeframe_of(condition.window),
+        "timeframe_filter": timeframe,
         "completion_window_seconds": names[then.within],
         "steps": [
             {
@@ -194,6 +203,8 @@ def _filter(condition: Condition) -> dict[str, Any] | None:
             return {"type": "existence", "operator": "not-set" if is_not else "is-set"}
         case Dated(window=window) if not is_not:
             return _date_filter(window)
+        case Anniversary(window=window) if not is_not:
+            return _anniversary_filter(window)
         case Compared(operator=operator, value=value):
             kind = _kind(operator, value)
             held = {told: name for name, told in OPERATORS.get(kind, {}).items()}
@@ -225,21 +236,25 @@ def _plain(value: Value) -> object:
     return value
 
 
-def _timeframe_of(window: Window | None) -> dict[str, Any]:
+def _timeframe_of(window: Window | None) -> dict[str, Any] | None:
     return {"type": "date", "operator": "alltime"} if window is None else _date_filter(window)
 
 
-def _date_filter(window: Window) -> dict[str, Any]:
+def _anniversary_filter(window: Calendar | Last | Next) -> dict[str, Any] | None:
+    """The days of an anniversary; none: they cannot be said so."""
+    if window == Calendar("day"):
+        return {"type": "date", "operator": "anniversary"}
+    if isinstance(window, Calendar):
+        return None
+    (operator,) = (name for name, kind in ANNIVERSARIES.items() if kind is type(window))
+    span = window.span
+    return {"type": "date", "operator": operator, "unit": span.unit, "quantity": span.amount}
+
+
+def _date_filter(window: Window) -> dict[str, Any] | None:
+    """A window; none: it cannot be said so."""
+    told = _relative(window)
     match window:
-        case Last(span):
-            told = {"operator": "in-the-last", "unit": span.unit, "quantity": span.amount}
-        case Next(span):
-            told = {"operator": "in-the-next", "unit": span.unit, "quantity": span.amount}
-        case Ago(span):
-            told = {"operator": "at-least", "unit": span.unit, "quantity": span.amount}
-        case Earlier(far, near):
-            told = {"operator": "between", "start": near.amount, "end": far.amount}
-            told["unit"] = far.unit
         case Before(at):
             told = {"operator": "before", "date": at.isoformat()}
         case After(at):
@@ -247,4 +262,19 @@ def _date_filter(window: Window) -> dict[str, Any]:
         case Between(start, end):
             told = {"operator": "between-static", "start": start.isoformat()}
             told["end"] = end.isoformat()
-    return {"type": "date", **told}
+    return None if told is None else {"type": "date", **told}
+
+
+def _relative(window: Window) -> dict[str, Any] | None:
+    """A window by its distance from the instant as of which is asked."""
+    match window:
+        case Last(span):
+            return {"operator": "in-the-last", "unit": span.unit, "quantity": span.amount}
+        case Next(span):
+            return {"operator": "in-the-next", "unit": span.unit, "quantity": span.amount}
+        case Ago(span):
+            return {"operator": "at-least", "unit": span.unit, "quantity": span.amount}
+        case Earlier(far, near):
+            told = {"operator": "between", "start": near.amount, "end": far.amount}
+            return {**told, "unit": far.unit}
+    return None

@@ -10,10 +10,11 @@ is the plain complement.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
+from habitue.audiences.language.calendar import MONTHS, WEEKDAYS
 from habitue.audiences.language.limits import Value, exact, refuse_text, refuse_value, shown
-from habitue.audiences.language.windows import Next, Span, Window
+from habitue.audiences.language.windows import Calendar, Last, Next, Span, Window
 from habitue.errors import BadAudience
 
 Order = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -28,12 +29,17 @@ MOST_STEPS = 5                             # of a sequence
 ORDERS = get_args(Order)
 OWN_FIELDS = ("value", "source")
 LINE_FIELDS = ("item", "title", "category", "brand", "quantity")
-NUMBER_FIELDS = ("value", "quantity")
+CLOCK_FIELDS = ("weekday", "month", "hour")    # of the shop's clock when it happened
+FIELDS = OWN_FIELDS + LINE_FIELDS + CLOCK_FIELDS
+SUMMED_FIELDS = ("value", "quantity")
+NUMBER_FIELDS = (*SUMMED_FIELDS, "hour")
 CHANCES = {"order": "order", "churn": "churn"}
 EXPECTED = {"expected_orders": "orders", "expected_spend": "revenue"}
 DEFAULT_HORIZON = 90                       # days of a bare `churn`
 GROUPS = ("champions", "loyal", "recent", "needs attention", "at risk", "inactive")
 CHANNELS = ("email", "sms", "push", "whatsapp")
+MOST_NEAREST = 1_000_000                   # customers who are similar to an audience
+MOST_ANNIVERSARY_DAYS = 365                # of a window of anniversaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,8 @@ class Field:
     name: str
 
     def __post_init__(self) -> None:
-        if self.name not in OWN_FIELDS + LINE_FIELDS:
-            held = ", ".join(OWN_FIELDS + LINE_FIELDS)
+        if self.name not in FIELDS:
+            held = ", ".join(FIELDS)
             raise BadAudience(f"{self.name!r} is no field of events\nhint: {held}, properties.NAME")
 
 
@@ -77,6 +83,26 @@ class Consent:
     def __post_init__(self) -> None:
         if self.channel not in CHANNELS:
             raise BadAudience(f"{self.channel!r} is no channel\nhint: {', '.join(CHANNELS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentSince:
+    """Since when a channel has had its status."""
+
+    channel: str
+
+    def __post_init__(self) -> None:
+        Consent(self.channel)
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """When an event happened first."""
+
+    event: str
+
+    def __post_init__(self) -> None:
+        refuse_text("the name of an event", self.event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +140,28 @@ class Rfm:
     """The group by recency, frequency and value among the shop's customers."""
 
 
-Operand: TypeAlias = Field | Property | Profile | Consent | Prediction | NextOrder | Rfm
+Operand: TypeAlias = (
+    Field | Property | Profile | Consent | ConsentSince | First | Prediction | NextOrder | Rfm
+)
+
+
+class Joined:
+    """What lets conditions be joined by `&`, `|` and `~`, in Python."""
+
+    __slots__ = ()
+
+    def __and__(self, other: "Condition") -> "And":
+        return And((*_parts(And, self), *_parts(And, other)))
+
+    def __or__(self, other: "Condition") -> "Or":
+        return Or((*_parts(Or, self), *_parts(Or, other)))
+
+    def __invert__(self) -> "Not":
+        return Not(cast("Condition", self))
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Joined):
     """An operand compared with a value; false where either is of another kind, or missing."""
 
     operand: Operand
@@ -132,7 +175,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Dated:
+class Dated(Joined):
     """An operand that is a date, in a window."""
 
     operand: Operand
@@ -144,7 +187,29 @@ class Dated:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class Anniversary(Joined):
+    """A date of a customer whose day and month, in a later year, is among some days of the shop."""
+
+    operand: Operand
+    window: Calendar | Last | Next
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.operand, (Profile, First, ConsentSince)):
+            raise BadAudience("only dates of customers have anniversaries\nhint: profile.birthday")
+        match self.window:
+            case Calendar():
+                return
+            case Last(span) | Next(span):
+                if span.unit not in ("day", "week"):
+                    raise BadAudience("anniversaries are told in days and weeks")
+                if span.length.days > MOST_ANNIVERSARY_DAYS:
+                    raise BadAudience(f"anniversaries within {MOST_ANNIVERSARY_DAYS} days at most")
+                return
+        raise BadAudience("anniversaries are today, this month, in the next 7 days or in the last")
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Joined):
     """How often an event happened, compared with a number; `did not` is = 0."""
 
     event: str
@@ -162,7 +227,7 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(Joined):
     """What an event adds up to, compared with an amount; of no events it is nought."""
 
     event: str
@@ -178,7 +243,7 @@ class Sum:
         refuse_value(self.operator, self.amount)
         if not isinstance(self.amount, Decimal):
             raise BadAudience(f"a sum is compared with a number, not with {self.amount!r}")
-        if isinstance(self.of, Field) and self.of.name not in NUMBER_FIELDS:
+        if isinstance(self.of, Field) and self.of.name not in SUMMED_FIELDS:
             raise BadAudience(f"{self.of.name} cannot be added up\nhint: value, quantity")
 
 
@@ -196,7 +261,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(Joined):
     """An event of the window that others followed, or (the last of them) did not."""
 
     event: str
@@ -213,7 +278,7 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class Member(Joined):
     """Membership of another audience, by its name."""
 
     audience: str
@@ -223,14 +288,31 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Similar(Joined):
+    """Among the customers who are nearest to those of an audience, and not one of them."""
+
+    audience: str
+    top: int
+    of: Literal["customers", "percent"] = "customers"
+
+    def __post_init__(self) -> None:
+        refuse_text("the name of an audience", self.audience)
+        if self.of not in ("customers", "percent"):
+            raise BadAudience(f"top {self.top} {self.of}: wanted customers or percent")
+        most = 100 if self.of == "percent" else MOST_NEAREST
+        if isinstance(self.top, bool) or not isinstance(self.top, int) or not 0 < self.top <= most:
+            raise BadAudience(f"top {self.top} {self.of}: wanted 1 to {most:,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Joined):
     """Everyone else."""
 
     inner: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class And(Joined):
     """All of two or more."""
 
     parts: tuple["Condition", ...]
@@ -240,7 +322,7 @@ class And:
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(Joined):
     """Any of two or more."""
 
     parts: tuple["Condition", ...]
@@ -249,7 +331,9 @@ class Or:
         _refuse_few(self.parts)
 
 
-Condition: TypeAlias = Compared | Dated | Count | Sum | Followed | Member | Not | And | Or
+Condition: TypeAlias = (
+    Compared | Dated | Anniversary | Count | Sum | Followed | Member | Similar | Not | And | Or
+)
 
 
 def children(condition: Condition) -> tuple[Condition, ...]:
@@ -306,21 +390,27 @@ def _refuse_misplaced(condition: Condition, *, is_where: bool) -> None:
             if is_where:
                 raise BadAudience("where compares what one event is told with, and nothing else")
             is_where = True
-        case Member() if is_where:
+        case Member() | Similar() | Anniversary() if is_where:
             raise BadAudience("where compares what one event is told with, and nothing else")
     for one in children(condition):
         _refuse_misplaced(one, is_where=is_where)
 
 
 _NUMBERS: tuple[Operand, ...] = tuple(map(Field, NUMBER_FIELDS))
+_NAMED: dict[Operand, tuple[str, tuple[str, ...]]] = {
+    Rfm(): ("group", GROUPS),
+    Field("weekday"): ("day of the week", WEEKDAYS),
+    Field("month"): ("month", MONTHS),
+}
 
 
 def _refuse_kind(operand: Operand, operator: str, value: Value) -> None:
     """Raise where what is compared is never of the kind that it is compared with."""
     if operator == "is set" or isinstance(operand, (Property, Profile)):
         return
-    if isinstance(operand, NextOrder):
-        raise BadAudience("next_order_date is a date\nhint: in the next 7 days, before …")
+    if isinstance(operand, (NextOrder, ConsentSince, First)):
+        told = "next_order_date" if isinstance(operand, NextOrder) else "this"
+        raise BadAudience(f"{told} is a date\nhint: in the next 7 days, before …")
     is_number = isinstance(operand, Prediction) or operand in _NUMBERS
     each = value if isinstance(value, tuple) else (value,)
     if operator.startswith("has") or not all(
@@ -328,17 +418,18 @@ def _refuse_kind(operand: Operand, operator: str, value: Value) -> None:
     ):
         told = "a number" if is_number else "a text"
         raise BadAudience(f"this is {told}: it cannot be compared by {operator} {shown(value)}")
-    if isinstance(operand, Rfm) and operator in ("=", "!=", "in"):
+    if operand in _NAMED and operator in ("=", "!=", "in"):
+        told, held = _NAMED[operand]
         for one in each:
-            if one not in GROUPS:
-                raise BadAudience(f"{one!r} is no group\nhint: {', '.join(GROUPS)}")
+            if one not in held:
+                raise BadAudience(f"{one!r} is no {told}\nhint: {', '.join(held)}")
 
 
 def _refuse_happened(event: str, operator: str, window: Window | None) -> None:
     refuse_text("the name of an event", event)
     if operator not in ORDERS:
         raise BadAudience(f"{operator!r} is no comparison\nhint: there are {' '.join(ORDERS)}")
-    if isinstance(window, Next):
+    if isinstance(window, Next) or (isinstance(window, Calendar) and window.ahead > 0):
         raise BadAudience("what happens in the future is not known\nhint: churn_90d, order_30d, …")
 
 
@@ -347,6 +438,15 @@ def _refuse_path(path: tuple[str, ...]) -> None:
         raise BadAudience(f"a property is found by 1 to {MOST_STEPS} names")
     for name in path:
         refuse_text("the name of a property", name)
+
+
+def _parts(join: type, condition: object) -> tuple["Condition", ...]:
+    """The parts of one that is joined likewise, or the condition alone."""
+    if isinstance(condition, (And, Or)) and type(condition) is join:
+        return condition.parts
+    if not isinstance(condition, Joined):
+        raise BadAudience(f"{condition!r} is no condition")
+    return (cast("Condition", condition),)
 
 
 def _refuse_few(parts: tuple[Condition, ...]) -> None:

@@ -16,15 +16,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from habitue.audiences.language import nodes, windows
+from habitue.audiences.language.calendar import CALENDAR_UNITS
 from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import (
     And,
+    Anniversary,
     Compared,
     Condition,
     Consent,
+    ConsentSince,
     Count,
     Dated,
     Field,
+    First,
     Followed,
     Member,
     NextOrder,
@@ -36,6 +40,7 @@ from habitue.audiences.language.nodes import (
     Profile,
     Property,
     Rfm,
+    Similar,
     Step,
     Sum,
 )
@@ -45,6 +50,7 @@ from habitue.audiences.language.windows import (
     Ago,
     Before,
     Between,
+    Calendar,
     Earlier,
     Last,
     Next,
@@ -53,19 +59,25 @@ from habitue.audiences.language.windows import (
     Window,
 )
 
-_FIELDS = nodes.OWN_FIELDS + nodes.LINE_FIELDS
 _QUESTIONS = nodes.CHANCES | nodes.EXPECTED | {"orders": "orders", "revenue": "revenue"}
 _PREDICTED = re.compile(rf"({'|'.join(_QUESTIONS)})(?:_(\d{{1,4}})d)?")
 _BEGINNINGS = (
     "did", "did not", "count of", "sum of", "in audience", "profile.", "consent.", "rfm",
     "next_order_date", "churn_90d", "order_90d", "expected_orders_90d", "expected_spend_90d",
+    "anniversary of", "first", "similar to audience",
 )  # fmt: skip
 _ONCE: tuple[nodes.Order, int] = (">=", 1)
 _SIGNS = ("=", "!=", "<", "<=", ">", ">=")
 _OPERATORS = (
     *_SIGNS, "contains", "starts with", "ends with", "matches", "in", "has", "is set", "is not set",
-    "before", "after", "between", "at least",
+    "before", "after", "between", "at least", "today", "this month",
 )  # fmt: skip
+_WINDOWS = (
+    "in", "at", "between", "before", "after", "yesterday", "today", "tomorrow", "last", "this",
+    "next",
+)  # fmt: skip
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_AHEAD = {"last": -1, "this": 0, "next": 1}
 
 
 def parse(sentence: str) -> Condition:
@@ -144,7 +156,30 @@ class _Parser:
         if reader.takes("in", "audience"):
             told = self._named('the name of an audience: in audience "vip"')
             return reader.made(begun, lambda: Member(told))
+        if reader.takes("similar", "to", "audience"):
+            return self._similar(begun)
+        if reader.takes("anniversary", "of"):
+            return self._anniversary(begun)
         return self._compared(self._operand())
+
+    def _similar(self, begun: Token) -> Condition:
+        reader = self._reader
+        told = self._named('the name of an audience: similar to audience "vip" top 500')
+        reader.wants("top", "top 500 customers, top 5 percent")
+        number = self._whole()
+        if reader.takes("percent"):
+            return reader.made(begun, lambda: Similar(told, number, "percent"))
+        reader.takes("customers")
+        return reader.made(begun, lambda: Similar(told, number))
+
+    def _anniversary(self, begun: Token) -> Condition:
+        reader = self._reader
+        operand, token = self._operand(), reader.peek()
+        window = self._window(of_dates=True)
+        if not isinstance(window, (Calendar, Last, Next)):
+            raise reader.error(token, "wanted days", "today, this month, in the next 7 days")
+        told = window
+        return reader.made(begun, lambda: Anniversary(operand, told))
 
     def _where_part(self) -> Condition:
         """One comparison of what an event is told with."""
@@ -255,7 +290,26 @@ class _Parser:
             return self._between(begun)
         if reader.takes("before"):
             return Before(self._date())
-        return After(self._date()) if reader.takes("after") else None
+        if reader.takes("after"):
+            return After(self._date())
+        return self._calendar()
+
+    def _calendar(self) -> Calendar | None:
+        """Days of the calendar: today, this week, last month; nothing, where none is next."""
+        reader, word, unit = self._reader, self._reader.peek().word, self._reader.peek(1).word
+        if word in _DAYS:
+            reader.take()
+            return Calendar("day", _DAYS[word])
+        for one in CALENDAR_UNITS:
+            if word in _AHEAD and unit == one:
+                reader.takes(word, unit)
+                return Calendar(one, _AHEAD[word])
+        if word in _AHEAD:
+            hint = near(unit, CALENDAR_UNITS) or f"in the {word} 7 days"
+            raise reader.error(
+                reader.peek(1), "wanted day, week, month, quarter or year", hint
+            )
+        return None
 
     def _in(self, *, of_dates: bool) -> Window:
         reader = self._reader
@@ -315,6 +369,9 @@ class _Parser:
     def _operand(self) -> Operand:
         """What of a customer is compared."""
         reader, token = self._reader, self._reader.peek()
+        if reader.takes("first"):
+            event = self._event()
+            return reader.made(token, lambda: First(event))
         parts = reader.path(token) if token.kind == "name" else ("",)
         head, rest = parts[0].lower(), parts[1:]
         found = _PREDICTED.fullmatch(head)
@@ -323,6 +380,8 @@ class _Parser:
             make = lambda: Profile(rest)                                 # noqa: E731
         elif head == "consent" and len(rest) == 1:
             make = lambda: Consent(rest[0].lower())                      # noqa: E731
+        elif head == "consent" and len(rest) == 2 and rest[1].lower() == "since":
+            make = lambda: ConsentSince(rest[0].lower())                 # noqa: E731
         elif len(parts) == 1 and found:
             question, days = _QUESTIONS[found[1]], int(found[2] or nodes.DEFAULT_HORIZON)
             make = lambda: Prediction(question, days)                    # noqa: E731
@@ -336,7 +395,7 @@ class _Parser:
 
     def _beginning(self, token: Token, head: str) -> str:
         """A hint of what the next word may have been meant to be."""
-        if head in _FIELDS or head == "properties":
+        if head in nodes.FIELDS or head == "properties":
             return f"this is told of an event: did order_placed where ({token.text} … and …)"
         if token.kind == "end" or token.kind == "sign":
             return f"conditions begin with {', '.join(_BEGINNINGS[:8])}, churn_90d, …"
@@ -352,7 +411,7 @@ class _Parser:
         if token.kind not in ("name", "text") or token.word in KEYWORDS:
             raise reader.error(token, "wanted a field of the event, such as value or category")
         parts = reader.path(reader.take())
-        if token.kind == "name" and len(parts) == 1 and parts[0].lower() in _FIELDS:
+        if token.kind == "name" and len(parts) == 1 and parts[0].lower() in nodes.FIELDS:
             return Field(parts[0].lower())
         if parts[0] == "properties" and len(parts) > 1:
             parts = parts[1:]
@@ -366,7 +425,7 @@ class _Parser:
             found = Compared(operand, "is set")
             return Not(found) if is_not else found
         listed = token.word == "in" and reader.peek(1).text == "("
-        if token.word in ("in", "at", "between", "before", "after") and not listed:
+        if token.word in _WINDOWS and not listed:
             window = self._window(of_dates=True)
             if window is None:
                 raise reader.error(token, "wanted a comparison", reader.near(_OPERATORS))

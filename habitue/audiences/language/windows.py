@@ -1,12 +1,20 @@
-"""Windows of time: relative to the instant as of which is asked, or between dates.
+"""Windows of time: relative to the instant as of which is asked, of the calendar, or between dates.
 
-Half-open, to the microsecond: the last N days are (t - N * 24 h, t].
+Half-open, to the microsecond: the last N days are (t - N * 24 h, t]. Those of the calendar begin
+and end with days of the shop's time zone.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeAlias, assert_never
 
+from habitue.audiences.language.calendar import (
+    CALENDAR_UNITS,
+    CalendarUnit,
+    days_of,
+    local,
+    start_of,
+)
 from habitue.errors import BadAudience
 
 Unit = Literal["minute", "hour", "day", "week"]
@@ -116,11 +124,30 @@ class Between:
             raise BadAudience("nothing is between these: the earlier one stands first")
 
 
-Window: TypeAlias = Last | Next | Ago | Earlier | Before | After | Between
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """This day, week, month, quarter or year in the shop's time zone, the last one or the next."""
+
+    unit: CalendarUnit
+    ahead: int = 0                         # -1: the one before this, 1: the one after
+
+    def __post_init__(self) -> None:
+        if self.unit not in CALENDAR_UNITS:
+            held = ", ".join(CALENDAR_UNITS)
+            raise BadAudience(f"{self.unit!r} is no unit of the calendar\nhint: {held}")
+        if isinstance(self.ahead, bool) or self.ahead not in (-1, 0, 1):
+            raise BadAudience(f"{self.ahead} {self.unit}s ahead: wanted -1, 0 or 1")
 
 
-def bounds(window: Window | None, at: datetime) -> tuple[datetime | None, datetime | None]:
+Window: TypeAlias = Last | Next | Ago | Earlier | Before | After | Between | Calendar
+
+
+def bounds(
+    window: Window | None, at: datetime, zone: str = "UTC"
+) -> tuple[datetime | None, datetime | None]:
     """The first instant of a window and the first after it, to the microsecond; none: no bound.
+
+    `zone` is the shop's, in which a window of the calendar is one.
 
     >>> at = datetime(2025, 3, 3, tzinfo=UTC)
     >>> start, end = bounds(Last(Span(1, "day")), at)
@@ -136,10 +163,33 @@ def bounds(window: Window | None, at: datetime) -> tuple[datetime | None, dateti
             return start, None
         case Between(start, end):
             return start, end
+        case Calendar():
+            begin, final = days(window, at, zone)
+            return start_of(begin, zone), start_of(final + timedelta(days=1), zone)
     after, until = _lengths(window)
     tick = timedelta(microseconds=1)
     first = None if after is None else _moved(at, after + tick)
     return first, _moved(at, until + tick)
+
+
+def days(window: Calendar | Last | Next, at: datetime, zone: str) -> tuple[date, date]:
+    """The first and the last day of a window that is told in whole days of a zone.
+
+    Of the last 7 days the last is today, of the next 7 days the first is tomorrow.
+
+    >>> at = datetime(2025, 3, 3, 12, tzinfo=UTC)
+    >>> [str(day) for day in days(Last(Span(1, "week")), at, "UTC")]
+    ['2025-02-25', '2025-03-03']
+    """
+    today = local(at, zone).date()
+    match window:
+        case Calendar(unit, ahead):
+            return days_of(unit, ahead, today)
+        case Last(span):
+            return today - span.length + timedelta(days=1), today
+        case Next(span):
+            return today + timedelta(days=1), today + span.length
+    assert_never(window)
 
 
 def _lengths(window: Last | Next | Ago | Earlier) -> tuple[timedelta | None, timedelta]:

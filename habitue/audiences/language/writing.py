@@ -6,15 +6,17 @@ from typing import assert_never
 
 from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import (
-    LINE_FIELDS,
-    OWN_FIELDS,
+    FIELDS,
     And,
+    Anniversary,
     Compared,
     Condition,
     Consent,
+    ConsentSince,
     Count,
     Dated,
     Field,
+    First,
     Followed,
     Member,
     NextOrder,
@@ -25,6 +27,7 @@ from habitue.audiences.language.nodes import (
     Profile,
     Property,
     Rfm,
+    Similar,
     Step,
     Sum,
 )
@@ -34,6 +37,7 @@ from habitue.audiences.language.windows import (
     Ago,
     Before,
     Between,
+    Calendar,
     Earlier,
     Last,
     Next,
@@ -59,15 +63,22 @@ def written(condition: Condition) -> str:
             return f"not {_inner(inner)}"
         case Count() | Sum() | Followed():
             return _happened(condition)
-        case Member(audience):
-            return f"in audience {quoted(audience)}"
-        case Compared() | Dated():
-            return _comparison(condition)
-    assert_never(condition)
+        case Member() | Similar():
+            return _named(condition)
+    return _comparison(condition)
 
 
-def _comparison(condition: Compared | Dated) -> str:
+def _named(condition: Member | Similar) -> str:
+    audience = quoted(condition.audience)
+    if isinstance(condition, Similar):
+        return f"similar to audience {audience} top {condition.top} {condition.of}"
+    return f"in audience {audience}"
+
+
+def _comparison(condition: Compared | Dated | Anniversary) -> str:
     match condition:
+        case Anniversary(operand, window):
+            return f"anniversary of {_comparison(Dated(operand, window))}"
         case Compared(operand, operator, value):
             told = "" if operator == "is set" else f" {_value(value)}"
             return f"{_operand(operand)} {operator}{told}"
@@ -122,6 +133,10 @@ def _window(window: Window | None) -> str:
             return f" at least {_span(span)} ago"
         case Earlier(far, near):
             return f" between {far.amount} and {_span(near)} ago"
+        case Calendar("day", ahead):
+            return (" today", " tomorrow", " yesterday")[ahead]
+        case Calendar(unit, ahead):
+            return f" {('this', 'next', 'last')[ahead]} {unit}"
     return f" {_dates(window)}"
 
 
@@ -157,6 +172,10 @@ def _operand(operand: Operand) -> str:
             return operand.name
         case Consent(channel):
             return f"consent.{channel}"
+        case ConsentSince(channel):
+            return f"consent.{channel}.since"
+        case First(event):
+            return f"first {name(event)}"
     return _told(operand)
 
 
@@ -164,7 +183,7 @@ def _told(operand: Field | Property | Profile) -> str:
     match operand:
         case Field(told):
             return told
-        case Property((one,)) if one.lower() not in (*OWN_FIELDS, *LINE_FIELDS):
+        case Property((one,)) if one.lower() not in FIELDS:
             return name(one)
         case Property(parts):
             return f"properties.{path(parts)}"
