@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from habitue.audiences.live import erasing
 from habitue.directory import ERASURE, Directory, Job, Refusals
 from habitue.errors import BadSetting, Dropped
 from habitue.events import Instant
@@ -231,7 +232,11 @@ def _erased(places: Places, job: Job) -> Job:
             index.forget(gone.digests)
     if places.profiles.exists():
         with closing(Profiles(places.profiles)) as profiles:
-            profiles.forget(job.shop, sorted(whose.keys))
+            gone_keys = sorted(whose.keys)
+            profiles.forget(
+                job.shop, gone_keys,
+                beside=lambda connection: erasing.forget(connection, job.shop, gone_keys),
+            )  # fmt: skip
     rows = dict(job.detail["rows"])
     for name, count in gone.rows.items():
         rows[name] = rows.get(name, 0) + count

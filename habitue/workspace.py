@@ -482,7 +482,8 @@ class Shop:
         from habitue.audiences.saved import Saved
         from habitue.recalling import recalls
 
-        return Saved(self.workspace.lake, self.name, clock=utc_now, recall=recalls(self))
+        live = self.workspace.places.profiles
+        return Saved(self.workspace.lake, self.name, utc_now, recalls(self), live)
 
     def embeddings(
         self,

@@ -8,6 +8,7 @@ told.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from habitue.audiences.aftermath.happened import window
 from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
+from habitue.audiences.live import reading
 from habitue.audiences.members import AsOf, Said, expanded, find, understood
 from habitue.audiences.templates import held_by, listed
 from habitue.errors import BadSetting, NoSuchAudience
@@ -39,6 +41,7 @@ class Saved:
     shop: str
     clock: Callable[[], datetime]
     recall: Recall | None = None
+    live: Path | None = None               # the file of the live state
 
     def table(self, *, known_at: datetime | None = None) -> pa.Table:
         """One row per audience: name, condition, since."""
@@ -112,6 +115,35 @@ class Saved:
     def templates(self) -> pa.Table:
         """Ready conditions, one row each: whether the shop has what it needs, or what it lacks."""
         return listed(held_by(self.lake, self.shop))
+
+    def members(self, name: str) -> pa.Table:
+        """Who is in an audience now, and since when: customer, joined_at.
+
+        Raises:
+            NotFollowed: no live state follows it.
+        """
+        return reading.members(self._live(), self.shop, name)
+
+    def changes(self, name: str | None = None, *, after: int = 0) -> pa.Table:
+        """Who entered and left, of one audience or of all, after a sequence number.
+
+        Raises:
+            NotFollowed: there is no live state yet.
+        """
+        return reading.changes(self._live(), self.shop, audience=name, after=after)
+
+    def followed(self) -> pa.Table:
+        """The audiences that are followed: name, members, since, applied, problem.
+
+        Raises:
+            NotFollowed: there is no live state yet.
+        """
+        return reading.followed(self._live(), self.shop)
+
+    def _live(self) -> Path:
+        if self.live is None:
+            raise reading.NotFollowed
+        return self.live
 
     def _append(self, name: str, condition: str | None) -> None:
         row = {

@@ -9,7 +9,17 @@ import click
 
 from habitue import __version__
 from habitue.cli import ask, demo, evaluate, serve, simulate, store, train
-from habitue.cli.data import audiences, keeping, keys, people, privacy, rejected, status, streams
+from habitue.cli.data import (
+    audiences,
+    keeping,
+    keys,
+    memberships,
+    people,
+    privacy,
+    rejected,
+    status,
+    streams,
+)
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -64,6 +74,8 @@ for command in (
     ask.embed,
     audiences.audience,
     audiences.audiences,
+    memberships.members,
+    memberships.changes,
     ask.recommend,
     ask.items,
     train.models,

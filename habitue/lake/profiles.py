@@ -21,16 +21,19 @@ from habitue.events import Instant, Noun
 from habitue.lake.eventlog.records import Record, decode
 from habitue.lake.keys import STRENGTH, kind_of
 from habitue.lake.live import store
-from habitue.lake.live.told import COLUMNS, held_in, instant, microseconds, told_by
+from habitue.lake.live.happened import Touched
+from habitue.lake.live.told import COLUMNS, Told, held_in, instant, microseconds, told_by
 from habitue.lake.tables import Lake, data_sequence
 from habitue.lake.views.people import fold
 
 PROFILES_FILE = "profiles.sqlite"
 _WAIT_SECONDS = 30.0
 _ROWS_AT_ONCE = 50_000                     # of one of the lake's files
+_FORMAT = 2                                # of the tables
 _UNTOLD = -1                               # before the lake's first commit
 
 Refuses: TypeAlias = Callable[[Noun], bool]
+Then: TypeAlias = Callable[[sqlite3.Connection, Touched, int | None], None]
 By: TypeAlias = Literal["id", "created", "updated"]
 _COLUMN_OF: dict[By, str] = {"id": "profile", "created": "created", "updated": "updated"}
 
@@ -108,11 +111,17 @@ class NameCount(msgspec.Struct, frozen=True):
 class Profiles:
     """The live state in one SQLite file. One process applies; any number read."""
 
-    def __init__(self, path: Path | str, *, refuses: Refuses | None = None) -> None:
-        """Open the file, made where it is missing; `refuses` tells nouns of erased customers."""
+    def __init__(
+        self, path: Path | str, *, refuses: Refuses | None = None, then: Then | None = None
+    ) -> None:
+        """Open the file, made where it is missing; `refuses` tells nouns of erased customers.
+
+        `then` is told what was new, and when the last of it was received (none: it came from the
+        lake), and writes in the same transaction.
+        """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._refuses = refuses
+        self._refuses, self._then = refuses, then
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
@@ -122,10 +131,9 @@ class Profiles:
             "cache_size = -65536", "temp_store = MEMORY",
         ):  # fmt: skip
             self._connection.execute(f"PRAGMA {pragma}")
-        if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'keys'"):
-            with self._writing() as connection:   # a reader waits for no writer
-                for statement in store.TABLES.split(";\n"):
-                    connection.execute(statement)
+        if self._read("PRAGMA user_version") != [(_FORMAT,)]:
+            with self.writing() as connection:    # a reader waits for no writer
+                _make(connection)
 
     def close(self) -> None:
         """Give the file back."""
@@ -139,13 +147,14 @@ class Profiles:
 
     def apply(self, shard: int, records: Sequence[Record]) -> None:
         """Take what some rows of the log tell, and move the cursor beyond them, all or nothing."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             cursor = self.cursor(shard)
             ahead = [record for record in records if record.offset >= cursor]
-            parts = (decode(record.body) for record in ahead)
+            parts = [decode(record.body) for record in ahead]
             entries = (entry.nouns for part in parts for entry in part.entries)
             nouns = [noun for nouns in entries if self._welcomes(nouns) for noun in nouns]
-            store.take(connection, told_by(nouns))
+            received = max((microseconds(one.received) for one in parts), default=None)
+            self._take(connection, told_by(nouns), received)
             if ahead:
                 _set_cursor(connection, shard, ahead[-1].offset + 1)
 
@@ -154,7 +163,7 @@ class Profiles:
 
         A lake that is behind what is known here was put back from a copy: all is told anew.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             held = connection.execute("SELECT value FROM about WHERE name = 'sequence'").fetchone()
             known = held[0] if held else _UNTOLD
             # asked before the files are listed: these hold at least what the cursors say
@@ -174,7 +183,7 @@ class Profiles:
                     lake.source(file), name, most_rows=_ROWS_AT_ONCE,
                     is_known=lambda digests: store.known_among(connection, digests),
                 ):  # fmt: skip
-                    store.take(connection, told)
+                    self._take(connection, told, None)
             for shard, offset in cursors.items():
                 if offset > self.cursor(shard):
                     _set_cursor(connection, shard, offset)
@@ -183,9 +192,15 @@ class Profiles:
 
     def rebuild(self, lake: Lake, *, shards: int = 1) -> None:
         """Forget everything and take what the lake holds; go on with the log from its cursors."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             _clear(connection)
             self.catch_up(lake, shards=shards)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction for those who keep something beside, all or nothing."""
+        with self._transaction("BEGIN IMMEDIATE"):
+            yield self._connection
 
     def find(self, shop: str, *keys: str) -> list[LiveProfile]:
         """The customers whom some keys belong to, each once; keys that are unknown find nobody."""
@@ -249,9 +264,20 @@ class Profiles:
             for name, events, first, last in sorted(rows)
         }
 
-    def forget(self, shop: str, keys: Sequence[str]) -> int:
-        """Remove some keys and all that is known through them; returns how many were known."""
-        with self._writing() as connection:
+    def forget(
+        self,
+        shop: str,
+        keys: Sequence[str],
+        *,
+        beside: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> int:
+        """Remove some keys and all that is known through them; returns how many were known.
+
+        What others keep beside is removed by them, in the same transaction.
+        """
+        with self.writing() as connection:
+            if beside is not None:
+                beside(connection)
             asked = msgspec.json.encode(list(keys)).decode()
             sql = "SELECT id FROM keys WHERE shop = ? AND key IN (SELECT value FROM json_each(?))"
             ids = [id for (id,) in connection.execute(sql, [shop, asked])]
@@ -259,6 +285,11 @@ class Profiles:
         with self._lock:                   # what was removed is gone from the write-ahead log, too
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return len(ids)
+
+    def _take(self, connection: sqlite3.Connection, told: Told, received: int | None) -> None:
+        touched = store.take(connection, told)
+        if self._then is not None:
+            self._then(connection, touched, received)
 
     def _customers(self, shop: str, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Of each key that is known: its customer's id and name, in the order of the keys."""
@@ -308,11 +339,6 @@ class Profiles:
         """One state throughout several statements."""
         with self._transaction("BEGIN"):
             yield
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._transaction("BEGIN IMMEDIATE"):
-            yield self._connection
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
@@ -391,6 +417,17 @@ def _order(key: str) -> tuple[int, str]:
 
 def _set_cursor(connection: sqlite3.Connection, shard: int, offset: int) -> None:
     connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", [shard, offset])
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    """Make the tables; those of an older format are dropped, and filled again from the lake."""
+    if connection.execute("PRAGMA user_version").fetchone() == (_FORMAT,):
+        return                             # someone else was first
+    for table in store.NAMES_OF_TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in store.TABLES.split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {_FORMAT}")
 
 
 def _clear(connection: sqlite3.Connection) -> None:

@@ -108,7 +108,7 @@ def test_a_crash_while_applying_changes_nothing(profiles):
 
 def test_a_reader_opens_while_a_writer_is_at_work_and_sees_what_was_there(profiles):
     apply(profiles, seen(A, 1))
-    with profiles._writing() as connection:
+    with profiles.writing() as connection:
         connection.execute("DELETE FROM counts")
         reader = Profiles(profiles.path)
         assert reader.find("acme", A)[0].counts == {"item_viewed": 1}

@@ -9,13 +9,16 @@ if it had come in time.
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import TypeAlias
 
 import msgspec
 import pyarrow as pa
 
 from habitue.lake.identity import resolve
 from habitue.lake.keys import kind_of, profile_id
-from habitue.lake.live.told import Row, Told
+from habitue.lake.live import happened
+from habitue.lake.live.happened import Touched
+from habitue.lake.live.told import Row, Told, visible
 
 TABLES = """
 -- one row per shard of the log: the next offset to be read
@@ -27,11 +30,12 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value INTEGER NOT NULL)
 -- one row per noun that was taken, and the key that it told of (null: an event without a customer)
 CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, key INTEGER) WITHOUT ROWID;
 
--- one row per key; `customer` is the id of the key that names its customer
+-- one row per key; `customer` is the id of the key that names its customer, and from `visible` on
+-- something is known of it
 CREATE TABLE IF NOT EXISTS keys (
     id INTEGER PRIMARY KEY, shop TEXT NOT NULL, key TEXT NOT NULL, profile TEXT NOT NULL,
     customer INTEGER, first INTEGER NOT NULL, updated INTEGER, last_event INTEGER,
-    UNIQUE (shop, key));
+    visible INTEGER NOT NULL, UNIQUE (shop, key));
 CREATE INDEX IF NOT EXISTS keys_by_profile ON keys (profile, shop);
 CREATE INDEX IF NOT EXISTS keys_by_customer ON keys (customer);
 
@@ -64,23 +68,24 @@ CREATE INDEX IF NOT EXISTS links_by_right ON links ("right");
 -- one row per change of properties
 CREATE TABLE IF NOT EXISTS profiles (
     digest BLOB NOT NULL, key INTEGER NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL,
-    put TEXT NOT NULL, clear TEXT NOT NULL, append TEXT NOT NULL, unappend TEXT NOT NULL);
+    visible INTEGER NOT NULL, put TEXT NOT NULL, clear TEXT NOT NULL, append TEXT NOT NULL,
+    unappend TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS profiles_by_key ON profiles (key);
 
 -- one row per change of consent
 CREATE TABLE IF NOT EXISTS consents (
     digest BLOB NOT NULL, key INTEGER NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL,
-    channel TEXT NOT NULL, status TEXT NOT NULL, method TEXT);
+    visible INTEGER NOT NULL, channel TEXT NOT NULL, status TEXT NOT NULL, method TEXT);
 CREATE INDEX IF NOT EXISTS consents_by_key ON consents (key);
 
 -- one row per raw email or phone
 CREATE TABLE IF NOT EXISTS identifiers (
     key INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL);
-"""
+""" + happened.TABLES
 
 NAMES_OF_TABLES = (
     "cursors", "about", "seen", "keys", "customers", "counts", "names", "links", "profiles",
-    "consents", "identifiers",
+    "consents", "identifiers", *happened.NAMES_OF_TABLES,
 )  # fmt: skip
 
 _KEYS = """
@@ -90,8 +95,10 @@ WHERE shop = ? AND key IN (SELECT value FROM json_each(?))
 """
 
 _PUT_KEY = """
-INSERT INTO keys (shop, key, profile, first, updated, last_event) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO keys (shop, key, profile, first, updated, last_event, visible)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (shop, key) DO UPDATE SET first = min(first, excluded.first),
+    visible = min(visible, excluded.visible),
     updated = max(coalesce(updated, excluded.updated), coalesce(excluded.updated, updated)),
     last_event = max(coalesce(last_event, excluded.last_event),
         coalesce(excluded.last_event, last_event))
@@ -160,31 +167,50 @@ _LINK_COLUMNS = {
 _AT_ONCE = 500                             # values bound to one statement
 
 
-def take(connection: sqlite3.Connection, told: Told) -> None:
-    """Add what is told for the first time; repeats change nothing."""
+def take(connection: sqlite3.Connection, told: Told) -> Touched:
+    """Add what is told for the first time; repeats change nothing. Returns whom it is about."""
     new = _first_of_each(connection, told)
+    touched = Touched()
     keys = _Keys(connection, new)
     connection.executemany(
         "INSERT INTO seen VALUES (?, ?)",
         [(row[0], keys.id_of(row)) for rows in new.values() for row in rows],
     )
-    touched = set(keys.new)
+    _note(new, keys, touched)
+    joined = set(keys.new)
     _count(connection, new.get("events", ()), keys)
-    touched |= _link(connection, new.get("links", ()), keys)
+    happened.keep(connection, new, [keys.id_of(row) for row in new.get("events", ())], touched)
+    joined |= _link(connection, new.get("links", ()), keys)
     connection.executemany(
-        "INSERT INTO profiles VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(row[0], keys.id_of(row), *row[3:]) for row in new.get("profiles", ())],
-    )
+        "INSERT INTO profiles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(row[0], keys.id_of(row), *row[3:5], visible(row), *row[6:])
+         for row in new.get("profiles", ())],
+    )  # fmt: skip
     connection.executemany(
-        "INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(row[0], keys.id_of(row), *row[3:]) for row in new.get("consents", ())],
-    )
+        "INSERT INTO consents VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(row[0], keys.id_of(row), *row[3:5], visible(row), *row[6:])
+         for row in new.get("consents", ())],
+    )  # fmt: skip
     connection.executemany(
         "INSERT OR IGNORE INTO identifiers VALUES (?, ?, ?, ?)",
-        [(keys.id_of(row), row[3], *row[5:]) for row in new.get("identifiers", ())],
+        [(keys.id_of(row), row[3], *row[6:]) for row in new.get("identifiers", ())],
     )
-    _resolve(connection, touched, keys.new)
+    former = _resolve(connection, joined, keys.new)
     _refresh(connection, keys.changed)
+    since = max((visible(row) for row in new.get("links", ())), default=0)
+    touched.moved = {key: (customer, since) for key, customer in former.items()}
+    return touched
+
+
+def _note(new: Told, keys: "_Keys", touched: Touched) -> None:
+    """Note from when on each row counts, and of whom."""
+    for name, rows in new.items():
+        for row in rows:
+            if row[2] is not None:
+                what = row[6] if name == "events" else name
+                touched.add(keys.id(row[1], row[2]), what, visible(row))
+            if name == "links":
+                touched.add(keys.id(row[1], row[6]), name, visible(row))
 
 
 def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
@@ -206,6 +232,7 @@ def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
     connection.execute("DELETE FROM names WHERE events <= 0")
     for table in ("seen", "counts", "profiles", "consents", "identifiers"):
         connection.execute(f"DELETE FROM {table} WHERE key {among}", [gone])
+    happened.forget(connection, ids)
     for table in ("customers", "keys"):
         connection.execute(f"DELETE FROM {table} WHERE id {among}", [gone])
     _resolve(connection, beside, ())
@@ -271,25 +298,35 @@ def shown_id(shop: str, key: str) -> str:
     return key.removeprefix("profile:") if is_profile else profile_id(shop, key)
 
 
-def _spans(told: Told) -> dict[tuple[str, str], tuple[int, int | None, int | None]]:
-    """Of each key: its first time, when what is no event last came, the last event's time."""
-    spans: dict[tuple[str, str], tuple[int, int | None, int | None]] = {}
-    for shop, key, time, event, change in _moments(told):
-        first, updated, last = spans.get((shop, key), (time, change, event))
-        spans[shop, key] = (min(first, time), _later(updated, change), _later(last, event))
+_Span: TypeAlias = tuple[int, int | None, int | None, int]
+
+
+def _spans(told: Told) -> dict[tuple[str, str], _Span]:
+    """Of each key: its first time, when what is no event last came, the last event's time, and
+    from when on anything counts.
+    """
+    spans: dict[tuple[str, str], _Span] = {}
+    for shop, key, time, event, change, since in _moments(told):
+        first, updated, last, known = spans.get((shop, key), (time, change, event, since))
+        spans[shop, key] = (
+            min(first, time), _later(updated, change), _later(last, event), min(known, since)
+        )  # fmt: skip
     return spans
 
 
-def _moments(told: Told) -> Iterator[tuple[str, str, int, int | None, int | None]]:
-    """Shop, key and time of each row; the time if it is an event, else when it was received."""
+def _moments(told: Told) -> Iterator[tuple[str, str, int, int | None, int | None, int]]:
+    """Shop, key and time of each row; the time if it is an event, else when it was received; and
+    from when on it counts.
+    """
     for name, rows in told.items():
         is_event, is_link = name == "events", name == "links"
-        for _, shop, key, time, received, *rest in rows:
+        for row in rows:
+            _, shop, key, time, received, _, *rest = row
             event, change = (time, None) if is_event else (None, received)
             if key is not None:
-                yield shop, key, time, event, change
+                yield shop, key, time, event, change, visible(row)
             if is_link:
-                yield shop, rest[0], time, event, change
+                yield shop, rest[0], time, event, change, visible(row)
 
 
 def _later(one: int | None, other: int | None) -> int | None:
@@ -316,7 +353,7 @@ def _count(connection: sqlite3.Connection, events: Iterable[Row], keys: _Keys) -
     counts: dict[tuple[int, str], tuple[int, int]] = {}
     names: dict[tuple[str, str], tuple[int, int, int]] = {}
     for row in events:
-        _, shop, key, time, _, name = row
+        shop, key, time, name = row[1], row[2], row[3], row[6]
         number, first, last = names.get((shop, name), (0, time, time))
         names[shop, name] = (number + 1, min(first, time), max(last, time))
         if key is not None:
@@ -333,7 +370,7 @@ def _link(connection: sqlite3.Connection, links: Iterable[Row], keys: _Keys) -> 
     Telling a pair again later changes nothing, unless the two were ever parted.
     """
     touched = set()
-    for digest, shop, key, time, received, other, source, cause, undo, public in links:
+    for digest, shop, key, time, received, _, other, source, cause, undo, public in links:
         left, right = sorted((keys.id(shop, key), keys.id(shop, other)))
         parted, first = connection.execute(_TOLD_BEFORE, [public, left, right]).fetchone()
         if undo or parted or first is None or time <= first:
@@ -347,8 +384,11 @@ def _link(connection: sqlite3.Connection, links: Iterable[Row], keys: _Keys) -> 
 
 def _resolve(
     connection: sqlite3.Connection, touched: Collection[int], new: Collection[int]
-) -> None:
-    """Work out anew whose the touched keys are, and all keys that links lead to from them."""
+) -> dict[int, int | None]:
+    """Work out anew whose the touched keys are, and all keys that links lead to from them.
+
+    Returns the keys whose customer is another now, and who it was; of a new key, nobody.
+    """
     connection.execute("UPDATE keys SET customer = id WHERE customer IS NULL")
     wanted = set(touched) - set(new)
     if new:
@@ -363,18 +403,19 @@ def _resolve(
     of_shop: dict[str, dict[str, int]] = {}
     for id, shop, key, _ in reached:
         of_shop.setdefault(shop, {})[key] = id
-    moved, names = [], set()
+    moved = []
     former = {id: customer for id, _, _, customer in reached}
     for shop, ids in of_shop.items():
         rows = connection.execute(_LINKS, [_json(ids.values())]).fetchall()
         found = resolve(_links(rows), shop=shop, seen=list(ids))
         for key, name in zip(found.keys.to_pylist(), found.names.tolist(), strict=True):
             customer = ids[str(found.keys[name])]
-            names.add(customer)
             if former[ids[key]] != customer:
                 moved.append((customer, ids[key]))
     connection.executemany("UPDATE keys SET customer = ? WHERE id = ?", moved)
     _refresh(connection, {id for id, *_ in reached})
+    changed = {key: former[key] for _, key in moved}
+    return {**changed, **dict.fromkeys(new)}
 
 
 def _refresh(connection: sqlite3.Connection, keys: Collection[int]) -> None:

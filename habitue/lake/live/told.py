@@ -1,6 +1,7 @@
 """What the live state keeps of each noun: a tuple of plain values, from a noun or from the lake.
 
-The first five are always digest, shop, key, time and received; times are µs since the epoch, UTC.
+The first six are always digest, shop, key, time, received and backfilled; times are µs since the
+epoch, UTC. Lines are JSON: [item, quantity, minor units] of each.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,14 +19,20 @@ Row: TypeAlias = tuple[Any, ...]
 Told: TypeAlias = Mapping[str, list[Row]]  # table -> its rows
 
 COLUMNS = {
-    "events": ("digest", "shop", "customer", "time", "received", "name"),
-    "links": ("digest", "shop", "key", "time", "received", "other", "source", "cause", "undo",
-              "public"),
-    "profiles": ("digest", "shop", "customer", "time", "received", "put", "clear", "append",
-                 "unappend"),
-    "consents": ("digest", "shop", "customer", "time", "received", "channel", "status", "method"),
-    "identifiers": ("digest", "shop", "key", "time", "received", "kind", "value"),
+    "events": ("digest", "shop", "customer", "time", "received", "backfilled", "name", "id",
+               "source", "order", "value_minor", "currency", "lines", "properties"),
+    "links": ("digest", "shop", "key", "time", "received", "backfilled", "other", "source",
+              "cause", "undo", "public"),
+    "profiles": ("digest", "shop", "customer", "time", "received", "backfilled", "put", "clear",
+                 "append", "unappend"),
+    "consents": ("digest", "shop", "customer", "time", "received", "backfilled", "channel",
+                 "status", "method"),
+    "identifiers": ("digest", "shop", "key", "time", "received", "backfilled", "kind", "value"),
+    "items": ("digest", "shop", "key", "time", "received", "backfilled", "item", "title",
+              "category", "brand"),
 }  # fmt: skip
+# what a table has not: whoever is told of an item is nobody, and what has no mark was told in time
+_ABSENT = {("items", "key"): None, ("identifiers", "backfilled"): False}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -42,14 +49,42 @@ def instant(time: int) -> datetime:
 
 
 def told_by(nouns: Iterable[Noun]) -> Told:
-    """The rows of some nouns; what has no place in the live state, such as items, is left out."""
-    kept = [noun for noun in nouns if TABLE_OF[type(noun)] in COLUMNS]
+    """The rows of some nouns."""
+    kept = list(nouns)
     found: dict[str, list[Row]] = {}
     for noun, digest in zip(kept, digests_of(kept), strict=True):
         name = TABLE_OF[type(noun)]
-        row = (_plain(getattr(noun, column)) for column in COLUMNS[name][1:])
+        row = _event(noun) if name == "events" else _row(name, noun)
         found.setdefault(name, []).append((digest, *row))
     return found
+
+
+def visible(row: Row) -> int:
+    """From when on a row counts: it has happened, and (unless it was told afterwards) is known."""
+    _, _, _, time, received, backfilled, *_ = row
+    return int(time if backfilled else max(time, received))
+
+
+def _row(name: str, noun: Noun) -> Row:
+    return tuple(
+        _ABSENT[name, column] if (name, column) in _ABSENT else _plain(getattr(noun, column))
+        for column in COLUMNS[name][1:]
+    )
+
+
+def _event(noun: Any) -> Row:
+    value = noun.value
+    return (
+        noun.shop, noun.customer, microseconds(noun.time), microseconds(noun.received),
+        noun.backfilled, noun.name, noun.id, noun.source, noun.order,
+        value and value.minor, value and value.currency,
+        _lines([(one.item, str(one.quantity), one.amount.minor) for one in noun.lines]),
+        str(noun.properties, "utf-8"),
+    )  # fmt: skip
+
+
+def _lines(told: list[tuple[str, str, int]]) -> str:
+    return msgspec.json.encode(told).decode() if told else "[]"
 
 
 def held_in(
@@ -57,12 +92,18 @@ def held_in(
 ) -> Iterator[Told]:
     """The rows of one of the lake's files that are not known yet, some at a time."""
     with pq.ParquetFile(file) as source:
-        for batch in source.iter_batches(batch_size=most_rows, columns=list(COLUMNS[name])):
+        held = [column for column in COLUMNS[name] if (name, column) not in _ABSENT]
+        for batch in source.iter_batches(batch_size=most_rows, columns=held):
             digests = batch.column("digest")
             known = is_known(digests.to_pylist())
             if len(known) == len(digests):
                 continue
-            columns = [_listed(batch.column(column)) for column in COLUMNS[name]]
+            columns = [
+                _listed(batch.column(column))
+                if column in held
+                else [_ABSENT[name, column]] * len(digests)
+                for column in COLUMNS[name]
+            ]
             yield {name: list(zip(*columns, strict=True))}
 
 
@@ -80,6 +121,11 @@ def _plain(value: object) -> Any:
 def _listed(column: pa.Array) -> list[Any]:
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.int64()).to_pylist()
+    if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+        return [
+            _lines([(one["item"], str(one["quantity"]), one["amount_minor"]) for one in told or ()])
+            for told in column.to_pylist()
+        ]
     if pa.types.is_list(column.type):
         return [msgspec.json.encode(one).decode() for one in column.to_pylist()]
     return column.to_pylist()

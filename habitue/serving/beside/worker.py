@@ -32,8 +32,9 @@ from habitue.ingest.commit import Committer, Settled
 from habitue.lake.eventlog.cursors import trimmable
 from habitue.lake.eventlog.records import EventLog, decode
 from habitue.lake.maintenance import tidy
-from habitue.lake.profiles import PROFILES_FILE, Profiles
+from habitue.lake.profiles import PROFILES_FILE
 from habitue.serving.app import Place
+from habitue.serving.beside.following import DEFINED_SECONDS, Following, clock_of
 from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,7 @@ PACE_SECONDS = 1.0                         # between commits, while less than th
 SETTLE_SECONDS = 8.0                       # the longest that a last settling may take
 TRIM_SECONDS = 10.0                        # between looks at what may be dropped from the log
 GRACE_ROWS = 1_000                         # that stay in the log below the lowest cursor
-LIVE_SECONDS = 0.03                        # between looks of the live profiles at the log
-LIVE_BYTES = 4_000_000                     # of the log that they apply at once
-CATCH_UP_SECONDS = 30.0                    # … at what came into the lake by another way
+CATCH_UP_SECONDS = 30.0                    # between looks at what came into the lake by another way
 ERASE_SECONDS = 2.0                        # between looks whether somebody is to be erased
 TIDY_SECONDS = 15.0                        # between looks at the lake's files
 _RATE_SECONDS = 10.0
@@ -126,7 +125,9 @@ class Committing:
 class Beside:
     """A thread that does one thing again and again; what fails is told and tried again."""
 
-    def __init__(self, name: str, step: Callable[[], bool], *, pause_seconds: float) -> None:
+    def __init__(
+        self, name: str, step: Callable[[], bool], *, pause_seconds: Callable[[], float] | float
+    ) -> None:
         """Start it; `step` says whether to go on without a pause."""
         self._step, self._name, self._pause = step, name, pause_seconds
         self._ending = threading.Event()
@@ -151,7 +152,8 @@ class Beside:
                 if told != failure:
                     log.warning("%s failed, trying again: %s", self._name, told)
                 failure = told
-            self._ending.wait(0 if is_more else self._pause)
+            pause = self._pause if isinstance(self._pause, float) else self._pause()
+            self._ending.wait(0 if is_more else pause)
 
 
 class Worker:
@@ -174,9 +176,14 @@ class Worker:
             [max(self.lake.cursor(f"log-{n}"), 0) for n in shards],
             most_rows=most_rows,
         )
-        self.profiles = Profiles(self.online / PROFILES_FILE, refuses=self.refusals[1])
+        self.live = Following(
+            self.online / PROFILES_FILE, self.log, self.lake, refuses=self.refusals[1],
+            clock=clock_of(utc_now),
+        )  # fmt: skip
+        self.profiles = self.live.profiles
         self._beside = [
-            Beside("live profiles", self._follow, pause_seconds=LIVE_SECONDS),
+            Beside("live profiles", self.live.step, pause_seconds=self.live.pause),
+            Beside("audiences", self.live.define, pause_seconds=DEFINED_SECONDS),
             Beside("catching up", self._catch_up, pause_seconds=CATCH_UP_SECONDS),
             Beside("tidying", self._tidy, pause_seconds=TIDY_SECONDS),
             Beside("erasing", self._erase, pause_seconds=ERASE_SECONDS),
@@ -226,24 +233,13 @@ class Worker:
             thread.end()
         for committer in self.committing.committers:
             committer.close()
-        self.profiles.close()
+        self.live.close()
         for one in self.refusals:
             one.close()
 
     def _tell(self) -> None:
         with contextlib.suppress(HabitueError, OSError):   # a full disk is told to those who send
             self.committing.tell(self.online / PROGRESS_FILE)
-
-    def _follow(self) -> bool:
-        """Apply what came to the live profiles; in a thread of its own."""
-        is_more = False
-        for shard in range(self.log.shards):
-            cursor = self.profiles.cursor(shard)
-            records = self.log.read(shard, cursor, most_bytes=LIVE_BYTES)
-            if records:
-                self.profiles.apply(shard, records)
-                is_more = True
-        return is_more
 
     def _catch_up(self) -> bool:
         """Tell the live profiles what came into the lake by another way, such as imports."""

@@ -1,0 +1,165 @@
+"""What is followed: the audiences that are saved in the lake, and what they rest on.
+
+Read again and again while live. A condition that is new or another, settings of the shop that
+changed, or a new set of predictions that it compares, is noted with the instant from which on it
+counts; the keeper then applies it to everybody, some customers at a time.
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from habitue.audiences.compile import asked, reads_amounts
+from habitue.audiences.language.nodes import Condition, Member
+from habitue.audiences.language.writing import written
+from habitue.audiences.live.evaluate import Ready, prepared
+from habitue.audiences.live.facts import NEVER, Shop
+from habitue.audiences.live.keeping import DONE, Audience, Followed
+from habitue.audiences.live.loading import currency
+from habitue.audiences.members import expanded
+from habitue.errors import HabitueError
+from habitue.lake.live.told import microseconds
+from habitue.lake.query import read
+from habitue.lake.tables import Lake
+
+FRESH = 60_000_000  # µs: what was saved longer ago counts from now on
+
+# one row per saying of what an audience is, the latest of each name, removals included
+_SAVED = "SELECT name, condition, since FROM audiences ORDER BY name"
+
+# one row: the settings in force
+_SETTINGS = """
+SELECT currency, order_sources, not_item_codes, not_item_patterns, received FROM shop_settings
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defined:
+    """What the lake says of one shop."""
+
+    shop: str
+    sentences: Mapping[str, str] = field(default_factory=dict)
+    since: Mapping[str, int] = field(default_factory=dict)  # of each name
+    settings: Shop = field(default_factory=Shop)
+    settings_since: int = 0
+
+
+def defined(lake: Lake) -> list[Defined]:
+    """What the lake says of every shop."""
+    return [_defined(lake, shop) for shop in lake.shops()]
+
+
+def _defined(lake: Lake, shop: str) -> Defined:
+    saved = read(lake, _SAVED, shop=shop).to_pylist()
+    if not saved:
+        return Defined(shop=shop)
+    rows = read(lake, _SETTINGS, shop=shop).to_pylist()
+    settings, since = Shop(), 0
+    if rows:
+        told = rows[0]
+        since = microseconds(told["received"])
+        settings = Shop(
+            currency=told["currency"],
+            order_sources=tuple(told["order_sources"] or ()),
+            not_items=frozenset(told["not_item_codes"] or ()),
+            not_item_patterns=tuple(told["not_item_patterns"] or ()),
+        )
+    return Defined(
+        shop=shop,
+        sentences={row["name"]: row["condition"] for row in saved},
+        since={row["name"]: microseconds(row["since"]) for row in saved},
+        settings=settings,
+        settings_since=since,
+    )
+
+
+def taken(connection: sqlite3.Connection, told: list[Defined], now: int) -> list[Followed]:
+    """Note what is new, from when on; what is to be followed from now on."""
+    by_shop = {one.shop: one for one in told}
+    held = connection.execute("SELECT DISTINCT shop FROM followed").fetchall()
+    for (shop,) in held:
+        by_shop.setdefault(shop, Defined(shop=shop))
+    return [_taken(connection, one, now) for one in by_shop.values()]
+
+
+def _taken(connection: sqlite3.Connection, told: Defined, now: int) -> Followed:
+    settings = told.settings
+    if settings.currency is None:
+        settings.currency = currency(connection, told.shop)
+    held = {
+        row[0]: row[1:]
+        for row in connection.execute(
+            "SELECT name, condition, basis FROM followed WHERE shop = ?", [told.shop]
+        )
+    }
+    for name in sorted({*held, *told.sentences}):
+        _note(connection, told, name, held.get(name), now)
+    rows = connection.execute(
+        "SELECT id, name, condition, since, cause, reached FROM followed WHERE shop = ?",
+        [told.shop],
+    ).fetchall()
+    audiences = []
+    for id, name, condition, since, cause, reached in rows:
+        if condition is None and reached == DONE:
+            connection.execute("DELETE FROM standing WHERE audience = ?", [id])
+            connection.execute("DELETE FROM followed WHERE id = ?", [id])
+            continue
+        ready = None if condition is None else _ready(told, name)[1]
+        audiences.append(
+            Audience(id=id, name=name, ready=ready, since=since, cause=cause, reached=reached)
+        )
+    return Followed(name=told.shop, shop=settings, audiences=audiences)
+
+
+def _note(
+    connection: sqlite3.Connection,
+    told: Defined,
+    name: str,
+    held: tuple[str | None, str] | None,
+    now: int,
+) -> None:
+    """Write down what a name means, where that is something else than before."""
+    condition, ready, problem = _ready(told, name)
+    text = None if condition is None or ready is None else written(condition)
+    basis = _basis(told, condition)
+    if held == (text, basis) or (held is None and name not in told.sentences):
+        return
+    # a removal, or an audience that this one names, is only known to be some time before now
+    is_own = name in told.sentences and (held is None or held[0] != text)
+    since = max(told.since[name], told.settings_since) if is_own else now
+    since = since if now - since < FRESH else now
+    connection.execute(
+        """INSERT INTO followed (shop, name, condition, basis, since, cause, reached, problem)
+        VALUES (?, ?, ?, ?, ?, 'definition', 0, ?)
+        ON CONFLICT (shop, name) DO UPDATE SET condition = excluded.condition,
+            basis = excluded.basis, since = excluded.since, cause = excluded.cause, reached = 0,
+            problem = excluded.problem""",
+        [told.shop, name, text, basis, since, problem],
+    )
+    connection.execute(                    # they are of the condition that was
+        "UPDATE standing SET until = ? WHERE audience ="
+        " (SELECT id FROM followed WHERE shop = ? AND name = ?)",
+        [NEVER, told.shop, name],
+    )
+
+
+def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, str]:
+    """A name's condition as a function; or what is wrong with it."""
+    if name not in told.sentences:
+        return None, None, ""
+    try:
+        condition = expanded(Member(name), told.sentences)
+        return condition, prepared(condition), ""
+    except HabitueError as error:
+        return None, None, str(error)
+
+
+def _basis(told: Defined, condition: Condition | None) -> str:
+    """What else than events a condition rests on."""
+    if condition is None:
+        return ""
+    one = told.settings
+    settings = (one.order_sources, sorted(one.not_items), one.not_item_patterns)
+    money = one.currency if reads_amounts(condition) else None
+    return json.dumps([settings, money, sorted(map(list, asked(condition)))])

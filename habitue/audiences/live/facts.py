@@ -1,0 +1,196 @@
+"""What is known of one customer at an instant: the twin of the lake's views, of one customer.
+
+Every row counts from its `visible` on: it has happened, and was known. So what is known at an
+instant is a subset of the rows, and the same subset until the next row's `visible`.
+"""
+
+import json
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+
+from habitue.audiences.compile import NEXT_ORDER_DAYS
+from habitue.events import ORDER_PLACED, ORDER_UPDATED
+from habitue.lake.views.people import fold
+
+NEVER = 1 << 62  # µs: after every instant
+_DAY = 86_400_000_000  # µs
+TELLING = (ORDER_PLACED, ORDER_UPDATED)
+
+
+class Event(NamedTuple):
+    """One event of a customer, as the live state keeps it."""
+
+    time: int
+    received: int
+    digest: bytes
+    visible: int
+    name: str
+    source: str
+    order: str | None  # of what tells of an order: never none
+    minor: int | None
+    currency: str | None
+    lines: str  # JSON: [item, quantity, minor units] of each
+    properties: str  # JSON
+
+
+class Change(NamedTuple):
+    """One change of a customer's properties, or of their consent."""
+
+    time: int
+    received: int
+    digest: bytes
+    visible: int
+    told: tuple[str, ...]  # put, clear, append, unappend; or channel, status
+
+
+class ItemChange(NamedTuple):
+    """One change of what is known of an item."""
+
+    time: int
+    received: int
+    digest: bytes
+    visible: int
+    told: tuple[str | None, str | None, str | None]  # title, category, brand
+
+
+@dataclass(slots=True, kw_only=True)
+class Predictions:
+    """One set of predictions: of one version, published for one cutoff."""
+
+    cutoff: int
+    visible: int
+    values: Mapping[str, float]  # by key
+
+
+@dataclass(slots=True, kw_only=True)
+class Shop:
+    """What all customers of a shop share while they are looked at."""
+
+    currency: str | None = None
+    order_sources: tuple[str, ...] = ()
+    not_items: frozenset[str] = frozenset()
+    not_item_patterns: tuple[str, ...] = ()
+    items: dict[str, list[ItemChange]] = field(default_factory=dict)
+    instants: list[int] = field(default_factory=list)  # from which on more is known of items
+    predictions: dict[tuple[str, int], Predictions] = field(default_factory=dict)
+    groups: Mapping[int, str] = field(default_factory=dict)  # by customer
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts:
+    """All that is known of one customer, and from when on each row counts."""
+
+    customer: int  # the id of the key that names them
+    name: str
+    keys: tuple[str, ...]
+    visible: int  # from then on there is such a customer
+    events: list[Event] = field(default_factory=list)  # in their order: time, received, digest
+    changes: list[Change] = field(default_factory=list)
+    consents: list[Change] = field(default_factory=list)
+    cancellations: list[tuple[str, int, int]] = field(default_factory=list)  # order, time, visible
+    views: dict[tuple[int, int], "View"] = field(default_factory=dict)
+    own: list[int] | None = None  # see `instants`
+
+    def at(self, shop: Shop, time: int) -> "View":
+        """What is known at an instant."""
+        instants = self.instants()
+        known, items = bisect_right(instants, time), bisect_right(shop.instants, time)
+        view = self.views.get((known, items))
+        if view is None:
+            later = (*instants[known : known + 1], *shop.instants[items : items + 1])
+            after = min(later, default=NEVER)
+            view = self.views[known, items] = View(self, shop, time, after)
+        return view
+
+    def instants(self) -> list[int]:
+        """The instants from which on more is known of the customer, in order."""
+        if self.own is None:
+            told = {one.visible for one in self.events}
+            told |= {one.visible for one in (*self.changes, *self.consents)}
+            told |= {since for _, _, since in self.cancellations}
+            self.own = sorted({*told, self.visible})
+        return self.own
+
+
+class View:
+    """What is known of one customer from one row's `visible` to the next one's."""
+
+    def __init__(self, facts: Facts, shop: Shop, time: int, until: int) -> None:
+        self.shop = shop
+        self.until = until  # when more is known
+        self.exists = facts.visible <= time
+        self.matches: dict[int, Any] = {}  # by what is compared of events: the rows that it means
+        self.rows: dict[tuple[str, bool], Sequence[Any]] = {}  # by event: with its lines, or not
+        self.orders: Sequence[Any] | None = None
+        self._facts, self._time = facts, time
+
+    @cached_property
+    def events(self) -> Mapping[str, Sequence[Event]]:
+        """Events by name, each in their order."""
+        found: defaultdict[str, list[Event]] = defaultdict(list)
+        for one in self._facts.events:
+            if one.visible <= self._time:
+                found[one.name].append(one)
+        return found
+
+    @cached_property
+    def properties(self) -> dict[str, Any]:
+        """The customer's properties."""
+        rows = [one for one in self._facts.changes if one.visible <= self._time]
+        folded = fold(
+            {"put": put, "clear": msgspec.json.decode(clear), "append": more, "unappend": less}
+            for put, clear, more, less in (one.told for one in rows)
+        )
+        held: dict[str, Any] = json.loads(folded)
+        return held
+
+    @cached_property
+    def consents(self) -> dict[str, str]:
+        """The status of each channel."""
+        rows = [one for one in self._facts.consents if one.visible <= self._time]
+        return {one.told[0]: one.told[1] for one in rows}
+
+    @cached_property
+    def cancelled(self) -> frozenset[str]:
+        """The orders that a cancellation names, whoever it is told of."""
+        named = {one.order for one in self.events.get("order_cancelled", ()) if one.order}
+        return frozenset(
+            named | {order for order, _, since in self._facts.cancellations if since <= self._time}
+        )
+
+    @property
+    def group(self) -> str | None:
+        """The group by recency, frequency and value; none: no order stands."""
+        return self.shop.groups.get(self._facts.customer)
+
+    def predicted(self, question: str, days: int) -> float | None:
+        """What is predicted of the customer: under their own name, else under that of a key."""
+        held = self.shop.predictions.get((question, days))
+        if held is None:
+            return None
+        told = [key for key in self._facts.keys if key in held.values]
+        mine = [key for key in told if key == self._facts.name] or sorted(told)[-1:]
+        return held.values[mine[0]] if mine else None
+
+    def next_order(self) -> int | None:
+        """The instant by which the next order is as likely as not."""
+        days = self.predicted("next_order", NEXT_ORDER_DAYS)
+        if days is None:
+            return None
+        cutoff = self.shop.predictions["next_order", NEXT_ORDER_DAYS].cutoff
+        return cutoff + int(days * _DAY)
+
+    def item(self, code: str | None) -> tuple[str | None, str | None, str | None]:
+        """Title, category and brand of an item: the latest that is known of each."""
+        found: list[str | None] = [None, None, None]
+        for change in self.shop.items.get(code or "", ()):
+            if change.visible <= self._time:
+                for place, told in enumerate(change.told):
+                    found[place] = found[place] if told is None else told
+        return (found[0], found[1], found[2])

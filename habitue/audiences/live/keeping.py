@@ -1,0 +1,437 @@
+"""`Keeper`: who is in which audience, kept up to date with what is told and with time.
+
+It works in the transactions of the live state: what was told, who entered or left because of it,
+and when to look again are written together or not at all. A change is looked for at the instants
+at which it can come: when a row begins to count, and when `until` of the last answer is over. So
+its `at` is exact however late it is found.
+"""
+
+import sqlite3
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from habitue.audiences.live import tables
+from habitue.audiences.live.evaluate import Ready
+from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
+from habitue.audiences.live.loading import items, load, wanted
+from habitue.audiences.live.tables import Changed, Standing
+from habitue.lake.live.happened import Touched
+
+DONE = NEVER  # `reached` of an audience that was applied to everybody
+RACE = 10_000_000  # µs by which a row may come later than others beside it
+MOST_RECENT = 100_000  # pairs of which the last change is remembered
+AT_ONCE = 500  # customers whose time is over, of one transaction
+FILLED = 100  # customers to whom an audience is applied in one
+
+_STANDING = """
+-- one row per audience that some customers are in, or may come to be in
+SELECT customer, audience, joined, until FROM standing
+WHERE customer IN (SELECT value FROM json_each(?))
+"""
+
+_DUE = f"""
+-- one row per customer whose time is over, the earliest first
+SELECT customer, min(until) FROM standing WHERE until <= ? AND until < {NEVER}
+GROUP BY customer ORDER BY 2 LIMIT ?
+"""
+
+_NEXT = f"SELECT min(until) FROM standing WHERE until < {NEVER}"
+
+_LAST = """
+-- one row per customer who came into an audience or left it since an instant
+SELECT keys.id, max(changes.at) FROM keys
+JOIN changes ON changes.shop = keys.shop AND changes.customer = keys.key
+WHERE changes.shop = ? AND changes.audience = ? AND changes.at >= ?
+    AND keys.id IN (SELECT value FROM json_each(?))
+GROUP BY keys.id
+"""
+
+_WHOSE = """
+-- one row per key of those asked for
+SELECT id, shop, customer FROM keys WHERE id IN (SELECT value FROM json_each(?))
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Audience:
+    """One audience that is followed."""
+
+    id: int
+    name: str
+    ready: Ready | None  # none: it cannot be asked, and nobody is in it
+    since: int  # from when on the condition, or what it rests on, is so
+    cause: str
+    reached: int                           # the last customer to whom it was applied
+
+    def waits(self, customer: int) -> str | None:
+        """Why it is still to be applied to a customer; none: it was."""
+        return None if customer <= self.reached else self.cause
+
+
+@dataclass(slots=True, kw_only=True)
+class Followed:
+    """The audiences of one shop, and what all its customers share."""
+
+    name: str
+    shop: Shop
+    audiences: list[Audience]
+    reads: frozenset[str] = frozenset()  # of all of them
+    by_kind: dict[str, list[Audience]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        told = {one.id: one.ready.reads for one in self.audiences if one.ready is not None}
+        kinds = set().union(*told.values()) if told else set()
+        self.reads = wanted(kinds)
+        self.by_kind = {
+            kind: [one for one in self.audiences if kind in told.get(one.id, ())] for kind in kinds
+        }
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is to be looked at of one customer: which audiences, and from which instants on."""
+
+    kinds: dict[str, list[int]] = field(default_factory=dict)  # what was told -> since when
+    everything: list[int] = field(default_factory=list)  # since when they are another
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Instants at which one customer is looked at for one audience, and what makes it so."""
+
+    audience: Audience
+    steps: Sequence[int]
+    cause: str
+
+
+class Keeper:
+    """The audiences of all shops. One process keeps them; each call is in a transaction.
+
+    A transaction that fails leaves what is remembered here ahead of what was written: `follow`
+    anew.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        """Nothing is followed until `follow`; `clock` tells µs since the epoch."""
+        self._clock = clock
+        self._shops: dict[str, Followed] = {}
+        self._recent: dict[tuple[int, int], int] = {}  # pairs -> `at` of their last change
+
+    @property
+    def shops(self) -> Mapping[str, Followed]:
+        """What is followed, by shop."""
+        return self._shops
+
+    def follow(self, connection: sqlite3.Connection, shops: Iterable[Followed]) -> None:
+        """Follow these audiences from now on."""
+        self._shops = {one.name: one for one in shops if one.audiences}
+        self._recent.clear()
+        for one in self._shops.values():
+            _share_items(connection, one)
+
+    def told(self, connection: sqlite3.Connection, touched: Touched, received: int | None) -> None:
+        """Look at whom news is about; it was received by then (none: some time before now)."""
+        if not self._shops:
+            return
+        if self._was_rebuilt(connection):
+            return  # everybody is looked at again, later
+        start = tables.frontier(connection)
+        horizon = (start or self._clock()) if received is None else received
+        for shop, work in _sorted(connection, touched).items():
+            if shop in self._shops:
+                self._look(connection, self._shops[shop], work, (start, horizon))
+        for shop, told in touched.items.items():
+            if shop in self._shops:
+                self._again(connection, self._shops[shop], told, (start, horizon))
+        self._leave(connection, touched)
+        tables.set_frontier(connection, max(start, horizon))
+
+    def fire(self, connection: sqlite3.Connection, now: int) -> bool:
+        """Look at whom time is over for, up to now; whether there are more of them.
+
+        Everything that was received up to now must have been told before.
+        """
+        if not self._shops:
+            return False
+        due = connection.execute(_DUE, [now, AT_ONCE]).fetchall()
+        standing = self._standing(connection, (customer for customer, _ in due))
+        looks: dict[int, list[_Look]] = defaultdict(list)
+        by_id = self._by_id()
+        for (customer, audience), one in standing.items():
+            if one.until <= now and audience in by_id:
+                looks[customer].append(_Look(by_id[audience][1], [one.until], "time"))
+        for shop in self._shops.values():
+            mine = {audience.id for audience in shop.audiences}
+            of_shop = {
+                customer: told for customer, told in looks.items() if told[0].audience.id in mine
+            }
+            self._apply(connection, shop, of_shop, now)
+        if len(due) < AT_ONCE:
+            tables.set_frontier(connection, max(now, tables.frontier(connection)))
+        return len(due) == AT_ONCE
+
+    def due(self, connection: sqlite3.Connection) -> int:
+        """The next instant at which time alone may change something."""
+        (until,) = connection.execute(_NEXT).fetchone()
+        return NEVER if until is None else int(until)
+
+    def backfill(self, connection: sqlite3.Connection) -> bool:
+        """Apply an audience that is new, or rests on something new, to some more customers."""
+        self._was_rebuilt(connection)
+        waiting = [
+            (shop, one) for shop in self._shops.values() for one in shop.audiences
+            if one.reached != DONE
+        ]  # fmt: skip
+        if not waiting:
+            return False
+        shop, audience = waiting[0]
+        sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
+        rows = connection.execute(sql, [shop.name, audience.reached, FILLED]).fetchall()
+        customers = [customer for (customer,) in rows]
+        horizon = max(tables.frontier(connection), audience.since)
+        look = [_Look(audience, [audience.since], audience.cause)]
+        self._recall(connection, shop, audience, customers)
+        self._apply(connection, shop, dict.fromkeys(customers, look), horizon, thorough=True)
+        reached = customers[-1] if len(customers) == FILLED else DONE
+        connection.execute("UPDATE followed SET reached = ? WHERE id = ?", [reached, audience.id])
+        audience.reached = reached
+        return reached != DONE or len(waiting) > 1
+
+    # -- what is told
+
+    def _look(
+        self,
+        connection: sqlite3.Connection,
+        shop: Followed,
+        work: Mapping[int, _Work],
+        span: tuple[int, int],
+    ) -> None:
+        """Look at the customers of one shop whom something was told of."""
+        start, horizon = span
+        looks: dict[int, list[_Look]] = {}
+        for customer, told in work.items():
+            found: dict[int, tuple[Audience, set[int]]] = {}
+            for kind, instants in told.kinds.items():
+                for audience in shop.by_kind.get(kind, ()):
+                    found.setdefault(audience.id, (audience, set()))[1].update(instants)
+            if told.everything:
+                for audience in shop.audiences:
+                    found.setdefault(audience.id, (audience, set()))[1].update(told.everything)
+            looks[customer] = [
+                _Look(audience, _clamped(instants, start, horizon), "event")
+                for audience, instants in found.values()
+                if audience.waits(customer) != "definition"
+            ]
+        self._apply(connection, shop, looks, horizon)
+
+    def _again(
+        self,
+        connection: sqlite3.Connection,
+        shop: Followed,
+        told: Sequence[tuple[str, int]],
+        span: tuple[int, int],
+    ) -> None:
+        """Look at everybody again for the audiences that read what became known of items."""
+        start, horizon = span
+        before = dict(shop.shop.items)
+        _share_items(connection, shop)
+        news = [
+            since for item, since in told if _latest(before, item) != _latest(shop.shop.items, item)
+        ]
+        # what counts later has its instant in every answer that is given from now on
+        since = min(max(min(news, default=NEVER), start), horizon)
+        for audience in shop.by_kind.get("items", ()) if news else ():
+            restart(connection, audience, since, "event")
+
+    def _leave(self, connection: sqlite3.Connection, touched: Touched) -> None:
+        """Customers who became part of another one leave all that they were in."""
+        former = {one: since for one, since in touched.moved.values() if one is not None}
+        if not former:
+            return
+        sql = (
+            "SELECT id, key FROM keys WHERE id IN (SELECT value FROM json_each(?))"
+            " AND customer <> id"
+        )
+        names = dict(connection.execute(sql, [_json(former)]).fetchall())
+        by_id = self._by_id()
+        changes, gone = [], {}
+        for (customer, id), one in self._standing(connection, names).items():
+            shop, audience = by_id[id]
+            gone[customer, id] = Standing()
+            if one.joined is not None:
+                at = max(former[customer], self._recent.get((customer, id), 0), one.joined)
+                changes.append(
+                    Changed(shop=shop.name, audience=audience.name, customer=names[customer],
+                            entered=False, at=at, cause="event")
+                )  # fmt: skip
+        tables.put_changes(connection, changes, self._clock())
+        tables.put_standing(connection, gone)
+
+    def _was_rebuilt(self, connection: sqlite3.Connection) -> bool:
+        """Whether customers have other ids than before; memberships then come from the changes."""
+        sql = "SELECT value FROM about WHERE name = 'audiences'"
+        if connection.execute(sql).fetchone():
+            return False
+        tables.refold(connection)
+        connection.execute("INSERT INTO about VALUES ('audiences', 1)")
+        since = tables.frontier(connection)
+        for shop in self._shops.values():
+            for audience in shop.audiences:
+                audience.reached = DONE
+                restart(connection, audience, since, "event")
+        return True
+
+    # -- looking
+
+    def _apply(
+        self,
+        connection: sqlite3.Connection,
+        shop: Followed,
+        looks: Mapping[int, Sequence[_Look]],
+        horizon: int,
+        *,
+        thorough: bool = False,
+    ) -> None:
+        """Look, and write what has changed; thorough: at all that was known since, too."""
+        wanted_of = [customer for customer, told in looks.items() if told]
+        if not wanted_of:
+            return
+        facts = load(connection, shop.name, wanted_of, shop.reads)
+        standing = self._standing(connection, facts)
+        changes: list[Changed] = []
+        kept: dict[tuple[int, int], Standing] = {}
+        for customer, one in facts.items():
+            for look in looks[customer]:
+                key = (customer, look.audience.id)
+                told = standing.get(key, Standing())
+                before = (told.joined, told.until)
+                with_more = _Look(look.audience, _more(one, look, horizon), look.cause)
+                told_now = with_more if thorough else look
+                changes += self._followed(shop, one, told_now, told, horizon)
+                if (told.joined, told.until) != before:
+                    kept[key] = told
+        changes.sort(key=lambda change: change.at)
+        tables.put_changes(connection, changes, self._clock())
+        tables.put_standing(connection, kept)
+
+    def _followed(
+        self, shop: Followed, facts: Facts, look: _Look, told: Standing, horizon: int
+    ) -> Iterator[Changed]:
+        """The changes of one customer and audience at some instants and up to a horizon."""
+        pair = (facts.customer, look.audience.id)
+        first = self._recent.get(pair, 0)
+        begins = () if look.audience.waits(facts.customer) is None else (look.audience.since,)
+        steps = sorted({max(one, first) for one in (*look.steps, *begins)})
+        time, cause = steps[0], look.cause
+        if told.until < time:
+            time, cause = max(told.until, first), "time"
+        ready = look.audience.ready
+        while True:
+            holds, told.until = (
+                (False, NEVER) if ready is None else ready.holds(facts.at(shop.shop, time), time)
+            )
+            if holds is not (told.joined is not None):
+                told.joined = time if holds else None
+                self._remember(pair, time)
+                yield Changed(shop=shop.name, audience=look.audience.name, customer=facts.name,
+                              entered=holds, at=time, cause=cause)  # fmt: skip
+            place = bisect_right(steps, time)
+            step = steps[place] if place < len(steps) else NEVER
+            time, cause = (step, look.cause) if step <= told.until else (told.until, "time")
+            if time > horizon:
+                return
+
+    def _remember(self, pair: tuple[int, int], at: int) -> None:
+        if len(self._recent) >= MOST_RECENT:
+            self._recent.clear()
+        self._recent[pair] = at
+
+    def _recall(
+        self,
+        connection: sqlite3.Connection,
+        shop: Followed,
+        audience: Audience,
+        customers: Iterable[int],
+    ) -> None:
+        """Remember the last changes of some customers: what was told stands."""
+        values = [shop.name, audience.name, audience.since, _json(customers)]
+        for customer, at in connection.execute(_LAST, values):
+            self._recent[customer, audience.id] = at
+
+    def _standing(
+        self, connection: sqlite3.Connection, customers: Iterable[int]
+    ) -> dict[tuple[int, int], Standing]:
+        rows = connection.execute(_STANDING, [_json(customers)])
+        return {(row[0], row[1]): Standing(joined=row[2], until=row[3]) for row in rows}
+
+    def _by_id(self) -> dict[int, tuple[Followed, Audience]]:
+        return {one.id: (shop, one) for shop in self._shops.values() for one in shop.audiences}
+
+
+def restart(connection: sqlite3.Connection, audience: Audience, since: int, cause: str) -> None:
+    """Apply an audience to everybody again, from an instant on."""
+    if audience.reached != DONE:           # to those who were not reached it is still to be applied
+        since, cause = min(since, audience.since), audience.cause
+    audience.since, audience.cause, audience.reached = since, cause, 0
+    connection.execute(
+        "UPDATE followed SET since = ?, cause = ?, reached = 0 WHERE id = ?",
+        [since, cause, audience.id],
+    )
+
+
+def _sorted(connection: sqlite3.Connection, touched: Touched) -> dict[str, dict[int, _Work]]:
+    """What was told, by shop and customer as they are now."""
+    asked = _json({*touched.rows, *touched.moved})
+    whose = {id: (shop, customer) for id, shop, customer in connection.execute(_WHOSE, [asked])}
+    found: defaultdict[str, dict[int, _Work]] = defaultdict(dict)
+    for key, rows in touched.rows.items():
+        shop, customer = whose[key]
+        work = found[shop].setdefault(customer, _Work())
+        for kind, since in rows:
+            work.kinds.setdefault(kind, []).append(since)
+    for key, (former, since) in touched.moved.items():
+        shop, customer = whose[key]
+        first = min(one for _, one in touched.rows.get(key, [("", since)]))
+        work = found[shop].setdefault(customer, _Work())
+        work.everything.append(first if former is None else since)
+        if former is not None and former != customer:
+            # who stays behind has fewer keys
+            found[shop].setdefault(former, _Work()).everything.append(since)
+    return found
+
+
+def _clamped(instants: Collection[int], start: int, horizon: int) -> list[int]:
+    """The instants to look at: not those that are long over, and one at least."""
+    if start > 0:
+        instants = {one if one > start - RACE else start for one in instants}
+    return sorted(one for one in instants if one <= horizon) or [horizon]
+
+
+def _more(facts: Facts, look: _Look, horizon: int) -> list[int]:
+    """The instants of a look, and those since its first at which more became known."""
+    first = look.steps[0]
+    return [*look.steps, *(one for one in facts.instants() if first < one <= horizon)]
+
+
+def _share_items(connection: sqlite3.Connection, shop: Followed) -> None:
+    """Let all customers of a shop share what is known of its items."""
+    if "items" in shop.by_kind:
+        shop.shop.items = items(connection, shop.name)
+        told = {one.visible for each in shop.shop.items.values() for one in each}
+        shop.shop.instants = sorted(told)
+
+
+def _latest(told: Mapping[str, Sequence[ItemChange]], item: str) -> list[str | None]:
+    """Title, category and brand as they were told last, each."""
+    found: list[str | None] = [None, None, None]
+    for change in told.get(item, ()):
+        found = [old if new is None else new for old, new in zip(found, change.told, strict=True)]
+    return found
+
+
+def _json(values: Iterable[object]) -> str:
+    return msgspec.json.encode(list(values)).decode()

@@ -1,0 +1,121 @@
+"""Who is in an audience now, since when, and who came and went, out of the live state's file.
+
+Whoever reads waits for nobody, and sees what was committed.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from habitue.errors import HabitueError
+from habitue.lake.schema import TIME
+
+MOST = 100_000  # changes of one answer
+
+CHANGES = pa.schema(
+    [
+        ("sequence", pa.int64()), ("audience", pa.string()), ("customer", pa.string()),
+        ("change", pa.string()), ("at", TIME), ("detected_at", TIME), ("cause", pa.string()),
+    ]
+)  # fmt: skip
+
+MEMBERS = pa.schema([("customer", pa.string()), ("joined_at", TIME)])
+
+FOLLOWED = pa.schema(
+    [
+        ("name", pa.string()), ("members", pa.int64()), ("since", TIME), ("applied", pa.bool_()),
+        ("problem", pa.string()),
+    ]
+)  # fmt: skip
+
+_CHANGES = """
+-- one row per change of a shop's audiences (or of one) after a sequence number
+SELECT sequence, audience, customer, change, at, detected_at, cause FROM changes
+WHERE shop = ? AND sequence > ? AND (? IS NULL OR audience = ?) ORDER BY sequence LIMIT ?
+"""
+
+_MEMBERS = """
+-- one row per customer who is in an audience
+SELECT keys.key, standing.joined FROM followed
+JOIN standing ON standing.audience = followed.id JOIN keys ON keys.id = standing.customer
+WHERE followed.shop = ? AND followed.name = ? AND standing.joined IS NOT NULL ORDER BY keys.key
+"""
+
+_FOLLOWED = """
+-- one row per audience that is followed
+SELECT name, (SELECT count(joined) FROM standing WHERE audience = followed.id), since,
+    reached = ?, problem
+FROM followed WHERE shop = ? ORDER BY name
+"""
+
+_IS_FOLLOWED = "SELECT 1 FROM followed WHERE shop = ? AND name = ?"
+_DONE = 1 << 62
+
+
+class NotFollowed(HabitueError, LookupError):
+    """No audience of that name is followed live."""
+
+    def __init__(self, name: str = "") -> None:
+        told = f"the audience {name!r} is not followed live" if name else "nothing is followed live"
+        super().__init__(
+            f"{told}\nhint: save one (`habitue audience CONDITION --save NAME`), and let"
+            " `habitue serve` or `habitue follow` run"
+        )
+
+
+def changes(
+    path: Path, shop: str, *, after: int = 0, audience: str | None = None, most: int = MOST
+) -> pa.Table:
+    """Who entered or left which audience, in the order in which it was found.
+
+    Raises:
+        NotFollowed: there is no live state yet.
+    """
+    with _opened(path) as connection:
+        rows = connection.execute(_CHANGES, [shop, after, audience, audience, most]).fetchall()
+    return _table(rows, CHANGES)
+
+
+def members(path: Path, shop: str, name: str) -> pa.Table:
+    """Who is in an audience, and since when.
+
+    Raises:
+        NotFollowed: it is not followed.
+    """
+    with _opened(path) as connection:
+        if connection.execute(_IS_FOLLOWED, [shop, name]).fetchone() is None:
+            raise NotFollowed(name)
+        return _table(connection.execute(_MEMBERS, [shop, name]).fetchall(), MEMBERS)
+
+
+def followed(path: Path, shop: str) -> pa.Table:
+    """The audiences that are followed: how many are in each, and what is wrong, if anything.
+
+    Raises:
+        NotFollowed: there is no live state yet.
+    """
+    with _opened(path) as connection:
+        return _table(connection.execute(_FOLLOWED, [_DONE, shop]).fetchall(), FOLLOWED)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    if not path.exists():
+        raise NotFollowed
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone():
+            raise NotFollowed
+        yield connection
+
+
+def _table(rows: list[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [
+        pa.array(column, field.type if field.type != pa.bool_() else pa.int64()).cast(field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -1,0 +1,122 @@
+"""The tables of memberships and changes, in the file of the live state beside what it was told.
+
+They are no copy of the lake: a change that was told once is never rewritten, and what is derived
+from the lake anew (see `Profiles.rebuild`) leaves them as they are.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+
+from habitue.audiences.live.facts import NEVER
+
+TABLES = f"""
+-- one row per audience that is followed; to customers beyond `reached` it was not applied yet
+CREATE TABLE IF NOT EXISTS followed (
+    id INTEGER PRIMARY KEY, shop TEXT NOT NULL, name TEXT NOT NULL, condition TEXT,
+    basis TEXT NOT NULL, since INTEGER NOT NULL, cause TEXT NOT NULL, reached INTEGER NOT NULL,
+    problem TEXT NOT NULL, UNIQUE (shop, name));
+
+-- one row per audience and customer who is in it, or may be when `until` comes
+CREATE TABLE IF NOT EXISTS standing (
+    customer INTEGER NOT NULL, audience INTEGER NOT NULL, joined INTEGER, until INTEGER NOT NULL,
+    PRIMARY KEY (customer, audience)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS standing_by_until ON standing (until) WHERE until < {NEVER};
+CREATE INDEX IF NOT EXISTS standing_by_audience ON standing (audience, joined);
+
+-- one row per change of a membership, in the order in which they were found
+CREATE TABLE IF NOT EXISTS changes (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, shop TEXT NOT NULL, audience TEXT NOT NULL,
+    customer TEXT NOT NULL, change TEXT NOT NULL, at INTEGER NOT NULL,
+    detected_at INTEGER NOT NULL, cause TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS changes_by_customer ON changes (shop, customer);
+
+-- one row per name: the instant up to which everything was looked at, and the like
+CREATE TABLE IF NOT EXISTS progress (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_PUT_CHANGE = """
+INSERT INTO changes (shop, audience, customer, change, at, detected_at, cause)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+_FOLDED = """
+-- one row per audience and customer who entered last and did not leave since
+INSERT INTO standing
+SELECT keys.id, followed.id, last.at, ? FROM (
+    SELECT shop, audience, customer, change, at, max(sequence) FROM changes
+    GROUP BY shop, audience, customer
+) AS last
+JOIN followed ON followed.shop = last.shop AND followed.name = last.audience
+JOIN keys ON keys.shop = last.shop AND keys.key = last.customer
+WHERE last.change = 'entered'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """One change of a membership, on its way into the table."""
+
+    shop: str
+    audience: str
+    customer: str
+    entered: bool
+    at: int
+    cause: str  # event, time, score, definition
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """How one customer stands to one audience."""
+
+    joined: int | None = None
+    until: int = NEVER
+
+
+def make(connection: sqlite3.Connection) -> None:
+    """Make the tables where they are missing."""
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
+
+
+def put_changes(connection: sqlite3.Connection, changes: list[Changed], detected_at: int) -> None:
+    """Add changes, in their order."""
+    connection.executemany(
+        _PUT_CHANGE,
+        [
+            (
+                one.shop, one.audience, one.customer, "entered" if one.entered else "left", one.at,
+                detected_at, one.cause,
+            )
+            for one in changes
+        ],
+    )  # fmt: skip
+
+
+def put_standing(connection: sqlite3.Connection, rows: dict[tuple[int, int], Standing]) -> None:
+    """Keep how customers stand; of those who are out and will stay out nothing is kept."""
+    kept = {key: one for key, one in rows.items() if one.joined is not None or one.until < NEVER}
+    connection.executemany(
+        "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?)",
+        [(*key, one.joined, one.until) for key, one in kept.items()],
+    )
+    connection.executemany(
+        "DELETE FROM standing WHERE customer = ? AND audience = ?",
+        [key for key in rows if key not in kept],
+    )
+
+
+def frontier(connection: sqlite3.Connection) -> int:
+    """The instant up to which everything was looked at."""
+    row = connection.execute("SELECT value FROM progress WHERE name = 'frontier'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_frontier(connection: sqlite3.Connection, time: int) -> None:
+    """Everything up to an instant was looked at."""
+    connection.execute("INSERT OR REPLACE INTO progress VALUES ('frontier', ?)", [time])
+
+
+def refold(connection: sqlite3.Connection) -> None:
+    """Make the memberships anew from the changes, after customers got other ids."""
+    connection.execute("DELETE FROM standing")
+    connection.execute(_FOLDED, [NEVER])

@@ -1,0 +1,112 @@
+"""Who follows the log for the live state: what was told is applied, and time that is over, too.
+
+One thread applies, so nothing that was received by an instant is told after that instant was
+looked at. It wakes when something may have come, and exactly when the time of somebody in an
+audience is over.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from habitue.audiences.live import definitions, tables
+from habitue.audiences.live.facts import NEVER
+from habitue.audiences.live.keeping import Keeper
+from habitue.lake.eventlog.records import EventLog
+from habitue.lake.live.told import microseconds
+from habitue.lake.profiles import Profiles, Refuses
+from habitue.lake.tables import Lake
+
+LIVE_SECONDS = 0.03  # between looks at the log
+LIVE_BYTES = 4_000_000  # of the log that are applied at once
+DEFINED_SECONDS = 0.5  # between looks whether an audience was saved
+_MICROSECONDS = 1_000_000
+
+
+class Following:
+    """The live state behind the log: profiles, and the audiences that rest on them."""
+
+    def __init__(
+        self, path: Path, log: EventLog, lake: Lake, *, refuses: Refuses, clock: Callable[[], int]
+    ) -> None:
+        """Open the state where it stopped; nothing is applied before it is known what to follow."""
+        self._log, self._lake, self._clock = log, lake, clock
+        self.keeper = Keeper(clock)
+        self.profiles = Profiles(path, refuses=refuses, then=self.keeper.told)
+        with self.profiles.writing() as connection:
+            tables.make(connection)
+        self._held: list[object] = []
+        self._is_stale = threading.Event()
+        self._due, self._is_new = NEVER, True
+        self._define()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.profiles.close()
+
+    def step(self) -> bool:
+        """Apply what the log holds, then what time has done; whether there is more."""
+        if self._is_stale.is_set():
+            self._held.clear()
+            self._define()
+        try:
+            return self._applied()
+        except BaseException:
+            self._is_stale.set()  # what is in memory may be ahead of what was written
+            raise
+
+    def pause(self) -> float:
+        """Seconds until there may be something to do."""
+        until = (self._due - self._clock()) / _MICROSECONDS
+        return min(max(until, 0.0), LIVE_SECONDS)
+
+    def define(self) -> bool:
+        """Notice audiences that were saved, and apply them to some customers; whether to go on."""
+        if self._is_stale.is_set():
+            return False
+        self._define()
+        try:
+            with self.profiles.writing() as connection:
+                is_more = self.keeper.backfill(connection)
+                self._due = self.keeper.due(connection)
+        except BaseException:
+            self._is_stale.set()
+            raise
+        time.sleep(0.001)  # let the log be followed in between
+        return is_more
+
+    def _applied(self) -> bool:
+        now = self._clock()  # before the log is read: all that came until then is told
+        is_more = False
+        for shard in range(self._log.shards):
+            cursor = self.profiles.cursor(shard)
+            records = self._log.read(shard, cursor, most_bytes=LIVE_BYTES)
+            if records:
+                self.profiles.apply(shard, records)
+                is_more = True
+        if is_more or (self._due > now and not self._is_new):
+            self._is_new |= is_more  # and only what is applied moves the next instant
+            return is_more
+        with self.profiles.writing() as connection:
+            is_more = self.keeper.fire(connection, now)
+            self._due, self._is_new = self.keeper.due(connection), False
+        return is_more
+
+    def _define(self) -> None:
+        """Follow what the lake says, where that is something else than before."""
+        held = [self._lake.files(name) for name in ("audiences", "shops", "predictions")]
+        if held == self._held:
+            return
+        told = definitions.defined(self._lake)
+        with self.profiles.writing() as connection:
+            shops = definitions.taken(connection, told, self._clock())
+            self.keeper.follow(connection, shops)
+        self._is_stale.clear()
+        self._held = list(held)
+
+
+def clock_of(now: Callable[[], datetime]) -> Callable[[], int]:
+    """µs since the epoch by a clock."""
+    return lambda: microseconds(now())

@@ -1,0 +1,116 @@
+"""A shop that is told its history piece by piece, and the audiences that are followed in it."""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from habitue.audiences.live import tables
+from habitue.audiences.live.definitions import Defined, taken
+from habitue.audiences.live.facts import Shop
+from habitue.audiences.live.keeping import Keeper
+from habitue.events import Noun
+from habitue.lake.live import store
+from habitue.lake.live.told import instant, microseconds, told_by
+from habitue.lake.profiles import Profiles
+from tests.audiences.histories import History
+from tests.lake.small import day
+
+
+class Living:
+    """The live state of shop acme, with a clock that is told."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = microseconds(day(0))
+        self.path = path
+        self.sentences: dict[str, str] = {}
+        self.since: dict[str, int] = {}
+        self.predictions: dict = {}
+        self.nouns: list[Noun] = []
+        self._open()
+
+    def _open(self) -> None:
+        self.profiles = Profiles(self.path)
+        self.keeper = Keeper(lambda: self.now)
+        with self.profiles.writing() as connection:
+            tables.make(connection)
+        self.define()
+
+    def restart(self) -> None:
+        self.profiles.close()
+        self._open()
+
+    def define(self, at: datetime | None = None, **sentences: str | None) -> None:
+        """Save or remove audiences, and apply them to everybody."""
+        at = self.now if at is None else microseconds(at)
+        self.now = max(self.now, at)
+        for name, sentence in sentences.items():
+            self.sentences.pop(name, None)
+            self.since[name] = at
+            if sentence is not None:
+                self.sentences[name] = sentence
+        told = Defined(
+            shop="acme", sentences=dict(self.sentences), since=dict(self.since),
+            settings=Shop(currency="GBP"),
+        )  # fmt: skip
+        with self.profiles.writing() as connection:
+            self.keeper.follow(connection, taken(connection, [told], self.now))
+            while self.keeper.backfill(connection):
+                pass
+
+    def tell(self, nouns: Sequence[Noun]) -> None:
+        """Tell what was received last at the end."""
+        self.nouns += nouns
+        received = max(microseconds(one.received) for one in nouns)
+        self.now = max(self.now, received)
+        with self.profiles.writing() as connection:
+            touched = store.take(connection, told_by(nouns))
+            self.keeper.told(connection, touched, received)
+
+    def wait(self, until: datetime) -> None:
+        """Let time pass."""
+        self.now = max(self.now, microseconds(until))
+        with self.profiles.writing() as connection:
+            while self.keeper.fire(connection, self.now):
+                pass
+            while self.keeper.backfill(connection):
+                pass
+
+    def members(self, name: str) -> list[str]:
+        sql = """SELECT keys.key FROM standing JOIN keys ON keys.id = standing.customer
+            JOIN followed ON followed.id = standing.audience
+            WHERE followed.name = ? AND joined IS NOT NULL"""
+        with self.profiles.writing() as connection:
+            return sorted(key for (key,) in connection.execute(sql, [name]))
+
+    def changes(self) -> list[tuple]:
+        sql = """SELECT audience, customer, change, at, detected_at, cause FROM changes
+            ORDER BY sequence"""
+        with self.profiles.writing() as connection:
+            return [
+                (*row[:3], instant(row[3]), instant(row[4]), row[5])
+                for row in connection.execute(sql)
+            ]
+
+    def folded(self, name: str, at: datetime | None = None) -> list[str]:
+        """Who is in an audience by the changes alone, up to an instant."""
+        inside = set()
+        for audience, customer, change, when, _, _ in self.changes():
+            if audience == name and (at is None or when <= at):
+                (inside.add if change == "entered" else inside.discard)(customer)
+        return sorted(inside)
+
+
+def batches(told: History, seed: int) -> list[list[Noun]]:
+    """Everything in the order in which it was received, in pieces, some of it twice."""
+    draw = random.Random(seed)
+    nouns = sorted(
+        [*told.events, *told.items, *told.changes, *told.consents], key=lambda one: one.received
+    )
+    pieces, place = [], 0
+    while place < len(nouns):
+        size = draw.choice([1, 1, 2, 5, 20])
+        piece = nouns[place : place + size]
+        pieces.append(piece + draw.choices(nouns[: place + 1], k=draw.choice([0, 0, 1])))
+        place += size
+    return pieces
