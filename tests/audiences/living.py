@@ -20,7 +20,8 @@ from tests.lake.small import day
 class Living:
     """The live state of shop acme, with a clock that is told."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, zone: str = "UTC") -> None:
+        self.zone = zone
         self.now = microseconds(day(0))
         self.path = path
         self.sentences: dict[str, str] = {}
@@ -51,7 +52,7 @@ class Living:
                 self.sentences[name] = sentence
         told = Defined(
             shop="acme", sentences=dict(self.sentences), since=dict(self.since),
-            settings=Shop(currency="GBP"),
+            settings=Shop(currency="GBP", zone=self.zone),
         )  # fmt: skip
         with self.profiles.writing() as connection:
             self.keeper.follow(connection, taken(connection, [told], self.now))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from habitue.audiences.compile import asked as predictions_asked
-from habitue.audiences.language.nodes import Compared, Dated, Rfm, every
+from habitue.audiences.language.nodes import Compared, Dated, Rfm, Similar, every
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.members import expanded
@@ -28,7 +28,9 @@ def reads_shop(condition):
     """Whether a condition rests on what is told of all customers at once."""
     whole = expanded(condition, NAMED)
     return bool(predictions_asked(whole)) or any(
-        isinstance(one, (Compared, Dated)) and isinstance(one.operand, Rfm) for one in every(whole)
+        isinstance(one, Similar)
+        or (isinstance(one, (Compared, Dated)) and isinstance(one.operand, Rfm))
+        for one in every(whole)
     )
 
 
@@ -38,9 +40,8 @@ def so_far(told: History, live: Living) -> History:
     for one in live.nouns:
         kinds[type(one).__name__].append(one)
     once = {name: tuple({one.digest: one for one in held}.values()) for name, held in kinds.items()}
-    return History(
-        once["Event"], once["Item"], once["ProfileChange"], once["Consent"], told.predictions
-    )
+    kinds = (once["Event"], once["Item"], once["ProfileChange"], once["Consent"])
+    return History(*kinds, told.predictions, told.embeddings, told.zone)
 
 
 def agree(live: Living, told: History) -> int:
@@ -62,7 +63,7 @@ def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed,
     assume(len(conditions) > 1)
     draw = random.Random(seed)
     told = history(seed)
-    live = Living(tmp_path_factory.mktemp("live") / "profiles.sqlite")
+    live = Living(tmp_path_factory.mktemp("live") / "profiles.sqlite", told.zone)
     live.define(**NAMED)
     for place, piece in enumerate(batches(told, seed)):
         live.tell(piece)
@@ -92,8 +93,9 @@ def test_the_changes_up_to_any_instant_are_what_was_true_and_known_then(
     draw = random.Random(seed)
     told = history(seed)
     kinds = (told.events, told.items, told.changes, told.consents)
-    told = History(*(tuple(one for one in kind if not one.backfilled) for kind in kinds), ())
-    live = Living(tmp_path_factory.mktemp("live") / "profiles.sqlite")
+    in_time = (tuple(one for one in kind if not one.backfilled) for kind in kinds)
+    told = History(*in_time, (), (), told.zone)
+    live = Living(tmp_path_factory.mktemp("live") / "profiles.sqlite", told.zone)
     live.define(**{f"a{place}": written(one) for place, one in enumerate(conditions)}, **NAMED)
     for piece in batches(told, seed):
         live.tell(piece)  # as after a pause: nothing is looked at in between

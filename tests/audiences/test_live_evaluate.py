@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from habitue.audiences.compile import asked as predictions_asked
-from habitue.audiences.language.nodes import Compared, Dated, Rfm, every
+from habitue.audiences.language.nodes import Compared, Dated, Rfm, Similar, every
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.evaluate import prepared
 from habitue.audiences.live.facts import Shop
@@ -43,8 +43,11 @@ def shops(tmp_path_factory):
 
 
 def is_now(condition):
-    return any(isinstance(one, (Compared, Dated)) and isinstance(one.operand, Rfm)
-               for one in every(condition))  # fmt: skip
+    return any(
+        isinstance(one, Similar)
+        or (isinstance(one, (Compared, Dated)) and isinstance(one.operand, Rfm))
+        for one in every(condition)
+    )
 
 
 @given(
@@ -61,7 +64,7 @@ def test_a_condition_holds_of_whom_the_slow_twin_says_and_until_it_says(
     told, states = shops
     whole = expanded(condition, NAMED)
     assume(not predictions_asked(whole) and not is_now(whole))
-    ready = prepared(whole)
+    ready = prepared(whole, told[seed].zone)
     slow = Slow(told[seed], moment, moment)
     with states[seed].writing() as connection:
         customers = [id for (id,) in connection.execute("SELECT id FROM customers")]

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from habitue.audiences.compile import asked, reads_amounts
+from habitue.audiences.compile import asked, reads_amounts, reads_clock
 from habitue.audiences.language.nodes import Condition, Member
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.evaluate import Ready, prepared
@@ -30,7 +30,8 @@ _SAVED = "SELECT name, condition, since FROM audiences ORDER BY name"
 
 # one row: the settings in force
 _SETTINGS = """
-SELECT currency, order_sources, not_item_codes, not_item_patterns, received FROM shop_settings
+SELECT currency, timezone, order_sources, not_item_codes, not_item_patterns, received
+FROM shop_settings
 """
 
 
@@ -61,6 +62,7 @@ def _defined(lake: Lake, shop: str) -> Defined:
         since = microseconds(told["received"])
         settings = Shop(
             currency=told["currency"],
+            zone=told["timezone"],
             order_sources=tuple(told["order_sources"] or ()),
             not_items=frozenset(told["not_item_codes"] or ()),
             not_item_patterns=tuple(told["not_item_patterns"] or ()),
@@ -150,7 +152,7 @@ def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, st
         return None, None, ""
     try:
         condition = expanded(Member(name), told.sentences)
-        return condition, prepared(condition), ""
+        return condition, prepared(condition, told.settings.zone), ""
     except HabitueError as error:
         return None, None, str(error)
 
@@ -162,4 +164,5 @@ def _basis(told: Defined, condition: Condition | None) -> str:
     one = told.settings
     settings = (one.order_sources, sorted(one.not_items), one.not_item_patterns)
     money = one.currency if reads_amounts(condition) else None
-    return json.dumps([settings, money, sorted(map(list, asked(condition)))])
+    zone = one.zone if reads_clock(condition) else None
+    return json.dumps([settings, money, zone, sorted(map(list, asked(condition)))])

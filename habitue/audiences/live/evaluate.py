@@ -9,20 +9,25 @@ arrives. Asking too early does no harm: the answer is then the same, with anothe
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from habitue.audiences.compile import of_nobody
+from habitue.audiences.language.calendar import anniversaries
 from habitue.audiences.language.nodes import (
+    CLOCK_FIELDS,
     LINE_FIELDS,
     And,
+    Anniversary,
     Compared,
     Condition,
     Consent,
+    ConsentSince,
     Count,
     Dated,
     Field,
+    First,
     Followed,
     NextOrder,
     Not,
@@ -41,17 +46,21 @@ from habitue.audiences.language.windows import (
     Ago,
     Before,
     Between,
+    Calendar,
     Earlier,
     Last,
     Next,
     Window,
+    bounds,
+    days,
 )
+from habitue.audiences.live.clock import Moment, day_of, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
 from habitue.audiences.live.values import SIGNS, date_of, number_of, reached, tested, tested_float
 from habitue.errors import BadAudience
 from habitue.events import ITEM_ORDERED, ORDER_PLACED, ORDER_UPDATED
-from habitue.lake.live.told import microseconds
+from habitue.lake.live.told import instant, microseconds
 
 Answer: TypeAlias = tuple[bool, int]  # whether it holds, and until when at least
 Asked: TypeAlias = Callable[[View, int], Answer]
@@ -77,13 +86,16 @@ class Ready:
         return told, min(until, view.until)
 
 
-def prepared(condition: Condition) -> Ready:
+def prepared(condition: Condition, zone: str = "UTC") -> Ready:
     """The condition as a function; audiences stand in the place of their names.
+
+    `zone` is the shop's, by whose days windows of the calendar are told.
 
     Raises:
         BadAudience: something in it cannot be followed live.
     """
-    return Ready(_Preparing().asked(condition), frozenset(_reads(condition)), of_nobody(condition))
+    asked = _Preparing(zone).asked(condition)
+    return Ready(asked, frozenset(_reads(condition)), of_nobody(condition))
 
 
 def _reads(condition: Condition) -> set[str]:
@@ -97,14 +109,19 @@ def _reads(condition: Condition) -> set[str]:
                 found |= set().union(*map(_events, (event, *(step.event for step in steps))))
             case Compared(Field(name)) if name in LINE_FIELDS:
                 found.add("items")
-            case Compared(operand=operand) | Dated(operand=operand):
-                found |= _READS.get(type(operand), set())
+            case Compared(operand=First(event)) | Dated(operand=First(event)):
+                found |= _events(event)
+            case Anniversary(operand=First(event)):
+                found |= _events(event)
+            case Compared() | Dated() | Anniversary():
+                found |= _READS.get(type(one.operand), set())
     return found
 
 
 _READS: dict[type, set[str]] = {
     Profile: {"profiles"},
     Consent: {"consents"},
+    ConsentSince: {"consents"},
     Prediction: {"predictions"},
     NextOrder: {"predictions"},
     Rfm: {"rfm", *_ORDERS, "order_refunded"},
@@ -116,11 +133,14 @@ def _events(event: str) -> set[str]:
 
 
 # what is compared of events -> a number, under which views keep the rows that it means
-_NUMBERS: dict[tuple[str, Condition | None], int] = {}
+_NUMBERS: dict[tuple[str, Condition | None, str], int] = {}
 
 
 class _Preparing:
     """Functions in the making."""
+
+    def __init__(self, zone: str) -> None:
+        self._zone = zone
 
     def asked(self, condition: Condition) -> Asked:
         """A condition on a customer."""
@@ -137,20 +157,22 @@ class _Preparing:
                 return self._sum(condition)
             case Followed():
                 return self._followed(condition)
-            case Compared() | Dated():
+            case Compared() | Dated() | Anniversary():
                 return self._known(condition)
         raise unknown(condition)
 
-    def _known(self, condition: Compared | Dated) -> Asked:
+    def _known(self, condition: Compared | Dated | Anniversary) -> Asked:
         held = _held(condition.operand)
-        if isinstance(condition, Dated):
-            inside = _inside(condition.window)
-            if isinstance(condition.operand, NextOrder):
-                return lambda view, time: inside(held(view), time)
-            return lambda view, time: inside(date_of(held(view)), time)
-        is_chance = isinstance(condition.operand, Prediction)
-        test = tested_float(condition) if is_chance else tested(condition)
-        return lambda view, time: (test(held(view)), NEVER)
+        match condition:
+            case Dated():
+                inside = _inside(condition.window, self._zone)
+            case Anniversary():
+                inside = _remembered(condition.window, self._zone)
+            case Compared():
+                is_chance = isinstance(condition.operand, Prediction)
+                test = tested_float(condition) if is_chance else tested(condition)
+                return lambda view, time: (test(held(view)), NEVER)
+        return lambda view, time: inside(held(view), time)
 
     # -- what happened
 
@@ -158,9 +180,9 @@ class _Preparing:
         self, event: str, where: Condition | None
     ) -> Callable[[View, int], tuple[list[Row], int]]:
         """The rows that a `where` means, an event once, in time; until when they are the same."""
-        number = _NUMBERS.setdefault((event, where), len(_NUMBERS))
+        number = _NUMBERS.setdefault((event, where, self._zone), len(_NUMBERS))
         lined = where is not None and any(map(_reads_lines, every(where)))
-        meets = None if where is None else _row(where, event)
+        meets = None if where is None else _row(where, event, self._zone)
         is_still = where is None or not any(map(_moves, every(where)))
 
         def found(view: View, time: int) -> tuple[list[Row], int]:
@@ -191,7 +213,7 @@ class _Preparing:
 
         def counted(view: View, time: int) -> Answer:
             told, until = found(view, time)
-            inside, then = _within(told, window, time)
+            inside, then = _within(told, window, time, self._zone)
             return compare(len(inside), number), min(until, then)
 
         return counted
@@ -200,11 +222,11 @@ class _Preparing:
         _refuse_quantity(condition)
         found = self._rows(condition.event, condition.where)
         compare, amount = SIGNS[condition.operator], condition.amount
-        held, window = _told(condition.of, condition.event), condition.window
+        held, window = _told(condition.of, condition.event, self._zone), condition.window
 
         def added(view: View, time: int) -> Answer:
             told, until = found(view, time)
-            inside, then = _within(told, window, time)
+            inside, then = _within(told, window, time, self._zone)
             amounts = (number_of(held(one)) for one in inside)
             total = sum((one for one in amounts if one is not None), Decimal(0))
             return compare(total, amount), min(until, then)
@@ -218,7 +240,7 @@ class _Preparing:
 
         def followed(view: View, time: int) -> Answer:
             told, until = first(view, time)
-            inside, then = _within(told, window, time)
+            inside, then = _within(told, window, time, self._zone)
             until = min(until, then)
             here = [one.time for one in inside]
             for step, found in steps:
@@ -280,7 +302,9 @@ def _time(row: Row) -> int:
     return row.time
 
 
-def _within(told: list[Row], window: Window | None, time: int) -> tuple[Sequence[Row], int]:
+def _within(
+    told: list[Row], window: Window | None, time: int, zone: str
+) -> tuple[Sequence[Row], int]:
     """The rows inside a window, and when the next one comes into it or leaves it."""
     match window:
         case None:
@@ -289,6 +313,10 @@ def _within(told: list[Row], window: Window | None, time: int) -> tuple[Sequence
             start, end = _dates(window)
             first, last = (bisect_left(told, one, key=_time) for one in (start, end))
             return told[first:last], NEVER
+        case Calendar():
+            start, end = map(microseconds, _sure(bounds(window, instant(time), zone)))
+            first, last = (bisect_left(told, one, key=_time) for one in (start, end))
+            return told[first:last], next_day(time, zone)
     after, until = _reach(window)
     first = 0 if after is None else bisect_right(told, time + after, key=_time)
     last = bisect_right(told, time + until, key=_time)
@@ -333,15 +361,27 @@ def _held(operand: Operand) -> Callable[[View], Any]:
         case Prediction(question, days):
             return lambda view: view.predicted(question, days)
         case NextOrder():
-            return lambda view: view.next_order()
+            return lambda view: _moment(view.next_order())
+        case ConsentSince(channel):
+            return lambda view: _moment(view.consents_since.get(channel))
+        case First(event):
+            return lambda view: _moment(
+                min((row.time for row in rows(view, event, lined=False)), default=None)
+            )
         case Rfm():
             return lambda view: view.group
     raise unknown(operand)
 
 
-def _told(operand: Operand, event: str) -> Callable[[Row], Any]:
+def _moment(time: int | None) -> Moment | None:
+    return None if time is None else Moment(time)
+
+
+def _told(operand: Operand, event: str, zone: str) -> Callable[[Row], Any]:
     """What an event is told with."""
     match operand:
+        case Field(name) if name in CLOCK_FIELDS:
+            return lambda row: shown(name, row.time, zone)
         case Field(name):
             return lambda row: row.fields.get(name)
         case Property(path) if event != ITEM_ORDERED:
@@ -354,11 +394,11 @@ def _told(operand: Operand, event: str) -> Callable[[Row], Any]:
     raise unknown(operand)
 
 
-def _row(where: Condition, event: str) -> Callable[[Row, int], Answer]:
+def _row(where: Condition, event: str, zone: str) -> Callable[[Row, int], Answer]:
     """A condition on one row."""
     match where:
         case And(parts) | Or(parts):
-            each = [_row(one, event) for one in parts]
+            each = [_row(one, event, zone) for one in parts]
             stops = isinstance(where, Or)
 
             def joined(row: Row, time: int) -> Answer:
@@ -368,7 +408,7 @@ def _row(where: Condition, event: str) -> Callable[[Row, int], Answer]:
 
             return joined
         case Not(inner):
-            opposite = _row(inner, event)
+            opposite = _row(inner, event, zone)
 
             def opposed(row: Row, time: int) -> Answer:
                 met, then = opposite(row, time)
@@ -376,23 +416,37 @@ def _row(where: Condition, event: str) -> Callable[[Row, int], Answer]:
 
             return opposed
         case Compared():
-            held, test = _told(where.operand, event), tested(where)
+            held, test = _told(where.operand, event, zone), tested(where)
             return lambda row, _: (test(held(row)), NEVER)
         case Dated(operand, window):
-            dated, inside = _told(operand, event), _inside(window)
-            return lambda row, time: inside(date_of(dated(row)), time)
+            dated, inside = _told(operand, event, zone), _inside(window, zone)
+            return lambda row, time: inside(dated(row), time)
     raise unknown(where)
 
 
-def _inside(window: Window) -> Callable[[int | None, int], Answer]:
-    """Whether a date is in a window as of an instant, and until when that stands."""
+def _inside(window: Window, zone: str) -> Callable[[Any, int], Answer]:
+    """Whether a date, an instant or a text, is in a window, and until when that stands."""
     match window:
         case Before() | After() | Between():
             start, end = _dates(window)
-            return lambda date, _: (date is not None and start <= date < end, NEVER)
+
+            def between(held: Any, _: int) -> Answer:
+                date = _instant(held)
+                return date is not None and start <= date < end, NEVER
+
+            return between
+        case Calendar():
+
+            def among(held: Any, time: int) -> Answer:
+                day = day_of(held, zone)
+                first, last = days(window, instant(time), zone)
+                return day is not None and first <= day <= last, next_day(time, zone)
+
+            return among
     after, until = _reach(window)
 
-    def inside(date: int | None, time: int) -> Answer:
+    def inside(held: Any, time: int) -> Answer:
+        date = _instant(held)
         if date is None:
             return False, NEVER
         turns = [date - until] + ([] if after is None else [date - after])
@@ -400,6 +454,32 @@ def _inside(window: Window) -> Callable[[int | None, int], Answer]:
         return date <= time + until and (after is None or date > time + after), then
 
     return inside
+
+
+def _remembered(window: Calendar | Last | Next, zone: str) -> Callable[[Any, int], Answer]:
+    """Whether the day and month of a date, in a later year, are among some days of the shop."""
+
+    def remembered(held: Any, time: int) -> Answer:
+        day = day_of(held, zone)
+        until = next_day(time, zone)
+        if day is None:
+            return False, NEVER
+        code = day.month * 100 + day.day
+        among = anniversaries(*days(window, instant(time), zone))
+        return any(code in codes and day.year < year for year, codes in among.items()), until
+
+    return remembered
+
+
+def _instant(held: Any) -> int | None:
+    return held.time if isinstance(held, Moment) else date_of(held)
+
+
+def _sure(told: tuple[datetime | None, datetime | None]) -> tuple[datetime, datetime]:
+    start, end = told
+    assert start is not None, "a window of the calendar has a first day"
+    assert end is not None, "a window of the calendar has a last day"
+    return start, end
 
 
 def _reach(window: Window) -> Reach:

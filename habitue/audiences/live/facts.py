@@ -73,6 +73,7 @@ class Shop:
     """What all customers of a shop share while they are looked at."""
 
     currency: str | None = None
+    zone: str = "UTC"
     order_sources: tuple[str, ...] = ()
     not_items: frozenset[str] = frozenset()
     not_item_patterns: tuple[str, ...] = ()
@@ -155,6 +156,17 @@ class View:
         """The status of each channel."""
         rows = [one for one in self._facts.consents if one.visible <= self._time]
         return {one.told[0]: one.told[1] for one in rows}
+
+    @cached_property
+    def consents_since(self) -> dict[str, int]:
+        """Since when each channel has had its status."""
+        rows = [one for one in self._facts.consents if one.visible <= self._time]
+        found: dict[str, tuple[str, int]] = {}
+        for one in rows:
+            channel, status = one.told
+            if channel not in found or found[channel][0] != status:
+                found[channel] = (status, one.time)
+        return {channel: since for channel, (_, since) in found.items()}
 
     @cached_property
     def cancelled(self) -> frozenset[str]:
