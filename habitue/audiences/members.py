@@ -5,7 +5,7 @@ and predictions that it names must be there, and its statement runs over the vie
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -102,34 +102,74 @@ def find(
         NoSuchAudience: it names an audience that is not there.
         NoSuchShop: there is no such shop.
     """
-    condition = understood(said)
-    text = said if isinstance(said, str) else written(condition)
-    whole = expanded(condition, named or {})
-    _refuse_unknown_events(lake, shop, whole, text)
-    views = set(statement(whole, _unknown(whole, as_of)).views)
-    views |= {"shop_settings"} if reads_amounts(whole) or reads_clock(whole) else set()
-    similar = _similar(lake, shop, whole, as_of, named or {})
+    return find_all(lake, shop, [said], as_of, named, recomputed)[0]
+
+
+def find_all(
+    lake: Lake,
+    shop: str,
+    said: Sequence[Said],
+    as_of: AsOf,
+    named: Mapping[str, str] | None = None,
+    recomputed: pa.Table | None = None,
+) -> list[Audience]:
+    """The same of several conditions, for which the lake is opened once."""
+    asked_for = [_Asked.of(one, named or {}) for one in said]
+    similar = [_similar(lake, shop, one.whole, as_of, named or {}) for one in asked_for]
+    views: set[str] = set()
+    for one in asked_for:
+        _refuse_unknown_events(lake, shop, one.whole, one.text)
+        views |= statement(one.whole, _unknown(one.whole, as_of)).views
+        is_told = reads_amounts(one.whole) or reads_clock(one.whole)
+        views |= {"shop_settings"} if is_told else set()
     with opened(
         lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
     ) as (connection, _):
         if recomputed is not None:
             put_in_place(connection, recomputed)
-        known = Known(
-            at=as_of.cutoff,
-            currency=currency_of(connection) if reads_amounts(whole) else None,
-            predicted=_predicted(connection, whole, text),
-            zone=_zone(connection) if reads_clock(whole) else "UTC",
-            similar=similar,
-        )
-        asks = statement(whole, known)
-        members = connection.sql(asks.sql, params=asks.values).to_arrow_table()
+        return [
+            _found(connection, shop, one, as_of, alike)
+            for one, alike in zip(asked_for, similar, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A condition, with the audiences that it names in their place, and as it was written."""
+
+    condition: Condition
+    whole: Condition
+    text: str
+
+    @classmethod
+    def of(cls, said: Said, named: Mapping[str, str]) -> "_Asked":
+        condition = understood(said)
+        text = said if isinstance(said, str) else written(condition)
+        return cls(condition, expanded(condition, named), text)
+
+
+def _found(
+    connection: duckdb.DuckDBPyConnection,
+    shop: str,
+    asks: _Asked,
+    as_of: AsOf,
+    similar: Mapping[Similar, Sequence[str]],
+) -> Audience:
+    known = Known(
+        at=as_of.cutoff,
+        currency=currency_of(connection) if reads_amounts(asks.whole) else None,
+        predicted=_predicted(connection, asks.whole, asks.text),
+        zone=_zone(connection) if reads_clock(asks.whole) else "UTC",
+        similar=similar,
+    )
+    sql = statement(asks.whole, known)
     return Audience(
         shop=shop,
-        condition=condition,
+        condition=asks.condition,
         cutoff=as_of.cutoff,
         known_at=as_of.known_at,
         predicted=known.predicted,
-        members=members,
+        members=connection.sql(sql.sql, params=sql.values).to_arrow_table(),
     )
 
 

@@ -11,12 +11,14 @@ from markupsafe import Markup
 
 from habitue.demo import svg
 from habitue.demo.figures import (
+    Audiences,
     Comparison,
     Estimate,
     Lift,
     LiftPoint,
     Mark,
     NextOrder,
+    ReadyAudience,
     Reliability,
     Slipping,
     Week,
@@ -370,6 +372,26 @@ def _strip_row(row: Comparison, x: Scale, y: float, frame: Frame, show: Show) ->
     note = f"{method_name(row.method)}: {_with_span(_estimate(row), show)}"
     parts.append(svg.circle((x(row.value or 0.0), y), 4, f"mark {style}", note))
     return parts
+
+
+def size_chart(one: ReadyAudience, held: Audiences, *, name: str) -> Markup:
+    """How large an audience was over time, from nought; a dot where it was at the cutoff."""
+    frame = Frame(width=200, height=46, left=4, right=4, top=6, bottom=4)
+    x = Scale(held.start.timestamp(), held.end.timestamp(), frame.left, frame.x_end)
+    top = max((size.customers for size in one.sizes), default=0)
+    y = Scale(0.0, float(max(top, 1)), frame.y_end, frame.top)
+    points = [(x(size.at.timestamp()), y(size.customers)) for size in one.sizes]
+    notes = [f"{number(size.customers)} on {day(size.at)}" for size in one.sizes]
+    parts = [svg.line((frame.left, frame.y_end), (frame.x_end, frame.y_end), "grid"),
+             svg.line((x(held.cutoff.timestamp()), frame.top),
+                      (x(held.cutoff.timestamp()), frame.y_end), "cutoff")]
+    if len(points) > 2:                  # of two, a line would tell a course that nobody saw
+        parts.append(svg.path(points, "line curve-0"))
+    seen = points if len(points) <= 2 else points[-1:]
+    parts += [svg.circle(point, 3, "mark curve-0", note)
+              for point, note in zip(seen, notes[-len(seen):], strict=True)]
+    words = f"{'; '.join(notes)}." if notes else "no size is known."
+    return svg.drawing(name, f"size of {one.name}", words, (frame.width, frame.height), parts)
 
 
 def probability_bar(estimate: Estimate) -> Markup:

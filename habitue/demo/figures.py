@@ -210,6 +210,47 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     slipping_rule: str = ""              # who counts as slipping, and what is at risk, in words
 
 
+class SizeAt(msgspec.Struct, frozen=True):
+    """How many customers an audience had at an instant."""
+
+    at: Instant
+    customers: int
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure per customer: of members, of all others, and of those most like members."""
+
+    inside: float | None
+    outside: float | None
+    with_match: float | None = None      # of members with a match
+    matches: float | None = None         # of those matched with them
+    difference: Estimate | None = None   # with_match - matches
+
+
+class ReadyAudience(msgspec.Struct, frozen=True, kw_only=True):
+    """A ready condition: its size over time, and what its members did after the cutoff."""
+
+    name: str
+    purpose: str
+    condition: str
+    sizes: tuple[SizeAt, ...]            # where it compares forecasts: when there were any
+    members: int                         # at the cutoff
+    with_match: int
+    ordered: Beside                      # share of customers
+    revenue: Beside
+
+
+class Audiences(msgspec.Struct, frozen=True, kw_only=True):
+    """Ready audiences as of the holdout's cutoff, and the days that followed."""
+
+    cutoff: Instant
+    days: int
+    customers: int                       # known at the cutoff
+    start: Instant                       # of the sizes
+    end: Instant
+    shown: tuple[ReadyAudience, ...]
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long one step took."""
 
@@ -234,6 +275,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     lift: tuple[Lift, ...] = ()                 # likewise, for each outcome
     comparison: tuple[Comparison, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    audiences: Audiences | None = None
     timings: tuple[Timing, ...] = ()
     protocol: tuple[str, ...] = ()       # how it was done: one sentence each, seeds included
     attribution: str = ""                # of the data, as its licence asks

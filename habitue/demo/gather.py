@@ -35,6 +35,7 @@ SLIPPING_ORDERS = 3                        # days with one; a customer of fewer 
 SLIPPING_GAPS = 1.5                        # of the usual gap without an order
 TIMELINE_EVENTS = 60
 RECOMMENDED = 5
+MONTH_DAYS = 30.0                          # a second horizon, for ready audiences
 _Z = 1.645                                 # of the 5th and 95th percentile
 ATTRIBUTION = (
     "Data: Online Retail II by Daqing Chen (2012), UCI Machine Learning Repository,"
@@ -205,7 +206,7 @@ def outlook(
 ) -> FinalOutlook:
     """Everyone's predictions as of the end, and who is slipping away."""
     sequences = learnt.trained.corpus.sequences
-    scores = learnt.scores((horizon_days,))
+    scores = learnt.scores((MONTH_DAYS, horizon_days))
     order, revenue = scores.order(horizon_days), scores.revenue(horizon_days)
     habits = _Habits(sequences, scores)
     at_risk = habits.yearly * horizon_days / 365 * (1 - order.value)

@@ -20,6 +20,7 @@ from habitue.demo.figures import (
     Figures,
     Ingest,
     Lift,
+    ReadyAudience,
     Reliability,
     Slipping,
     Timing,
@@ -44,6 +45,7 @@ def render(figures: Figures) -> str:
         standing=summary.standing(figures.verdicts),
         customers=_customers(figures),
         weekly=_weekly(figures),
+        ready=_ready(figures),
         trust=_trust(figures),
         questions=_questions(figures),
         meanings=_meanings(figures.comparison),
@@ -129,6 +131,29 @@ def _first_mark(customers: Sequence[Slipping], as_of: Instant) -> Instant:
 
 def _horizon_end(figures: Figures) -> Instant:
     return figures.outlook.as_of + timedelta(days=figures.outlook.horizon_days)
+
+
+# --- ready audiences -----------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class ReadyView:
+    """One ready audience, with a drawing of its size over time."""
+
+    figures: ReadyAudience
+    chart: Markup
+    gap: str                             # of the share that ordered, beside its matches
+    gap_span: str
+
+
+def _ready(figures: Figures) -> list[ReadyView]:
+    held = figures.audiences
+    if held is None:
+        return []
+    return [
+        ReadyView(one, charts.size_chart(one, held, name=f"size-{place}"),
+                  *summary.points(one.ordered.difference))
+        for place, one in enumerate(held.shown)
+    ]
 
 
 # --- predicted against actual --------------------------------------------------------------------

@@ -13,6 +13,7 @@ from habitue import publishing
 from habitue.config import TrainConfig, nano
 from habitue.config import demo as demo_preset
 from habitue.demo import gather
+from habitue.demo.audiences import audiences
 from habitue.demo.figures import Figures, Timing, Version, Versions
 from habitue.demo.report import render
 from habitue.evaluation import (
@@ -101,6 +102,8 @@ def run_demo(
             final.learnt, final.recommender, horizon_days=OUTLOOK_DAYS, version=final.version.id
         )
         publishing.keep(shop.source, outlook.answers, now)
+    with timed("ask for ten audiences"):
+        ready = audiences(shop, test, evaluated.id, outlook.answers)
     figures = Figures(
         shop=SHOP,
         currency=test.known.currency,
@@ -114,6 +117,7 @@ def run_demo(
         lift=gather.lift(test),
         comparison=gather.comparison(test),
         verdicts=gather.verdict_figures(judged),
+        audiences=ready,
         timings=tuple(timed.steps),
         protocol=gather.protocol(test, config),
         attribution=gather.ATTRIBUTION,

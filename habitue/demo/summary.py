@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from habitue.demo.charts import nearest
 from habitue.demo.figures import (
+    Audiences,
     Bin,
     Estimate,
     Figures,
@@ -14,6 +15,7 @@ from habitue.demo.figures import (
     Verdict,
 )
 from habitue.demo.words import (
+    DASH,
     OURS,
     OUTCOMES,
     QUESTIONS,
@@ -134,6 +136,31 @@ def calibration_words(curve: Reliability | None) -> str:
     return f"{error} {chance}: ours lies outside, so some of it is real."
 
 
+def points(difference: Estimate | None) -> tuple[str, str]:
+    """A difference of shares in points of a hundred, and its interval; none without one."""
+    if difference is None or not (known(difference.low) and known(difference.high)):
+        return DASH, "too few"
+    low, high = _point(difference.low), _point(difference.high)
+    return _point(difference.value or 0.0), f"{low} to {high}"
+
+
+def _point(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def ready_words(held: Audiences) -> str:
+    """What the audience did whose members ordered most."""
+    told = [one for one in held.shown if known(one.ordered.inside) and one.members]
+    if not told:
+        return "None of the ready audiences had anybody in it."
+    best = max(told, key=lambda one: one.ordered.inside or 0.0)
+    return (f"Of {len(held.shown)} ready audiences as of {day(held.cutoff)}, {best.name} ordered "
+            f"most: {percent(best.ordered.inside)} of its "
+            f"{counted(best.members, 'member', 'members')} within "
+            f"{counted(held.days, 'day', 'days')}, against {percent(best.ordered.outside)} of all "
+            "others.")
+
+
 def lift_words(curves: Sequence[Lift], share: float = 0.2) -> str:
     """What contacting the best customers would have reached."""
     reached = [f"{percent(nearest(curve, share).captured)} of {OUTCOMES[curve.outcome]}"
@@ -160,6 +187,7 @@ def summary_lines(figures: Figures) -> list[str]:
         standing(figures.verdicts),
         *(f"  worse  {loss(verdict, figures.currency)}" for verdict in losses[:_SHOWN_LOSSES]),
         *([f"  and {hidden} more, in the report"] if hidden > 0 else []),
+        *([ready_words(figures.audiences)] if figures.audiences else []),
     ]
     if outlook.slipping:
         lines += ["Slipping away, most at risk first:", *_customer_lines(outlook, figures.currency)]

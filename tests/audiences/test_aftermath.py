@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from habitue.audiences.aftermath.caveats import caveats
-from habitue.audiences.aftermath.figures import follow
+from habitue.audiences.aftermath.figures import aftermath, setting
 from habitue.audiences.aftermath.happened import window
 from habitue.audiences.aftermath.matching import difference, match, matched_means
 from habitue.audiences.members import AsOf, find
@@ -28,8 +28,9 @@ def lake(tmp_path):
 
 def then(lake, said="did order_placed", at=3.0, days=2, known_at=None):
     asked = window(lake, "acme", None if at is None else day(at), days)
-    audience = find(lake, "acme", said, AsOf(asked.cutoff, known_at or asked.cutoff))
-    return follow(lake, audience, asked)
+    as_of = AsOf(asked.cutoff, known_at or asked.cutoff)
+    audience = find(lake, "acme", said, as_of)
+    return aftermath(audience, setting(lake, "acme", asked, as_of))
 
 
 @pytest.mark.parametrize("seed", range(4))

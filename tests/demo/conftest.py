@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from habitue.demo.figures import (
+    Audiences,
+    Beside,
     Bin,
     Comparison,
     Decile,
@@ -18,8 +20,10 @@ from habitue.demo.figures import (
     Mark,
     NextOrder,
     Outlook,
+    ReadyAudience,
     Recommended,
     Reliability,
+    SizeAt,
     Slipping,
     Timing,
     Verdict,
@@ -69,6 +73,7 @@ def example(customers: int = 40, seed: int = 7) -> Figures:
         outlook=_outlook(rng, customers),
         weekly_orders=_weeks(rng, 1.0), weekly_revenue=_weeks(rng, 460.0),
         reliability=_reliability(rng), lift=_lift(), comparison=comparison, verdicts=verdicts,
+        audiences=_audiences(),
         timings=(Timing(step="Import", seconds=9.4, note="111,000 rows/s"),
                  Timing(step="Train and calibrate up to the cutoff", seconds=84.1, note="seed 0"),
                  Timing(step="Evaluate", seconds=31.7),
@@ -85,6 +90,31 @@ def example(customers: int = 40, seed: int = 7) -> Figures:
         ),
         attribution="Data: Online Retail II, Chen (2012), CC BY 4.0, doi 10.24432/C5CG6D.",
     )
+
+
+def _audiences() -> Audiences:
+    months = [CUTOFF + timedelta(days=30 * place) for place in range(-18, 7)]
+    sizes = tuple(SizeAt(month, 40 + 11 * place) for place, month in enumerate(months))
+    lapsing = ReadyAudience(
+        name="lapsing", purpose="used to order, and has been quiet",
+        condition="did order_placed and did not order_placed in 60 days", sizes=sizes,
+        members=747, with_match=389,
+        ordered=Beside(inside=0.43, outside=0.3, with_match=0.41, matches=0.316,
+                       difference=Estimate(0.094, 0.028, 0.161)),
+        revenue=Beside(inside=281.4, outside=347.2))
+    due = ReadyAudience(
+        name="replenishment-due", purpose="is expected to order within a week",
+        condition="next_order_date in the next 7 days", sizes=(sizes[18], sizes[-1]),
+        members=10, with_match=1,
+        ordered=Beside(inside=1.0, outside=0.32, with_match=1.0, matches=0.5,
+                       difference=Estimate(0.5)),
+        revenue=Beside(inside=1_538.9, outside=307.0))
+    nobody = ReadyAudience(
+        name="nobody", purpose="met by nobody", condition="did order_placed = 999 times", sizes=(),
+        members=0, with_match=0, ordered=Beside(inside=None, outside=0.32),
+        revenue=Beside(inside=None, outside=307.0))
+    return Audiences(cutoff=CUTOFF, days=90, customers=5_041, start=months[0], end=months[-1],
+                     shown=(lapsing, due, nobody))
 
 
 def _outlook(rng: np.random.Generator, customers: int) -> Outlook:

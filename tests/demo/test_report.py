@@ -68,7 +68,7 @@ def small(figures: Figures) -> Figures:
     nothing = Estimate(None)
     return replace(
         figures, shop="corner", weekly_orders=(), weekly_revenue=(), reliability=(), lift=(),
-        comparison=(), verdicts=(), timings=(), protocol=(), attribution="",
+        comparison=(), verdicts=(), timings=(), protocol=(), attribution="", audiences=None,
         ingest=Ingest(rows=3, appended=3, duplicate=0, rejected=0, events=0, orders=0, refunds=0,
                       customers=3, items=0, anonymous_share=None, first=None, last=None),
         holdout=replace(figures.holdout, customers=3, orderers=nothing, orderers_actual=0,
@@ -110,7 +110,7 @@ def test_the_same_figures_give_the_same_page(html: str, figures: Figures):
 
 
 def test_the_sections_stand_in_the_order_that_a_reader_asks(html: str):
-    order = ["slipping", "weekly", "trust", "comparison", "ingested", "how"]
+    order = ["slipping", "audiences", "weekly", "trust", "comparison", "ingested", "how"]
     assert re.findall(r'<section id="(\w+)">', html) == order
 
 
@@ -241,3 +241,17 @@ def test_the_summary_and_the_words_of_a_small_page_read_as_agreed(figures: Figur
     written.write_text(actual, encoding="utf-8")
     agreed = (GOLDEN / "demo_report.txt").read_text(encoding="utf-8")
     assert actual == agreed, f"if this is meant, copy {written} over {GOLDEN / 'demo_report.txt'}"
+
+
+def test_ready_audiences_are_told_beside_all_others_and_their_matches(figures, html):
+    page = Page(html)
+    told = " ".join(page.text)
+    assert "3 ready audiences, and what their members did next" in told
+    assert "+9.4 +2.8 to +16.1" in told
+    assert "– too few" in told               # one match makes no interval
+    assert "This is no experiment." in told
+    assert "size-0-t size-0-d" in page.values("aria-labelledby")
+    assert "replenishment-due ordered most: 100% of its 10 members" in " ".join(
+        summary_lines(figures)
+    )
+    assert "ready audiences" not in render(replace(figures, audiences=None))

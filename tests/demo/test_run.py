@@ -22,6 +22,14 @@ def test_the_fast_demo_imports_judges_refits_scores_and_reports(tmp_path):
     assert items == {"habitue", "popular_90d", "top_frequency", "item_neighbours"}
     assert figures.versions.evaluated.id != figures.versions.final.id
     assert figures.outlook.slipping and all(one.recommendations for one in figures.outlook.slipping)
+    ready = {one.name: one for one in figures.audiences.shown}
+    assert len(ready) == 10 and all(one.sizes for one in ready.values())
+    loyal, once = ready["repeat-buyers"], ready["one-time-buyers"]
+    then = {size.at: size.customers for size in loyal.sizes}
+    assert loyal.members == then[figures.audiences.cutoff] == 1_440
+    assert loyal.ordered.inside > 2 * loyal.ordered.outside
+    assert once.ordered.inside < once.ordered.outside
+    assert len(ready["likely-to-buy"].sizes) == 2
     page = report.read_text(encoding="utf-8")
     assert figures.versions.evaluated.id in page and "Online Retail II" in page
 

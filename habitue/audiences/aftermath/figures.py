@@ -21,7 +21,7 @@ from habitue.audiences.aftermath.matching import (
     match,
     matched_means,
 )
-from habitue.audiences.members import Audience
+from habitue.audiences.members import AsOf, Audience
 from habitue.lake.tables import Lake
 
 _DAY = 86_400_000_000                      # µs
@@ -98,41 +98,63 @@ class Aftermath:
     backfilled: float                      # share of events taken as known when they happened
 
 
-def follow(
-    lake: Lake, audience: Audience, asked: Days, recomputed: pa.Table | None = None
-) -> Aftermath:
-    """What the customers of an audience, found as of the cutoff, did in the days after it."""
-    told = known(lake, audience, asked.days, recomputed)
-    customers = pa.table(
-        {
-            "customer": told.table["customer"],
-            "is_in": pc.is_in(told.table["customer"], audience.members["customer"]),
-            "place": pa.array(np.arange(told.table.num_rows)),
-        }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Everyone at a cutoff and what they did in the days after, for one audience or for many."""
+
+    asked: Days
+    known: Known
+    done: Done
+    compared: np.ndarray                   # (C, F)
+    names: tuple[str, ...]                 # of what is compared; F
+    alike: np.ndarray                      # (C,) what must be equal
+    is_recomputed: bool
+
+
+def setting(
+    lake: Lake, shop: str, asked: Days, as_of: AsOf, recomputed: pa.Table | None = None
+) -> Setting:
+    """Read what was known of everyone by then, and what they did."""
+    told = known(lake, shop, as_of, asked.days, recomputed)
+    place = pa.array(np.arange(told.table.num_rows))
+    customers = pa.table({"customer": told.table["customer"], "place": place})
+    happened = done(lake, shop, asked, customers)
+    compared, names, alike = _compared(told, happened, asked.cutoff)
+    return Setting(
+        asked=asked,
+        known=told,
+        done=happened,
+        compared=compared,
+        names=names,
+        alike=alike,
+        is_recomputed=recomputed is not None,
     )
-    happened = done(lake, audience.shop, asked, customers)
-    is_in = happened.table["is_in"].to_numpy()
-    compared, names, alike = _compared(told, happened, audience.cutoff)
-    matched = match(compared, alike, is_in)
+
+
+def aftermath(audience: Audience, held: Setting) -> Aftermath:
+    """What the customers of an audience, found as of the cutoff, did in the days after it."""
     assert audience.known_at is not None, "who is in it is told by what was known then"
+    flags = pc.is_in(held.known.table["customer"], audience.members["customer"])
+    is_in = held.done.any_of(flags.to_numpy())
+    matched = match(held.compared, held.alike, is_in)
     return Aftermath(
         shop=audience.shop,
         condition=audience.sentence,
         cutoff=audience.cutoff,
         known_at=audience.known_at,
-        days=asked.days,
-        until=asked.end,
-        currency=happened.currency,
-        inside=_group(happened, is_in),
-        outside=_group(happened, ~is_in),
-        measures=_measures(happened, is_in, matched),
-        comparison=_comparison(compared, names, is_in, matched),
-        chance=told.chance,
+        days=held.asked.days,
+        until=held.asked.end,
+        currency=held.done.currency,
+        inside=_group(held.done, is_in),
+        outside=_group(held.done, ~is_in),
+        measures=_measures(held.done, is_in, matched),
+        comparison=_comparison(held.compared, held.names, is_in, matched),
+        chance=held.known.chance,
         versions=_versions(audience),
-        is_recomputed=recomputed is not None,
-        joined=happened.joined,
-        other_currency=int(happened.table["other_currency"].to_numpy().sum()),
-        backfilled=told.backfilled,
+        is_recomputed=held.is_recomputed,
+        joined=held.done.joined,
+        other_currency=int(held.done.table["other_currency"].to_numpy().sum()),
+        backfilled=held.known.backfilled,
     )
 
 

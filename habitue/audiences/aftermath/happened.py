@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from habitue.audiences import rows
 from habitue.audiences.comparisons import Bound
-from habitue.audiences.members import Audience, currency_of, put_in_place
+from habitue.audiences.members import AsOf, currency_of, put_in_place
 from habitue.errors import BadSetting, NotEnoughHistory
 from habitue.events import (
     MESSAGE_CLICKED,
@@ -60,8 +60,7 @@ ORDER BY everyone.customer
 _DONE = """
 WITH {placed}, {told},
 units AS (
-    SELECT customer_of(customer) AS customer, bool_or(is_in) AS is_in, max(place) AS place,
-        count(*) AS keys
+    SELECT customer_of(customer) AS customer, max(place) AS place, list(place) AS places
     FROM asked GROUP BY 1
 ),
 ordered AS (
@@ -74,7 +73,7 @@ did AS (
         sum(abs(value)) FILTER (name = 'order_refunded') AS refunded
     FROM told WHERE moment > {start} AND moment <= {end} GROUP BY customer
 )
-SELECT is_in, place, keys, coalesce(orders, 0) AS orders,
+SELECT place, places, coalesce(orders, 0) AS orders,
     CAST(coalesce(revenue, 0) AS DECIMAL(38, 9)) AS revenue,
     CAST(coalesce(refunded, 0) AS DECIMAL(38, 9)) AS refunded,
     coalesce(other_currency, 0) AS other_currency, {counted}
@@ -118,10 +117,18 @@ class Known:
 class Done:
     """What everyone did in the days after, in the shop's currency."""
 
-    table: pa.Table                        # is_in, place (of their row in Known), orders, …; C rows
+    table: pa.Table                        # place (of a row in Known), places, orders, …; C rows
     currency: str
     messages: tuple[str, ...]              # the kinds that the shop has at all
     joined: int                            # keys that turned out to be someone else's
+
+    def any_of(self, flags: np.ndarray) -> np.ndarray:
+        """(C,) whether it is true of any of a customer's rows in Known; flags of these rows."""
+        places = self.table["places"].combine_chunks()
+        if not len(places):
+            return np.zeros(0, bool)
+        starts = places.offsets.to_numpy()[:-1]
+        return np.logical_or.reduceat(flags[places.flatten().to_numpy()], starts)
 
 
 def window(lake: Lake, shop: str, cutoff: datetime | None, days: int) -> Days:
@@ -133,11 +140,7 @@ def window(lake: Lake, shop: str, cutoff: datetime | None, days: int) -> Days:
     """
     if not 1 <= days <= MOST_DAYS:
         raise BadSetting(f"{days} days ahead: wanted 1 to {MOST_DAYS}")
-    first, last = read(lake, _LAST, shop=shop).to_pylist()[0].values()
-    if last is None:
-        raise NotEnoughHistory(
-            f"shop {shop!r} has no events yet\nhint: import its orders first"
-        )
+    first, last = _ends(lake, shop)
     latest = last - timedelta(days=days)
     asked = Days(cutoff or latest, days)
     if asked.end > last:
@@ -155,15 +158,34 @@ def window(lake: Lake, shop: str, cutoff: datetime | None, days: int) -> Days:
     return asked
 
 
-def known(lake: Lake, audience: Audience, days: int, recomputed: pa.Table | None) -> Known:
-    """What was known of everyone when an audience was asked for."""
+def last_event(lake: Lake, shop: str) -> datetime:
+    """When the shop's last event happened.
+
+    Raises:
+        NotEnoughHistory: it has none.
+    """
+    return _ends(lake, shop)[1]
+
+
+def _ends(lake: Lake, shop: str) -> tuple[datetime, datetime]:
+    """When its first and its last event happened."""
+    first, last = read(lake, _LAST, shop=shop).to_pylist()[0].values()
+    if last is None:
+        raise NotEnoughHistory(f"shop {shop!r} has no events yet\nhint: import its orders first")
+    return first, last
+
+
+def known(
+    lake: Lake, shop: str, as_of: AsOf, days: int, recomputed: pa.Table | None = None
+) -> Known:
+    """What was known of everyone at a cutoff, with a view to so many days ahead."""
     views = {"events", "orders", "profile_changes", "consent_history", "identifiers", "links"}
     with opened(
         lake,
         views | {"predictions", "shop_settings"},
-        shop=audience.shop,
-        cutoff=audience.cutoff,
-        known_at=audience.known_at,
+        shop=shop,
+        cutoff=as_of.cutoff,
+        known_at=as_of.known_at,
     ) as (connection, _):
         if recomputed is not None:
             put_in_place(connection, recomputed)
@@ -183,7 +205,7 @@ def known(lake: Lake, audience: Audience, days: int, recomputed: pa.Table | None
 
 
 def done(lake: Lake, shop: str, asked: Days, customers: pa.Table) -> Done:
-    """What some customers (customer, is_in, place) did in the days after the cutoff.
+    """What some customers (customer, place) did in the days after the cutoff.
 
     As it stands at the end of these days, with all that has reached us since.
     """
