@@ -8,7 +8,7 @@ clock: everything else is told.
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,9 @@ class Settings:
     log: str | None = None                 # the event log: kafka://host:9092/topic; none: in files
     threads: int = 0                       # for arithmetic; 0 takes half the cores
     text_encoder: str | None = None        # that also reads item texts; none: n-grams alone
+    lm_url: str | None = None              # a language model: an OpenAI-compatible address, to /v1
+    lm_model: str | None = None            # the model's name there
+    lm_key: str | None = field(default=None, repr=False)    # that it asks for; none: it asks none
 
 
 def load_settings(
@@ -72,12 +75,17 @@ def object_store_options(environment: Mapping[str, str] | None = None) -> dict[s
     endpoint = urlsplit(told.get("AWS_ENDPOINT_URL", ""))
     if endpoint.scheme != "http":
         return {}
-    if endpoint.hostname not in _LOOPBACK and told.get("AWS_ALLOW_HTTP", "").lower() != "true":
+    if not is_here(endpoint.hostname) and told.get("AWS_ALLOW_HTTP", "").lower() != "true":
         raise BadSetting(
             f"AWS_ENDPOINT_URL names {endpoint.hostname} by plain http: keys and customers would"
             " cross the network in the open\nhint: https, or AWS_ALLOW_HTTP=true"
         )
     return {"AWS_ALLOW_HTTP": "true"}
+
+
+def is_here(host: str | None) -> bool:
+    """Whether a host is this machine by its name or number."""
+    return host in _LOOPBACK
 
 
 def limit_threads(threads: int) -> None:
@@ -134,13 +142,14 @@ def _from_environment(environment: Mapping[str, str]) -> Told:
 
 
 def _parsed(name: str, value: object, source: str) -> Any:
-    known = [field.name for field in fields(Settings)]
+    known = [one.name for one in fields(Settings)]
     if name not in known:
         raise BadSetting(f"{source} is no setting\nhint: the settings are {', '.join(known)}")
     if name == "threads":
         return _thread_count(value, source)
     if not isinstance(value, str) or not value:
-        raise BadSetting(f"{source} must be text, not {value!r}")
+        found = "" if name == "lm_key" else f", not {value!r}"
+        raise BadSetting(f"{source} must be text{found}")
     return Path(value) if name == "workspace" else value
 
 

@@ -6,6 +6,7 @@
     ├── BadQuery            SQL over the lake is no single SELECT over its views
     ├── BadTarget           a question about the future cannot be read, or is none
     ├── BadAudience         a condition on customers cannot be read, or makes no sense
+    │   └── NoSuggestion    a language model gave no condition that can be read
     ├── NoSuchAudience      the shop has no audience of that name
     ├── BadSetting          habitue.toml, the environment or a flag holds an impossible value
     ├── NoSuchShop          the workspace holds no shop of that name
@@ -62,6 +63,14 @@ class BadTarget(HabitueError, ValueError):
 
 class BadAudience(HabitueError, ValueError):
     """A condition on customers cannot be read, or makes no sense."""
+
+
+class NoSuggestion(BadAudience):
+    """A language model gave no condition that can be read, in so many tries."""
+
+    def __init__(self, message: str, *, tries: int) -> None:
+        super().__init__(message)
+        self.tries = tries
 
 
 class NoSuchAudience(HabitueError, LookupError):

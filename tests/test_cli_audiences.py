@@ -7,6 +7,7 @@ from habitue.cli.app import habitue
 from habitue.lake.tables import Lake
 from habitue.marker import FORMAT, lake_place, write_format
 from tests.lake.small import event, filled
+from tests.lm_server import speaking
 
 
 @pytest.fixture
@@ -87,3 +88,26 @@ def test_a_template_stands_for_its_condition(workspace):
     assert "did you mean lapsing?" in str(wrong.exception)
     for both in ([], ["did order_placed", "--template", "vip"]):
         assert run(workspace, "audience", *both).exit_code == 2
+
+
+def test_a_sentence_becomes_a_condition_that_is_kept_once_it_is_confirmed(workspace, monkeypatch):
+    with speaking("count of order_placed > 1") as server:
+        monkeypatch.setenv("HABITUE_LM_URL", server.url)
+        monkeypatch.setenv("HABITUE_LM_MODEL", "small")
+        asked = ["audience", "suggest", "bought twice", "--workspace", workspace]
+        shown = CliRunner().invoke(habitue, asked)
+        assert shown.stdout == "did order_placed > 1 time\n"
+        assert shown.stderr == "1 customer as of 2025-03-06 00:00 UTC\n"
+        CliRunner().invoke(habitue, [*asked, "--save", "twice"], input="n\n")
+        assert run(workspace, "audiences", "--json").stdout == "[\n]\n"
+        CliRunner().invoke(habitue, [*asked, "--save", "twice"], input="y\n")
+        told = CliRunner().invoke(habitue, [*asked, "--save", "again", "--yes", "--json"])
+    assert json.loads(told.stdout)["size"] == 1
+    kept = json.loads(run(workspace, "audiences", "--json").stdout)
+    assert [row["name"] for row in kept] == ["again", "twice"]
+
+
+def test_without_a_model_a_sentence_finds_the_nearest_ready_condition(workspace):
+    told = run(workspace, "audience", "suggest", "who has gone quiet")
+    assert told.exit_code == 1
+    assert "lapsing (0." in str(told.exception)

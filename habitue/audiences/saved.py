@@ -5,29 +5,40 @@ means from then on; removing is a row too, so that what it meant at an earlier t
 told.
 """
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from habitue.audiences.aftermath.figures import Aftermath, follow
-from habitue.audiences.aftermath.happened import window
+from habitue import lm
+from habitue.audiences.aftermath.figures import Aftermath, aftermath, setting
+from habitue.audiences.aftermath.happened import last_event, window
 from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
 from habitue.audiences.live import reading
 from habitue.audiences.members import AsOf, Said, expanded, find, understood
+from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
+from habitue.config import load_settings
 from habitue.errors import BadSetting, NoSuchAudience
 from habitue.lake.query import read
 from habitue.lake.schema import AUDIENCES
 from habitue.lake.tables import Lake
+from habitue.lm import Chat, endpoint
 
 # one row per audience, by name
 LISTED = "SELECT name, condition, since FROM audiences ORDER BY name"
+
+NO_MODEL = (
+    "no language model is configured: lm_url and lm_model in habitue.toml, or HABITUE_LM_URL and"
+    " HABITUE_LM_MODEL in the environment, name one (OpenAI-compatible)"
+)
 
 # a cutoff and horizons -> what would have been predicted then, in the columns of `predictions`
 Recall: TypeAlias = Callable[[datetime, Collection[float]], pa.Table]
@@ -110,7 +121,7 @@ class Saved:
             assert self.recall is not None, "a shop of a workspace can recompute"
             made = self.recall(as_of.cutoff, wanted | {float(days)})
         audience = find(self.lake, self.shop, said, as_of, named, made)
-        return follow(self.lake, audience, ahead, made)
+        return aftermath(audience, setting(self.lake, self.shop, ahead, as_of, made))
 
     def templates(self) -> pa.Table:
         """Ready conditions, one row each: whether the shop has what it needs, or what it lacks."""
@@ -144,6 +155,35 @@ class Saved:
         if self.live is None:
             raise reading.NotFollowed
         return self.live
+
+    def suggest(
+        self,
+        sentence: str,
+        *,
+        chat: Chat | None = None,
+        cutoff: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> Suggestion:
+        """The condition that a language model gives for somebody's words, and who meets it.
+
+        Nothing is saved. Without a `chat` it is the model of the settings (`lm_url`, `lm_model`).
+
+        Raises:
+            BadSetting: there is none; the message names the nearest ready conditions.
+            NoSuggestion: it gives no condition that can be read.
+            NoAnswer: its server does not answer.
+        """
+        if chat is None:
+            found = endpoint(load_settings())
+            if found is None:
+                raise BadSetting(f"{NO_MODEL}{hint(sentence)}")
+            chat = partial(lm.chat, found, pause=time.sleep)
+        named = self.sentences()
+        as_of = AsOf(cutoff or last_event(self.lake, self.shop), known_at)
+        told = vocabulary(self.lake, self.shop, list(named), as_of.cutoff)
+        return suggest(
+            sentence, chat, told, lambda said: find(self.lake, self.shop, said, as_of, named)
+        )
 
     def _append(self, name: str, condition: str | None) -> None:
         row = {

@@ -40,6 +40,7 @@ class Template:
     name: str
     purpose: str                           # one line
     condition: str                         # a sentence of the language
+    words: str = ""                        # others by which people ask for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,84 +57,100 @@ TEMPLATES = (
         "abandoned-cart",
         "put something into the cart an hour to three days ago and has not ordered since",
         "did cart_added between 72 and 1 hour ago then not order_placed",
+        "basket left forgotten cart abandoned abandoners",
     ),
     Template(
         "abandoned-checkout",
         "began a checkout an hour to three days ago and has not ordered since",
         "did checkout_started between 72 and 1 hour ago then not order_placed",
+        "checkout left unfinished payment abandoned",
     ),
     Template(
         "browse-abandonment",
         "looked at items more than once in three days, without a cart or an order",
         "did item_viewed >= 2 times in 3 days and did not cart_added in 3 days"
         " and did not order_placed in 3 days",
+        "browsed browsers visited viewed window shoppers without buying",
     ),
     Template(
         "new-customers",
         "ordered for the first time in the last 30 days",
         "did order_placed in 30 days and did not order_placed at least 30 days ago",
+        "new newcomers welcome just joined first purchase recently",
     ),
     Template(
         "one-time-buyers",
         "ordered once, more than 30 days ago, and never again",
         "did order_placed = 1 time and did order_placed at least 30 days ago",
+        "single only one purchase bought once second order",
     ),
     Template(
         "repeat-buyers",
         "ordered four times or more in a year",
         "did order_placed >= 4 times in 365 days",
+        "loyal frequent regular regulars often returning",
     ),
     Template(
         "vip",
         "among the best third by recency and frequency, and not the last third by value",
         'rfm = "champions"',
+        "best top champions good vips valuable most",
     ),
     Template(
         "lapsing",
         "used to order, and has been quiet for two months to half a year",
         "did order_placed >= 2 times in 365 days and did order_placed in 180 days"
         " and did not order_placed in 60 days",
+        "slipping fading cooling off gone quiet inactive recently silent this quarter good",
     ),
     Template(
         "win-back",
         "ordered twice or more within two years, and not for half a year",
         "did order_placed >= 2 times in 730 days and did not order_placed in 180 days",
+        "lost gone churned dormant reactivate lapsed long ago come back",
     ),
     Template(
         "same-season",
         "ordered around this time last year, and not in the last 60 days",
         "did order_placed between 395 and 335 days ago and did not order_placed in 60 days",
+        "seasonal season last year christmas anniversary yearly again",
     ),
     Template(
         "often-refunded",
         "had something taken back twice or more in a year",
         "did order_refunded >= 2 times in 365 days",
+        "returns returners refunds sent back complaints",
     ),
     Template(
         "replenishment-due",
         "ordered three times or more, and is expected to order again within a week",
         "did order_placed >= 3 times and next_order_date in the next 7 days",
+        "refill reorder restock run out due soon next order",
     ),
     Template(
         "likely-to-buy",
         "as likely as not to order in the next 30 days",
         "order_30d >= 0.5",
+        "about to purchase likely propensity ready soon month hot",
     ),
     Template(
         "high-spend-at-risk",
         "worth keeping by past orders, and will probably not order in the next 90 days",
         'churn_90d >= 0.7 and rfm in ("champions", "loyal", "at risk")',
+        "big spenders valuable churn churning leave leaving risk losing good",
     ),
     Template(
         "unengaged",
         "was sent five messages or more in 90 days, and opened, clicked and ordered nothing",
         "did message_sent >= 5 times in 90 days and did not message_opened in 90 days"
         " and did not message_clicked in 90 days and did not order_placed in 90 days",
+        "never open ignore emails newsletters inactive messages sunset unengaged",
     ),
     Template(
         "subscribed-never-bought",
         "takes e-mail and has never ordered",
         'consent.email = "subscribed" and did not order_placed',
+        "subscribers leads prospects signed up newsletter not customers yet",
     ),
 )
 

@@ -10,6 +10,7 @@ from habitue.cli.options import (
     When,
     WithVerbs,
     examples,
+    with_json,
     with_known_at,
     with_output,
     with_shop,
@@ -121,7 +122,48 @@ def templates(shop: Shop, output: Output) -> None:
     output.show(table, title=f"{sum(table['applies'].to_pylist())} of {len(table)} apply")
 
 
+@click.command(
+    epilog=examples(
+        "habitue audience suggest 'good customers who have gone quiet this quarter'",
+        "habitue audience suggest 'left a cart since yesterday' --shop acme --save carts",
+    )
+)
+@click.argument("sentence")
+@with_shop
+@with_time
+@click.option("--save", "name", metavar="NAME", help="Keep the condition, once it is confirmed.")
+@click.option("--yes", is_flag=True, help="With --save: do not ask.")
+@with_json
+def suggest(
+    sentence: str, shop: Shop, when: When, name: str | None, yes: bool, as_json: bool
+) -> None:
+    """Turn somebody's own words into a condition, by a language model.
+
+    The settings lm_url, lm_model and lm_key name one. It is told what the shop's events and
+    properties are called, and no customer's values; what it answers is read like any condition,
+    and shown in full. Without one, the nearest ready conditions are named.
+    """
+    found = shop.audiences.suggest(sentence, cutoff=when.cutoff, known_at=when.known_at)
+    size, told = found.audience.size, found.condition
+    if as_json:
+        print_json(
+            {
+                "asked": found.asked,
+                "condition": told,
+                "size": size,
+                "cutoff": found.audience.cutoff,
+                "tries": [{"answer": one.answer, "error": one.error} for one in found.tries],
+            }
+        )
+    else:
+        click.echo(told)
+        say(f"{size:,} customer{'s' * (size != 1)} as of {cell(found.audience.cutoff)} UTC")
+    if name is not None and (yes or click.confirm(f"save it as {name}?", err=True)):
+        say(f"saved {name}: {shop.audiences.save(name, told)}")
+
+
 audience.commands["templates"] = templates
+audience.commands["suggest"] = suggest
 
 
 def _said(condition: str | None, template: str | None) -> str:
