@@ -54,11 +54,11 @@ EXAMPLES = tuple(
         ),
         (
             "good customers who have gone quiet this quarter",
-            'rfm in ("champions", "loyal") and did not order_placed in 90 days',
+            'rfm in ("champions", "loyal") and did not order_placed this quarter',
         ),
         (
             "first order within the last two weeks",
-            "did order_placed in 2 weeks and did not order_placed at least 2 weeks ago",
+            "first order_placed in the last 2 weeks",
         ),
         (
             "put something in the cart today and did not order within an hour",

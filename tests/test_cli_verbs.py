@@ -243,3 +243,24 @@ def test_why_of_a_stranger_says_where_to_look(habitue):
     assert (code, out) == (1, "")
     assert "nothing is predicted of 'nobody'" in err
     assert "hint: `habitue predict`" in err
+
+
+def test_what_came_after_an_audience_is_asked_of_a_version_that_saw_no_further(habitue):
+    """The last test here, since it trains another version."""
+    asked = ["audience", "order_30d >= 0.2", "--shop", "acme", "--cutoff", "2023-07-01",
+             "--then", "30d"]  # fmt: skip
+    assert "nothing was predicted about order in 30 days" in habitue(*asked)[2]
+    code, _, err = habitue(*asked, "--recompute")
+    assert code == 1
+    assert "hint: `habitue train --shop acme --cutoff 2023-07-01" in err
+    assert habitue("train", "--shop", "acme", "--cutoff", "2023-07-01")[0] == 0
+    told = json.loads(habitue(*asked, "--recompute", "--json")[1])
+    assert told["chance"]["version"] == "v2"
+    assert told["chance"]["horizon_days"] == 30
+    assert told["is_recomputed"]
+    assert 0 < told["inside"]["customers"] < 40
+    assert [one["name"] for one in told["comparison"]["balance"]][-1] == (
+        "predicted chance of an order"
+    )
+    # nothing that was made now passes for what was recorded then
+    assert "nothing was predicted about order in 30 days" in habitue(*asked)[2]

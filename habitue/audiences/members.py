@@ -331,7 +331,7 @@ def _place(text: str, question: str, days: int) -> int:
 
 def _refuse_unknown_events(lake: Lake, shop: str, condition: Condition, text: str) -> None:
     """Raise where a condition names an event that the shop has never had, and that is not ours."""
-    wanted = {name: None for one in every(condition) for name in _events(one)}
+    wanted = {name: None for one in every(condition) for name in events_of(one)}
     strange = [name for name in wanted if name not in CANONICAL_NAMES]
     if not strange:
         return
@@ -344,7 +344,8 @@ def _refuse_unknown_events(lake: Lake, shop: str, condition: Condition, text: st
             raise BadAudience(pointed(text, place, f"the shop has no event {name}", hint))
 
 
-def _events(condition: Condition) -> tuple[str, ...]:
+def events_of(condition: Condition) -> tuple[str, ...]:
+    """The events that a condition names itself, not in those inside it."""
     match condition:
         case Compared(First(event)) | Dated(First(event)) | Anniversary(First(event)):
             return (event,)

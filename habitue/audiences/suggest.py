@@ -73,15 +73,18 @@ A condition is one of these, joined with and, or, not and parentheses:
   order_30d > 0.5                   (chance of an order)
   expected_orders_90d >= 2, expected_spend_90d >= 50
   next_order_date in the next 7 days
+  first order_placed in the last 30 days           (when an event happened first)
+  anniversary of profile.birthday in the next 7 days
   rfm = "at risk"                   (champions, loyal, recent, needs attention, at risk, inactive)
-  in audience "NAME"
+  in audience "NAME", similar to audience "NAME" top 500 customers
 WINDOW: in 90 days | at least 30 days ago | between 60 and 30 days ago | before 2025-01-01 |
-  after 2025-01-01 | between 2025-01-01 and 2025-02-01. Units: minutes, hours, days, weeks.
+  after 2025-01-01 | between 2025-01-01 and 2025-02-01 | today | yesterday | this week |
+  last month | this quarter | last year. Units of a number: minutes, hours, days, weeks.
 FILTER: one comparison, or several in parentheses: where (value >= 20 and category = "mugs").
   Fields: value, item, title, category, brand, quantity (of lines), source, or a property.
 OPERATORS: = != < <= > >= | in ("a", "b") | contains | starts with | ends with | is set |
   is not set | has "a" (of lists).
-Months and years are no units: a quarter is 90 days, a year 365 days."""
+With a number, months and years are no units: write 90 days, 365 days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

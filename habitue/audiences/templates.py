@@ -15,15 +15,13 @@ from habitue.audiences.language.nodes import (
     Compared,
     Condition,
     Consent,
-    Count,
-    Followed,
     Prediction,
     Rfm,
-    Sum,
     every,
 )
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.reading import near
+from habitue.audiences.members import events_of
 from habitue.errors import BadAudience
 from habitue.events import ITEM_ORDERED, ORDER_PLACED
 from habitue.lake.query import opened
@@ -75,7 +73,7 @@ TEMPLATES = (
     Template(
         "new-customers",
         "ordered for the first time in the last 30 days",
-        "did order_placed in 30 days and did not order_placed at least 30 days ago",
+        "first order_placed in the last 30 days",
         "new newcomers welcome just joined first purchase recently",
     ),
     Template(
@@ -173,11 +171,8 @@ def needs(condition: Condition) -> Held:
     events: dict[str, None] = {}
     channels: dict[str, None] = {}
     for one in every(condition):
+        events |= dict.fromkeys(events_of(one))
         match one:
-            case Count(event=event) | Sum(event=event):
-                events[event] = None
-            case Followed(event=event, steps=steps):
-                events |= dict.fromkeys([event, *(step.event for step in steps)])
             case Compared(operand=Rfm()):
                 events[ORDER_PLACED] = None
             case Compared(operand=Consent(channel)):

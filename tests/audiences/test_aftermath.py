@@ -39,11 +39,10 @@ def test_what_followed_is_what_the_slow_twin_adds_up(lake, seed):
     stored(lake, past)
     found = then(lake, 'did "Odd Thing" or did cart_added >= 2 times', at=2.0, days=2)
     cutoff, end = day(2), day(4)
-    members = set(
-        find(
-            lake, "acme", 'did "Odd Thing" or did cart_added >= 2 times', AsOf(cutoff, cutoff)
-        ).members["customer"].to_pylist()
-    )  # fmt: skip
+    members, everyone = (
+        set(find(lake, "acme", said, AsOf(cutoff, cutoff)).members["customer"].to_pylist())
+        for said in ('did "Odd Thing" or did cart_added >= 2 times', "did order_placed >= 0 times")
+    )
     cancelled = {
         one.order for one in past.events if one.name == "order_cancelled" and one.time <= end
     }
@@ -64,8 +63,13 @@ def test_what_followed_is_what_the_slow_twin_adds_up(lake, seed):
         and one.value.currency == "GBP" and cutoff < one.time <= end
     ]  # fmt: skip
     assert found.inside.refunded == Decimal(sum(map(abs, back))) / 100
-    everyone = {one.customer for one in placed} - members
-    assert found.outside.orderers <= len(everyone)
+    others = [one for one in placed if one.customer in everyone - members]
+    assert found.outside.customers == len(everyone - members)
+    assert found.outside.orders == len(others)
+    assert found.other_currency == sum(one.value.currency != "GBP" for one in mine + others)
+    shares = {one.name: one for one in found.measures}
+    if others:
+        assert shares["orders"].outside == pytest.approx(len(others) / len(everyone - members))
 
 
 def test_the_days_after_begin_after_the_cutoff_and_end_with_their_last_instant(lake):

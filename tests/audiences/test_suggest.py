@@ -11,7 +11,7 @@ from habitue import lm
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.saved import Saved
-from habitue.audiences.suggest import MOST_TRIES, nearest, prompt, vocabulary
+from habitue.audiences.suggest import GRAMMAR, MOST_TRIES, nearest, prompt, vocabulary
 from habitue.errors import BadAudience, BadSetting, NoSuggestion
 from habitue.lake.tables import Lake
 from tests.audiences.histories import history, stored
@@ -125,6 +125,30 @@ def test_names_that_look_like_values_are_left_out(tmp_path):
     found = vocabulary(lake, "acme", ["staff", "bad\nname"], day(3))
     assert (found.profile, found.audiences) == (["plan"], ["staff"])
     assert "example.com" not in prompt(found)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['consent.email = "subscribed"', "churn_90d > 0.7", "order_30d > 0.5",
+     "expected_orders_90d >= 2", "expected_spend_90d >= 50", "next_order_date in the next 7 days",
+     "first order_placed in the last 30 days",
+     "anniversary of profile.birthday in the next 7 days", 'rfm = "at risk"',
+     'in audience "NAME"', 'similar to audience "NAME" top 500 customers'],
+)  # fmt: skip
+def test_what_the_model_is_shown_of_the_language_can_be_read(said):
+    assert said in GRAMMAR
+    assert written(parse(said)) == said
+
+
+@pytest.mark.parametrize(
+    "window",
+    ["in 90 days", "at least 30 days ago", "between 60 and 30 days ago", "before 2025-01-01",
+     "after 2025-01-01", "between 2025-01-01 and 2025-02-01", "today", "yesterday", "this week",
+     "last month", "this quarter", "last year"],
+)  # fmt: skip
+def test_windows_that_the_model_is_shown_can_be_read(window):
+    assert window in " ".join(GRAMMAR.split())
+    assert parse(f'did order_placed {window} where (value >= 20 and category = "mugs")')
 
 
 @pytest.mark.parametrize("sentence", ["", "  ", "x" * 1_001])
