@@ -57,7 +57,7 @@ def test_what_cannot_be_read_names_the_place_and_does_nothing(workspace):
     assert both.exit_code == 2
 
 
-def test_what_came_after_is_told_beside_everyone_else(workspace):
+def test_what_came_after_is_told_beside_everyone_else(workspace, tmp_path):
     shown = run(workspace, "audience", "did order_placed", "--cutoff", "2025-03-04", "--then", "1d")
     assert "did order_placed · as of 2025-03-04 00:00 UTC, and 1 day after" in shown.stdout
     assert "This is no experiment" in shown.stdout
@@ -65,6 +65,12 @@ def test_what_came_after_is_told_beside_everyone_else(workspace):
     told = json.loads(asked.stdout)
     assert (told["cutoff"], told["inside"]["revenue"]) == ("2025-03-05T00:00:00Z", "2.5")
     assert any("no experiment" in one for one in told["caveats"])
+    file = tmp_path / "then.csv"
+    kept = run(workspace, "audience", "did order_placed", "--then", "1", "--out", str(file),
+               "--save", "buyers")  # fmt: skip
+    assert kept.stdout == ""
+    assert kept.stderr == f"saved buyers: did order_placed\nwrote 4 rows to {file}\n"
+    assert file.read_text().splitlines()[2].startswith('"orders",0.5,')
     late = run(workspace, "audience", "did order_placed", "--cutoff", "2025-03-06", "--then", "1d")
     assert "the last cutoff that works is --cutoff 2025-03-05" in str(late.exception)
     for wrong in (["--then", "soon"], ["--recompute"], ["--then", "1d", "--size"]):

@@ -1,13 +1,16 @@
 """How the figures of an audience and of what came after it are shown."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from habitue.cli.output import cell, print_grid, print_json, say
+from habitue.cli.output import Output, cell, print_grid, print_json, say, write
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from habitue.audiences.aftermath.figures import Aftermath, Group
     from habitue.audiences.aftermath.matching import Estimate
 
@@ -29,16 +32,25 @@ class DaysAhead(click.ParamType):
         return int(found[1])
 
 
-def show(found: "Aftermath", *, as_json: bool) -> None:
-    """Print the figures and what has to be said beside them."""
+def show(found: "Aftermath", output: Output) -> None:
+    """Print the figures and what has to be said beside them; a file holds those per customer."""
     import msgspec
 
     from habitue.audiences.aftermath.caveats import caveats
 
     told = caveats(found)
-    if as_json:
+    if output.out is not None:
+        write(_rows(found), output.out)
+        say(f"wrote {len(found.measures)} rows to {output.out}")
+    if output.as_json:
         print_json(msgspec.to_builtins(found, builtin_types=()) | {"caveats": told})
-        return
+    elif output.for_people:
+        _print(found, told)
+    for name, version in found.versions.items():
+        say(f"{name}: {version}")
+
+
+def _print(found: "Aftermath", told: Sequence[str]) -> None:
     print_grid(
         ["", "customers", "ordered", "orders", f"revenue ({found.currency})", "refunded",
          *(one.replace("_", " ") for one in found.inside.messages)],
@@ -66,8 +78,30 @@ def show(found: "Aftermath", *, as_json: bool) -> None:
     )  # fmt: skip
     for sentence in told:
         click.echo(f"- {sentence}")
-    for name, version in found.versions.items():
-        say(f"{name}: {version}")
+
+
+def _rows(found: "Aftermath") -> "pa.Table":
+    """One row per measure, each figure and both ends of each difference."""
+    import pyarrow as pa
+
+    def spread(name: str, estimate: "Estimate | None") -> dict[str, float | None]:
+        ends = (None,) * 3 if estimate is None else (estimate.value, estimate.low, estimate.high)
+        return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+
+    return pa.Table.from_pylist(
+        [
+            {
+                "measure": one.name,
+                "inside": one.inside,
+                "outside": one.outside,
+                **spread("difference", one.difference),
+                "with_match": one.with_match,
+                "matches": one.matches,
+                **spread("matched_difference", one.matched_difference),
+            }
+            for one in found.measures
+        ]
+    )
 
 
 def _totals(name: str, group: "Group") -> list[str]:

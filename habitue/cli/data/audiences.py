@@ -83,11 +83,11 @@ def audience(  # noqa: PLR0913 - one per flag
         found_then = shop.audiences.then(
             said, cutoff=when.cutoff, days=days, known_at=when.known_at, recompute=recompute
         )
-        show(found_then, as_json=output.as_json)
+        _save(shop, name, said)
+        show(found_then, output)
         return
     found = shop.audience(said, cutoff=when.cutoff, known_at=when.known_at)
-    if name is not None:
-        say(f"saved {name}: {shop.audiences.save(name, said)}")
+    _save(shop, name, said)
     number = f"{found.size:,} customer{'s' * (found.size != 1)}"
     title = f"{number} as of {cell(found.cutoff)} UTC · {found.sentence}"
     if since is not None:
@@ -159,11 +159,16 @@ def suggest(
         click.echo(told)
         say(f"{size:,} customer{'s' * (size != 1)} as of {cell(found.audience.cutoff)} UTC")
     if name is not None and (yes or click.confirm(f"save it as {name}?", err=True)):
-        say(f"saved {name}: {shop.audiences.save(name, told)}")
+        _save(shop, name, told)
 
 
 audience.commands["templates"] = templates
 audience.commands["suggest"] = suggest
+
+
+def _save(shop: Shop, name: str | None, said: str) -> None:
+    if name is not None:
+        say(f"saved {name}: {shop.audiences.save(name, said)}")
 
 
 def _said(condition: str | None, template: str | None) -> str:
