@@ -48,16 +48,19 @@ class Endpoint:
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = _host(self.url)
+        if host is None:
             raise BadSetting(
-                f"lm_url {self.url!r} is no address of a server\n"
+                "lm_url is no address of a server, http:// or https:// with no password in it\n"
                 "hint: http://127.0.0.1:11434/v1, https://api.openai.com/v1"
             )
-        if self.key and parts.scheme == "http" and not is_here(parts.hostname):
+        # http.client would refuse such a key too, and repeat it
+        if not self.key.isascii() or any(one.isspace() for one in self.key):
+            raise BadSetting("lm_key holds a character that no key has, perhaps the end of a line")
+        if self.key and self.url.startswith("http:") and not is_here(host):
             raise BadSetting(
-                f"lm_url names {parts.hostname} by plain http: the key would cross the network in"
-                " the open\nhint: https"
+                f"lm_url names {host} by plain http: the key would cross the network in the open\n"
+                "hint: https"
             )
 
 
@@ -102,6 +105,18 @@ def chat(at: Endpoint, messages: Sequence[Message], *, pause: Pause) -> str:
     )
 
 
+def _host(url: str) -> str | None:
+    """Whom an address names; none where it is none, or holds a password."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.port is None or parts.port > 0
+    except ValueError:
+        return None
+    is_plain = parts.scheme in ("http", "https") and "@" not in parts.netloc
+    is_text = url.isascii() and url.isprintable() and " " not in url
+    return parts.hostname if is_plain and is_whole and is_text else None
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A key goes to the server it was given for, and no further."""
 
@@ -124,7 +139,7 @@ def _post(at: Endpoint, body: bytes) -> tuple[int, bytes]:
 
 def _opener(at: Endpoint) -> urllib.request.OpenerDirector:
     """Through the proxy of the environment, except to this machine."""
-    if is_here(urlsplit(at.url).hostname):
+    if is_here(_host(at.url)):
         return urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(_NoRedirect)
 

@@ -100,6 +100,12 @@ def test_the_settings_name_a_model_or_none():
         Settings(lm_model="small"),
         Settings(lm_url="localhost:11434", lm_model="small"),
         Settings(lm_url="http://models.example/v1", lm_model="small", lm_key=KEY),
+        Settings(lm_url=f"https://me:{KEY}@models.example/v1", lm_model="small"),
+        Settings(lm_url="https://models.example:99999/v1", lm_model="small"),
+        Settings(lm_url="https://models.example/v1 x", lm_model="small"),
+        Settings(lm_url="file:///etc/passwd", lm_model="small"),
+        Settings(lm_url="https://models.example/v1", lm_model="small", lm_key=f"{KEY}\n"),
+        Settings(lm_url="https://models.example/v1", lm_model="small", lm_key=f"{KEY}é"),
     ],
 )
 def test_half_of_a_setting_and_a_key_in_the_open_are_refused(settings):
