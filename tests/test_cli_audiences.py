@@ -63,7 +63,7 @@ def test_what_came_after_is_told_beside_everyone_else(workspace, tmp_path):
     assert "This is no experiment" in shown.stdout
     asked = run(workspace, "audience", "did order_placed", "--then", "1", "--json")
     told = json.loads(asked.stdout)
-    assert (told["cutoff"], told["inside"]["revenue"]) == ("2025-03-05T00:00:00Z", "2.5")
+    assert (told["cutoff"], told["inside"]["revenue"]) == ("2025-03-05T00:00:00Z", "2.50")
     assert any("no experiment" in one for one in told["caveats"])
     file = tmp_path / "then.csv"
     kept = run(workspace, "audience", "did order_placed", "--then", "1", "--out", str(file),

@@ -22,6 +22,7 @@ from habitue.audiences.aftermath.matching import (
     matched_means,
 )
 from habitue.audiences.members import AsOf, Audience
+from habitue.events import currency_exponent
 from habitue.lake.tables import Lake
 
 _DAY = 86_400_000_000                      # µs
@@ -192,16 +193,16 @@ def _group(happened: Done, chosen: np.ndarray) -> Group:
         customers=table.num_rows,
         orderers=int((orders > 0).sum()),
         orders=int(orders.sum()),
-        revenue=_exact(table["revenue"]),
-        refunded=_exact(table["refunded"]),
+        revenue=_exact(table["revenue"], happened.currency),
+        refunded=_exact(table["refunded"], happened.currency),
         messages={one: int(table[one].to_numpy().sum()) for one in happened.messages},
     )
 
 
-def _exact(amounts: pa.ChunkedArray) -> Decimal:
-    """A sum of amounts without the noughts behind it that no currency has."""
+def _exact(amounts: pa.ChunkedArray, currency: str) -> Decimal:
+    """A sum of amounts, with as many decimals as the currency has."""
     total = pc.sum(amounts).as_py() or Decimal(0)
-    return Decimal(f"{total.normalize():f}")
+    return total.quantize(Decimal(1).scaleb(-currency_exponent(currency)))
 
 
 def _measures(happened: Done, is_in: np.ndarray, matched: Matched) -> tuple[Measure, ...]:
