@@ -7,13 +7,13 @@ from pathlib import Path
 
 from habitue.audiences.live import tables
 from habitue.audiences.live.definitions import Defined, taken
-from habitue.audiences.live.facts import Shop
+from habitue.audiences.live.facts import Predictions, Shop
 from habitue.audiences.live.keeping import Keeper
 from habitue.events import Noun
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds, told_by
 from habitue.lake.profiles import Profiles
-from tests.audiences.histories import History
+from tests.audiences.histories import History, Predicted
 from tests.lake.small import day
 
 
@@ -27,6 +27,7 @@ class Living:
         self.sentences: dict[str, str] = {}
         self.since: dict[str, int] = {}
         self.predictions: dict = {}
+        self.versions: dict = {}
         self.nouns: list[Noun] = []
         self._open()
 
@@ -51,13 +52,42 @@ class Living:
             if sentence is not None:
                 self.sentences[name] = sentence
         told = Defined(
-            shop="acme", sentences=dict(self.sentences), since=dict(self.since),
-            settings=Shop(currency="GBP", zone=self.zone),
+            shop="acme", versions=self.versions, sentences=dict(self.sentences), since=dict(self.since),
+            settings=Shop(currency="GBP", zone=self.zone, predictions=self.predictions),
         )  # fmt: skip
         with self.profiles.writing() as connection:
             self.keeper.follow(connection, taken(connection, [told], self.now))
             while self.keeper.backfill(connection):
                 pass
+
+    def publish(self, rows: Sequence[Predicted]) -> None:
+        """Take the sets of predictions that are in force by now, where they are others."""
+        now = instant(self.now)
+        sets: dict = {}
+        for one in rows:
+            if one.cutoff <= now and one.received <= now:
+                told = (one.cutoff, one.received, one.version)
+                sets.setdefault((one.question, int(one.horizon_days)), {}).setdefault(
+                    told, {}
+                )[one.customer] = one.value
+        latest = {key: max(held) for key, held in sets.items()}
+        versions = {key: told[2] for key, told in latest.items()}
+        if versions == self.versions:
+            return
+        self.versions = versions
+        self.predictions = {
+            key: Predictions(
+                cutoff=microseconds(cutoff),
+                visible=microseconds(max(cutoff, received)),
+                values={
+                    who: value
+                    for who, value in sets[key][cutoff, received, version].items()
+                    if value is not None
+                },
+            )
+            for key, (cutoff, received, version) in latest.items()
+        }
+        self.define()
 
     def tell(self, nouns: Sequence[Noun]) -> None:
         """Tell what was received last at the end."""

@@ -4,7 +4,7 @@ import random
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from habitue.audiences.compile import asked as predictions_asked
@@ -34,6 +34,10 @@ def reads_shop(condition):
     )
 
 
+def is_similar(condition):
+    return any(isinstance(one, Similar) for one in every(expanded(condition, NAMED)))
+
+
 def so_far(told: History, live: Living) -> History:
     """The part of a history that was told by now."""
     kinds = {name: [] for name in ("Event", "Item", "ProfileChange", "Consent")}
@@ -50,16 +54,17 @@ def agree(live: Living, told: History) -> int:
     slow = Slow(so_far(told, live), now, now)
     for name, sentence in live.sentences.items():
         whole = expanded(parse(sentence), live.sentences)
-        wanted = slow.members(whole)
+        is_asked = {question for question, _ in predictions_asked(whole)} <= slow.questions
+        wanted = slow.members(whole) if is_asked else []
         assert live.members(name) == wanted, (name, sentence, now)
         assert live.folded(name) == wanted, (name, sentence, now)
     return len(live.sentences) * len(slow.customers)
 
 
 @given(seed=st.integers(1, 10**6), conditions=st.lists(asked, min_size=3, max_size=6))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # fmt: skip
 def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed, conditions):
-    conditions = [one for one in conditions if not reads_shop(one)]
+    conditions = [one for one in conditions if not is_similar(one)]
     assume(len(conditions) > 1)
     draw = random.Random(seed)
     told = history(seed)
@@ -68,6 +73,7 @@ def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed,
     for place, piece in enumerate(batches(told, seed)):
         live.tell(piece)
         live.wait(instant(live.now))
+        live.publish(told.predictions)
         if place % 4 == 0:
             if conditions:
                 live.define(**{f"a{place % 3}": written(conditions.pop())})
@@ -77,6 +83,7 @@ def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed,
         if draw.random() < 0.3:
             live.wait(instant(live.now) + draw.choice([TICK, timedelta(hours=2)]))
     live.wait(day(9))
+    live.publish(told.predictions)
     agree(live, told)
     live.wait(day(40))
     agree(live, told)
@@ -84,7 +91,7 @@ def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed,
 
 
 @given(seed=st.integers(1, 10**6), conditions=st.lists(asked, min_size=3, max_size=6))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # fmt: skip
 def test_the_changes_up_to_any_instant_are_what_was_true_and_known_then(
     tmp_path_factory, seed, conditions
 ):

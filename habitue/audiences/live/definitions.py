@@ -8,16 +8,20 @@ counts; the keeper then applies it to everybody, some customers at a time.
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from habitue.audiences.compile import asked, reads_amounts, reads_clock
 from habitue.audiences.language.nodes import Condition, Member
+from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.evaluate import Ready, prepared
-from habitue.audiences.live.facts import NEVER, Shop
+from habitue.audiences.live.facts import NEVER, Predictions, Shop
 from habitue.audiences.live.keeping import DONE, Audience, Followed
 from habitue.audiences.live.loading import currency
 from habitue.audiences.members import expanded
+from habitue.audiences.rows import PREDICTED
 from habitue.errors import HabitueError
 from habitue.lake.live.told import microseconds
 from habitue.lake.query import read
@@ -27,6 +31,12 @@ FRESH = 60_000_000  # µs: what was saved longer ago counts from now on
 
 # one row per saying of what an audience is, the latest of each name, removals included
 _SAVED = "SELECT name, condition, since FROM audiences ORDER BY name"
+
+# one row per customer of one set of predictions
+_VALUES = """
+SELECT customer, value FROM predictions
+WHERE version = ? AND cutoff = ? AND question = ? AND horizon_days = ? AND value IS NOT NULL
+"""
 
 # one row: the settings in force
 _SETTINGS = """
@@ -44,14 +54,15 @@ class Defined:
     since: Mapping[str, int] = field(default_factory=dict)  # of each name
     settings: Shop = field(default_factory=Shop)
     settings_since: int = 0
+    versions: Mapping[tuple[str, int], str] = field(default_factory=dict)    # of predictions
 
 
-def defined(lake: Lake) -> list[Defined]:
+def defined(lake: Lake, now: datetime) -> list[Defined]:
     """What the lake says of every shop."""
-    return [_defined(lake, shop) for shop in lake.shops()]
+    return [_defined(lake, shop, now) for shop in lake.shops()]
 
 
-def _defined(lake: Lake, shop: str) -> Defined:
+def _defined(lake: Lake, shop: str, now: datetime) -> Defined:
     saved = read(lake, _SAVED, shop=shop).to_pylist()
     if not saved:
         return Defined(shop=shop)
@@ -67,13 +78,49 @@ def _defined(lake: Lake, shop: str) -> Defined:
             not_items=frozenset(told["not_item_codes"] or ()),
             not_item_patterns=tuple(told["not_item_patterns"] or ()),
         )
+    sentences = {row["name"]: row["condition"] for row in saved}
+    settings.predictions, versions = _predicted(lake, shop, _asked(sentences), now)
     return Defined(
         shop=shop,
-        sentences={row["name"]: row["condition"] for row in saved},
+        versions=versions,
+        sentences=sentences,
         since={row["name"]: microseconds(row["since"]) for row in saved},
         settings=settings,
         settings_since=since,
     )
+
+
+def _asked(sentences: Mapping[str, str]) -> set[tuple[str, int]]:
+    """The predictions that some audiences compare."""
+    found = set()
+    for sentence in sentences.values():
+        with suppress(HabitueError):       # told where it is followed
+            found |= asked(parse(sentence))
+    return found
+
+
+def _predicted(
+    lake: Lake, shop: str, wanted: set[tuple[str, int]], now: datetime
+) -> tuple[dict[tuple[str, int], Predictions], dict[tuple[str, int], str]]:
+    """The set of each question that is in force, and the version that it is of."""
+    if not wanted:
+        return {}, {}
+    latest: dict[tuple[str, int], tuple[datetime, datetime, str]] = {}
+    for row in read(lake, PREDICTED, shop=shop, cutoff=now, known_at=now).to_pylist():
+        key = (row["question"], int(row["horizon_days"]))
+        if key in wanted and row["horizon_days"] == key[1]:
+            told = (row["cutoff"], row["received"], row["version"])
+            latest[key] = max(told, latest.get(key, told))
+    found = {}
+    for (question, days), (cutoff, received, version) in latest.items():
+        asks = [version, cutoff, question, float(days)]
+        rows = read(lake, _VALUES, asks, shop=shop, known_at=now).to_pydict()
+        found[question, days] = Predictions(
+            cutoff=microseconds(cutoff),
+            visible=microseconds(max(cutoff, received)),
+            values=dict(zip(rows["customer"], rows["value"], strict=True)),
+        )
+    return found, {key: version for key, (_, _, version) in latest.items()}
 
 
 def taken(connection: sqlite3.Connection, told: list[Defined], now: int) -> list[Followed]:
@@ -129,15 +176,20 @@ def _note(
         return
     # a removal, or an audience that this one names, is only known to be some time before now
     is_own = name in told.sentences and (held is None or held[0] != text)
-    since = max(told.since[name], told.settings_since) if is_own else now
-    since = since if now - since < FRESH else now
+    since, cause = max(told.since[name], told.settings_since) if is_own else now, "definition"
+    if condition is not None and ready is not None:
+        sets = [told.settings.predictions[one].visible for one in asked(condition)]
+        if held is not None and held[0] == text and _is_scored(held[1], basis):
+            since, cause = max(sets), "score"
+        since = max([since, *sets])
+    since = since if 0 <= now - since < FRESH else now
     connection.execute(
         """INSERT INTO followed (shop, name, condition, basis, since, cause, reached, problem)
-        VALUES (?, ?, ?, ?, ?, 'definition', 0, ?)
+        VALUES (?, ?, ?, ?, ?, ?, 0, ?)
         ON CONFLICT (shop, name) DO UPDATE SET condition = excluded.condition,
             basis = excluded.basis, since = excluded.since, cause = excluded.cause, reached = 0,
             problem = excluded.problem""",
-        [told.shop, name, text, basis, since, problem],
+        [told.shop, name, text, basis, since, cause, problem],
     )
     connection.execute(                    # they are of the condition that was
         "UPDATE standing SET until = ? WHERE audience ="
@@ -152,9 +204,21 @@ def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, st
         return None, None, ""
     try:
         condition = expanded(Member(name), told.sentences)
+        for question, days in sorted(asked(condition) - told.settings.predictions.keys()):
+            problem = f"nothing was predicted yet about {question} in {days} days"
+            return condition, None, f"{problem}\nhint: `habitue predict`"
         return condition, prepared(condition, told.settings.zone), ""
     except HabitueError as error:
         return None, None, str(error)
+
+
+def _is_scored(before: str, after: str) -> bool:
+    """Whether nothing but a set of predictions is another one."""
+    if not before or not after:
+        return False
+    *old, _ = json.loads(before)
+    *new, sets = json.loads(after)
+    return old == new and bool(sets)
 
 
 def _basis(told: Defined, condition: Condition | None) -> str:
@@ -165,4 +229,9 @@ def _basis(told: Defined, condition: Condition | None) -> str:
     settings = (one.order_sources, sorted(one.not_items), one.not_item_patterns)
     money = one.currency if reads_amounts(condition) else None
     zone = one.zone if reads_clock(condition) else None
-    return json.dumps([settings, money, zone, sorted(map(list, asked(condition)))])
+    sets = [
+        [question, days, told.versions.get((question, days)), held.cutoff]
+        for question, days in sorted(asked(condition))
+        if (held := told.settings.predictions.get((question, days))) is not None
+    ]
+    return json.dumps([settings, money, zone, sets])

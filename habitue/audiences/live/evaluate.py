@@ -59,14 +59,20 @@ from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
 from habitue.audiences.live.values import SIGNS, date_of, number_of, reached, tested, tested_float
 from habitue.errors import BadAudience
-from habitue.events import ITEM_ORDERED, ORDER_PLACED, ORDER_UPDATED
+from habitue.events import (
+    ITEM_ORDERED,
+    ORDER_CANCELLED,
+    ORDER_PLACED,
+    ORDER_REFUNDED,
+    ORDER_UPDATED,
+)
 from habitue.lake.live.told import instant, microseconds
 
 Answer: TypeAlias = tuple[bool, int]  # whether it holds, and until when at least
 Asked: TypeAlias = Callable[[View, int], Answer]
 Reach: TypeAlias = tuple[int | None, int]  # (after, until] from an instant, µs; none: ever since
 
-_ORDERS = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED, "order_cancelled")
+ORDERS = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED, ORDER_CANCELLED)
 _TICK = timedelta(microseconds=1)
 
 
@@ -124,12 +130,12 @@ _READS: dict[type, set[str]] = {
     ConsentSince: {"consents"},
     Prediction: {"predictions"},
     NextOrder: {"predictions"},
-    Rfm: {"rfm", *_ORDERS, "order_refunded"},
+    Rfm: {"rfm", *ORDERS, ORDER_REFUNDED},
 }
 
 
 def _events(event: str) -> set[str]:
-    return set(_ORDERS) if event in (ORDER_PLACED, ITEM_ORDERED) else {event}
+    return set(ORDERS) if event in (ORDER_PLACED, ITEM_ORDERED) else {event}
 
 
 # what is compared of events -> a number, under which views keep the rows that it means

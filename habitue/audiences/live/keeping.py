@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from habitue.audiences.live import tables
-from habitue.audiences.live.evaluate import Ready
+from habitue.audiences.live.evaluate import ORDERS, Ready
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
 from habitue.audiences.live.loading import items, load, wanted
+from habitue.audiences.live.ranking import Ranking
 from habitue.audiences.live.tables import Changed, Standing
+from habitue.events import ORDER_REFUNDED
 from habitue.lake.live.happened import Touched
 
 DONE = NEVER  # `reached` of an audience that was applied to everybody
@@ -119,6 +121,7 @@ class Keeper:
         """Nothing is followed until `follow`; `clock` tells µs since the epoch."""
         self._clock = clock
         self._shops: dict[str, Followed] = {}
+        self._rankings: dict[str, Ranking] = {}
         self._recent: dict[tuple[int, int], int] = {}  # pairs -> `at` of their last change
 
     @property
@@ -130,8 +133,10 @@ class Keeper:
         """Follow these audiences from now on."""
         self._shops = {one.name: one for one in shops if one.audiences}
         self._recent.clear()
+        now = tables.frontier(connection) or self._clock()
         for one in self._shops.values():
             _share_items(connection, one)
+            self._rank(connection, one, now)
 
     def told(self, connection: sqlite3.Connection, touched: Touched, received: int | None) -> None:
         """Look at whom news is about; it was received by then (none: some time before now)."""
@@ -143,6 +148,7 @@ class Keeper:
         horizon = (start or self._clock()) if received is None else received
         for shop, work in _sorted(connection, touched).items():
             if shop in self._shops:
+                self._rerank(connection, self._shops[shop], _ordering(work), horizon)
                 self._look(connection, self._shops[shop], work, (start, horizon))
         for shop, told in touched.items.items():
             if shop in self._shops:
@@ -157,6 +163,7 @@ class Keeper:
         """
         if not self._shops:
             return False
+        self._rerank_due(connection, now)
         due = connection.execute(_DUE, [now, AT_ONCE]).fetchall()
         standing = self._standing(connection, (customer for customer, _ in due))
         looks: dict[int, list[_Look]] = defaultdict(list)
@@ -177,7 +184,8 @@ class Keeper:
     def due(self, connection: sqlite3.Connection) -> int:
         """The next instant at which time alone may change something."""
         (until,) = connection.execute(_NEXT).fetchone()
-        return NEVER if until is None else int(until)
+        ranks = min((one.due() for one in self._rankings.values()), default=NEVER)
+        return ranks if until is None else min(int(until), ranks)
 
     def backfill(self, connection: sqlite3.Connection) -> bool:
         """Apply an audience that is new, or rests on something new, to some more customers."""
@@ -227,6 +235,38 @@ class Keeper:
                 if audience.waits(customer) != "definition"
             ]
         self._apply(connection, shop, looks, horizon)
+
+    def _rank(self, connection: sqlite3.Connection, shop: Followed, now: int) -> None:
+        """Rank all customers of a shop, where an audience asks for it."""
+        if "rfm" not in shop.by_kind:
+            self._rankings.pop(shop.name, None)
+            return
+        ranking = self._rankings[shop.name] = Ranking()
+        rows = connection.execute("SELECT id FROM customers WHERE shop = ?", [shop.name])
+        ranking.look(connection, (shop.name, shop.shop), [id for (id,) in rows.fetchall()], now)
+        shop.shop.groups = ranking.groups
+
+    def _rerank(
+        self, connection: sqlite3.Connection, shop: Followed, customers: Collection[int], time: int
+    ) -> None:
+        """Rank anew after something was told of the orders of some customers."""
+        ranking = self._rankings.get(shop.name)
+        if ranking is None or not customers:
+            return
+        moved = ranking.look(connection, (shop.name, shop.shop), customers, time)
+        shop.shop.groups = ranking.groups
+        looks = [
+            _Look(audience, [time], "event") for audience in shop.by_kind["rfm"]
+            if audience.reached == DONE
+        ]  # fmt: skip
+        self._apply(connection, shop, dict.fromkeys(moved, looks), time)
+
+    def _rerank_due(self, connection: sqlite3.Connection, now: int) -> None:
+        """Rank anew at each instant at which an order that was told ahead begins to count."""
+        for name, ranking in self._rankings.items():
+            while (time := ranking.due()) <= now:
+                customers = [one for one, until in ranking.pending.items() if until == time]
+                self._rerank(connection, self._shops[name], customers, time)
 
     def _again(
         self,
@@ -402,6 +442,14 @@ def _sorted(connection: sqlite3.Connection, touched: Touched) -> dict[str, dict[
             # who stays behind has fewer keys
             found[shop].setdefault(former, _Work()).everything.append(since)
     return found
+
+
+def _ordering(work: Mapping[int, _Work]) -> list[int]:
+    """The customers of whose orders something was told, or who are another now."""
+    return [
+        customer for customer, told in work.items()
+        if told.everything or told.kinds.keys() & {*ORDERS, ORDER_REFUNDED}
+    ]  # fmt: skip
 
 
 def _clamped(instants: Collection[int], start: int, horizon: int) -> list[int]:

@@ -60,7 +60,8 @@ WHERE shop = ? ORDER BY item, time, received, digest
 def wanted(reads: Collection[str]) -> frozenset[str]:
     """The names of the events that are looked at where these are read."""
     orders = {ORDER_PLACED, ITEM_ORDERED}
-    more = {*TELLING, ITEM_ORDERED, ORDER_CANCELLED} if orders & set(reads) else set()
+    is_asked = orders & set(reads)
+    more = {*TELLING, ITEM_ORDERED, ORDER_CANCELLED} if is_asked else set()
     return frozenset({*reads, *more})
 
 

@@ -43,10 +43,10 @@ def rows(view: View, event: str, *, lined: bool) -> Sequence[Row]:
 
 def _rows(view: View, event: str, *, lined: bool) -> Iterator[Row]:
     if event == ITEM_ORDERED:
-        for order in _orders(view):
+        for order in orders(view):
             yield from order.ordered(view)
     elif event == ORDER_PLACED:
-        for order in _orders(view):
+        for order in orders(view):
             yield from order.placed(view, lined=lined)
     else:
         for one in view.events.get(event, ()):
@@ -146,7 +146,7 @@ class _Order:
                 yield one.time, code, quantity, minor
 
 
-def _orders(view: View) -> Sequence[_Order]:
+def orders(view: View) -> Sequence[_Order]:
     """The orders of positive value that stand."""
     if view.orders is None:
         view.orders = [

@@ -15,7 +15,7 @@ from habitue.audiences.live import definitions, tables
 from habitue.audiences.live.facts import NEVER
 from habitue.audiences.live.keeping import Keeper
 from habitue.lake.eventlog.records import EventLog
-from habitue.lake.live.told import microseconds
+from habitue.lake.live.told import instant, microseconds
 from habitue.lake.profiles import Profiles, Refuses
 from habitue.lake.tables import Lake
 
@@ -99,7 +99,7 @@ class Following:
         held = [self._lake.files(name) for name in ("audiences", "shops", "predictions")]
         if held == self._held:
             return
-        told = definitions.defined(self._lake)
+        told = definitions.defined(self._lake, instant(self._clock()))
         with self.profiles.writing() as connection:
             shops = definitions.taken(connection, told, self._clock())
             self.keeper.follow(connection, shops)
