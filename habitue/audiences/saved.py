@@ -22,6 +22,7 @@ from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
 from habitue.audiences.live import reading
+from habitue.audiences.live.delivering import PLACES_FILE, Delivery, File, Webhook
 from habitue.audiences.members import AsOf, Said, expanded, find, understood
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
@@ -150,6 +151,22 @@ class Saved:
             NotFollowed: there is no live state yet.
         """
         return reading.followed(self._live(), self.shop)
+
+    def delivery(
+        self, target: str, *, secret: bytes | None = None, audience: str | None = None
+    ) -> Delivery:
+        """What tells changes to a file, or to an address by a secret: its `step` tells some more.
+
+        Raises:
+            NotFollowed: there is no live state yet.
+            BadSetting: the address cannot be called.
+        """
+        live = self._live()
+        sink = Webhook(target, secret or b"") if "://" in target else File(Path(target))
+        named = f"{target} {audience or ''}".strip()
+        return Delivery(
+            live, live.with_name(PLACES_FILE), self.shop, named, sink, audience=audience
+        )
 
     def _live(self) -> Path:
         if self.live is None:

@@ -76,6 +76,7 @@ for command in (
     audiences.audiences,
     memberships.members,
     memberships.changes,
+    memberships.deliver,
     ask.recommend,
     ask.items,
     train.models,

@@ -52,7 +52,8 @@ class Living:
             if sentence is not None:
                 self.sentences[name] = sentence
         told = Defined(
-            shop="acme", versions=self.versions, sentences=dict(self.sentences), since=dict(self.since),
+            shop="acme", versions=self.versions,
+            sentences=dict(self.sentences), since=dict(self.since),
             settings=Shop(currency="GBP", zone=self.zone, predictions=self.predictions),
         )  # fmt: skip
         with self.profiles.writing() as connection:

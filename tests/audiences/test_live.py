@@ -1,24 +1,41 @@
 """Membership kept live equals a recomputation, at every instant that was looked at and between."""
 
 import random
+import re
 from datetime import timedelta
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from habitue.audiences.compile import asked as predictions_asked
-from habitue.audiences.language.nodes import Compared, Dated, Rfm, Similar, every
+from habitue.audiences.language.nodes import (
+    Compared,
+    Condition,
+    Dated,
+    Member,
+    Operand,
+    Rfm,
+    Similar,
+    every,
+)
 from habitue.audiences.language.parsing import parse
+from habitue.audiences.language.windows import Window
 from habitue.audiences.language.writing import written
+from habitue.audiences.live import erasing, evaluate
+from habitue.audiences.live.reading import followed
 from habitue.audiences.members import expanded
+from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds
+from habitue.lake.tables import Lake
 from tests.audiences.conditions import TICK, asked
 from tests.audiences.histories import History, history
 from tests.audiences.living import Living, batches
 from tests.audiences.slow import Slow
 from tests.lake.people import WEB, change, consent, link
-from tests.lake.small import day, event
+from tests.lake.small import day, event, filled
 
 NAMED = {"reds": 'profile.color = "red" or did cart_added where color = "red"',
          "buyers": "did order_placed and not in audience \"reds\""}  # fmt: skip
@@ -62,7 +79,8 @@ def agree(live: Living, told: History) -> int:
 
 
 @given(seed=st.integers(1, 10**6), conditions=st.lists(asked, min_size=3, max_size=6))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # fmt: skip
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck),
+          phases=[Phase.generate])  # fmt: skip
 def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed, conditions):
     conditions = [one for one in conditions if not is_similar(one)]
     assume(len(conditions) > 1)
@@ -91,7 +109,8 @@ def test_what_is_kept_live_is_what_a_recomputation_finds(tmp_path_factory, seed,
 
 
 @given(seed=st.integers(1, 10**6), conditions=st.lists(asked, min_size=3, max_size=6))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # fmt: skip
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck),
+          phases=[Phase.generate])  # fmt: skip
 def test_the_changes_up_to_any_instant_are_what_was_true_and_known_then(
     tmp_path_factory, seed, conditions
 ):
@@ -223,3 +242,62 @@ def test_what_is_told_twice_changes_nothing(live):
     assert [row[:3] for row in live.changes()] == [
         ("once", "c1", "entered"), ("mail", "c1", "entered"),
     ]  # fmt: skip
+
+
+def test_an_erased_customer_is_in_no_membership_and_no_change(live):
+    live.define(buyers="did order_placed")
+    live.tell([event("a", 1), event("b", 1, customer="c2")])
+    with live.profiles.writing() as connection:
+        erasing.forget(connection, "acme", ["c1"])
+        ids = [id for (id,) in connection.execute("SELECT id FROM keys WHERE key = 'c1'")]
+        store.forget(connection, ids)
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+    assert live.members("buyers") == ["c2"]
+    assert [row[1] for row in live.changes()] == ["c2"]
+    live.tell([event("new", 5)])
+    assert [row[1:3] for row in live.changes()] == [("c2", "entered"), ("c1", "entered")]
+
+
+def test_what_is_derived_anew_tells_no_change_twice(live, tmp_path):
+    live.define(buyers="did order_placed", lost="did not order_placed in 2 days")
+    told = [event("a", 1), event("b", 1.5, customer="c2"), event("c", 3, customer="c2")]
+    live.tell(told)
+    live.wait(day(4))
+    before = live.changes()
+    lake = filled(Lake(tmp_path / "lake"), *told)
+    live.profiles.rebuild(lake)
+    with live.profiles.writing() as connection:
+        live.keeper.told(connection, store.take(connection, {}), None)
+    live.wait(day(4))
+    assert live.changes() == before
+    assert live.members("buyers") == ["c1", "c2"]
+    assert live.members("lost") == ["c1"]
+    live.wait(day(5))
+    assert [row[:3] for row in live.changes()[len(before) :]] == [("lost", "c2", "entered")]
+
+
+KINDS = {
+    "conditions": get_args(Condition),
+    "operands": get_args(Operand),
+    "windows": get_args(Window),
+}
+NOT_FOLLOWED = {Similar}  # a rank among all customers by their embeddings
+
+
+@pytest.mark.parametrize("kind", [*KINDS["conditions"], *KINDS["operands"], *KINDS["windows"]])
+def test_every_kind_of_node_is_followed_or_known_not_to_be(kind):
+    """A new node has to be told to the live evaluation, or to this list."""
+    known = Path(evaluate.__file__).read_text()
+    is_named = re.search(rf"\b{kind.__name__}\b", known) is not None
+    assert is_named is (kind not in NOT_FOLLOWED | {Member})
+
+
+def test_what_cannot_be_followed_is_said_and_the_rest_goes_on(live):
+    live.define(buyers="did order_placed", near='similar to audience "buyers" top 3 customers',
+                likely="churn_90d > 0.5")  # fmt: skip
+    live.tell([event("a", 1)])
+    problems = {row["name"]: row["problem"] for row in followed(live.path, "acme").to_pylist()}
+    assert problems["buyers"] == ""
+    assert problems["near"].startswith("Similar cannot be followed live yet")
+    assert problems["likely"].startswith("nothing was predicted yet about churn in 90 days")
+    assert live.members("buyers") == ["c1"]

@@ -23,6 +23,7 @@ from habitue.audiences.live.tables import Changed, Standing
 from habitue.events import ORDER_REFUNDED
 from habitue.lake.live.happened import Touched
 
+_NOWHERE = (None, NEVER)                   # how one stands who is out, and will be
 DONE = NEVER  # `reached` of an audience that was applied to everybody
 RACE = 10_000_000  # µs by which a row may come later than others beside it
 MOST_RECENT = 100_000  # pairs of which the last change is remembered
@@ -168,9 +169,9 @@ class Keeper:
         standing = self._standing(connection, (customer for customer, _ in due))
         looks: dict[int, list[_Look]] = defaultdict(list)
         by_id = self._by_id()
-        for (customer, audience), one in standing.items():
-            if one.until <= now and audience in by_id:
-                looks[customer].append(_Look(by_id[audience][1], [one.until], "time"))
+        for (customer, audience), (_, until) in standing.items():
+            if until <= now and audience in by_id:
+                looks[customer].append(_Look(by_id[audience][1], [until], "time"))
         for shop in self._shops.values():
             mine = {audience.id for audience in shop.audiences}
             of_shop = {
@@ -196,18 +197,25 @@ class Keeper:
         ]  # fmt: skip
         if not waiting:
             return False
-        shop, audience = waiting[0]
+        shop, first = min(waiting, key=lambda one: one[1].reached)
+        together = [
+            one for of, one in waiting if of is shop and one.reached == first.reached
+        ]  # fmt: skip
         sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
-        rows = connection.execute(sql, [shop.name, audience.reached, FILLED]).fetchall()
+        rows = connection.execute(sql, [shop.name, first.reached, FILLED]).fetchall()
         customers = [customer for (customer,) in rows]
-        horizon = max(tables.frontier(connection), audience.since)
-        look = [_Look(audience, [audience.since], audience.cause)]
-        self._recall(connection, shop, audience, customers)
-        self._apply(connection, shop, dict.fromkeys(customers, look), horizon, thorough=True)
+        looks = [_Look(one, [one.since], one.cause) for one in together]
+        for one in together:
+            self._recall(connection, shop, one, customers)
+        horizon = max([tables.frontier(connection), *(one.since for one in together)])
+        self._apply(connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True)
         reached = customers[-1] if len(customers) == FILLED else DONE
-        connection.execute("UPDATE followed SET reached = ? WHERE id = ?", [reached, audience.id])
-        audience.reached = reached
-        return reached != DONE or len(waiting) > 1
+        for one in together:
+            one.reached = reached
+        connection.executemany(
+            "UPDATE followed SET reached = ? WHERE id = ?", [(reached, one.id) for one in together]
+        )
+        return reached != DONE or len(waiting) > len(together)
 
     # -- what is told
 
@@ -299,11 +307,11 @@ class Keeper:
         names = dict(connection.execute(sql, [_json(former)]).fetchall())
         by_id = self._by_id()
         changes, gone = [], {}
-        for (customer, id), one in self._standing(connection, names).items():
+        for (customer, id), (joined, _) in self._standing(connection, names).items():
             shop, audience = by_id[id]
             gone[customer, id] = Standing()
-            if one.joined is not None:
-                at = max(former[customer], self._recent.get((customer, id), 0), one.joined)
+            if joined is not None:
+                at = max(former[customer], self._recent.get((customer, id), 0), joined)
                 changes.append(
                     Changed(shop=shop.name, audience=audience.name, customer=names[customer],
                             entered=False, at=at, cause="event")
@@ -316,9 +324,11 @@ class Keeper:
         sql = "SELECT value FROM about WHERE name = 'audiences'"
         if connection.execute(sql).fetchone():
             return False
-        tables.refold(connection)
         connection.execute("INSERT INTO about VALUES ('audiences', 1)")
         since = tables.frontier(connection)
+        if not since:                      # it is the first time
+            return False
+        tables.refold(connection)
         for shop in self._shops.values():
             for audience in shop.audiences:
                 audience.reached = DONE
@@ -347,11 +357,11 @@ class Keeper:
         for customer, one in facts.items():
             for look in looks[customer]:
                 key = (customer, look.audience.id)
-                told = standing.get(key, Standing())
-                before = (told.joined, told.until)
-                with_more = _Look(look.audience, _more(one, look, horizon), look.cause)
-                told_now = with_more if thorough else look
-                changes += self._followed(shop, one, told_now, told, horizon)
+                before = standing.get(key, _NOWHERE)
+                told = Standing(joined=before[0], until=before[1])
+                steps = _more(one, look.steps, horizon) if thorough else look.steps
+                now = _Look(look.audience, steps, look.cause)
+                changes += self._followed(shop, one, now, told, horizon)
                 if (told.joined, told.until) != before:
                     kept[key] = told
         changes.sort(key=lambda change: change.at)
@@ -404,9 +414,10 @@ class Keeper:
 
     def _standing(
         self, connection: sqlite3.Connection, customers: Iterable[int]
-    ) -> dict[tuple[int, int], Standing]:
+    ) -> dict[tuple[int, int], tuple[int | None, int]]:
+        """How customers stand: since when they are in an audience, and when to look again."""
         rows = connection.execute(_STANDING, [_json(customers)])
-        return {(row[0], row[1]): Standing(joined=row[2], until=row[3]) for row in rows}
+        return {(customer, audience): (joined, until) for customer, audience, joined, until in rows}
 
     def _by_id(self) -> dict[int, tuple[Followed, Audience]]:
         return {one.id: (shop, one) for shop in self._shops.values() for one in shop.audiences}
@@ -459,10 +470,10 @@ def _clamped(instants: Collection[int], start: int, horizon: int) -> list[int]:
     return sorted(one for one in instants if one <= horizon) or [horizon]
 
 
-def _more(facts: Facts, look: _Look, horizon: int) -> list[int]:
-    """The instants of a look, and those since its first at which more became known."""
-    first = look.steps[0]
-    return [*look.steps, *(one for one in facts.instants() if first < one <= horizon)]
+def _more(facts: Facts, steps: Sequence[int], horizon: int) -> list[int]:
+    """Some instants, and those since the first of them at which more became known."""
+    first = steps[0]
+    return [*steps, *(one for one in facts.instants() if first < one <= horizon)]
 
 
 def _share_items(connection: sqlite3.Connection, shop: Followed) -> None:

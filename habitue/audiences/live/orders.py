@@ -93,7 +93,7 @@ class _Telling:
         self.time = min(one.time for one in events)
         minors = [one.minor for one in events if one.minor is not None]
         self.minor = sum(minors) if minors else None
-        self.wants_lines = not any(json.loads(one.lines) for one in events)
+        self.wants_lines = all(one.lines == "[]" for one in events)
         self.events, self.apart = events, apart
 
 

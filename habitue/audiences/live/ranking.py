@@ -1,8 +1,8 @@
 """The groups by recency, frequency and value, which rest on all customers of a shop at once.
 
 What one customer adds (last order, orders, value less refunds) is kept in memory, and worked out
-anew when something is told of their orders; then all are ranked again, which takes time in proportion to
-the customers with an order. The twin of `habitue.audiences.rows.RFM`.
+anew when something is told of their orders; then all are ranked again, which takes time in
+proportion to the customers with an order. The twin of `habitue.audiences.rows.RFM`.
 """
 
 import sqlite3

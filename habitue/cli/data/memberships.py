@@ -1,6 +1,7 @@
-"""Commands about audiences while they are kept live: members, changes."""
+"""Commands about audiences while they are kept live: members, changes, deliver."""
 
 import time
+from pathlib import Path
 
 import click
 
@@ -8,7 +9,8 @@ from habitue.cli.options import examples, with_output, with_shop
 from habitue.cli.output import Output, json_lines
 from habitue.workspace import Shop
 
-FOLLOW_SECONDS = 0.05  # between looks at what was found since
+LOOK_SECONDS = 0.05                        # between looks at what was found since
+
 
 
 @click.command(epilog=examples("habitue members carts --shop acme", "habitue members carts --json"))
@@ -51,4 +53,41 @@ def changes(audience: str | None, shop: Shop, after: int, follow: bool, output: 
         for line in json_lines(found):
             click.echo(line)
         after = max(found["sequence"].to_pylist(), default=after)
-        time.sleep(FOLLOW_SECONDS)
+        time.sleep(LOOK_SECONDS)
+
+
+@click.command(
+    epilog=examples(
+        "habitue deliver changes.ndjson --shop acme",
+        "habitue deliver https://example.com/hook --secret-file hook.secret --audience carts",
+    )
+)
+@click.argument("target", metavar="FILE|URL")
+@with_shop
+@click.option("--audience", metavar="NAME", help="Of this audience only.")
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    help="A file with the secret by which calls are signed.",
+)
+@click.option("--once", is_flag=True, help="End when all that was found by now is told.")
+def deliver(
+    target: str, shop: Shop, audience: str | None, secret_file: Path | None, once: bool
+) -> None:
+    """Tell each change of an audience to a file (NDJSON) or to an address that is called.
+
+    At least once, in their order, until stopped; started again, it goes on where it was. A call
+    holds a list of changes as JSON; its header Habitue-Signature is t=SECONDS,v1=HMAC, the
+    HMAC-SHA256 of SECONDS, a point and the body. What is not answered by 2xx is sent again, after
+    half a second and then later and later, up to a minute.
+    """
+    is_call = "://" in target
+    if is_call and secret_file is None:
+        raise click.UsageError("a URL needs --secret-file: calls are signed")
+    secret = secret_file.read_bytes().strip() if is_call and secret_file is not None else None
+    delivery = shop.audiences.delivery(target, secret=secret, audience=audience)
+    while True:
+        seconds = delivery.step()
+        if once and seconds == LOOK_SECONDS:
+            return
+        time.sleep(seconds)

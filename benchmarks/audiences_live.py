@@ -1,0 +1,249 @@
+"""What it costs to keep audiences live: events a second, how late changes are, memory.
+
+    python -m benchmarks.audiences_live
+
+Customers of a simulated shop look at items, put some into their carts and order; events come at a
+pace, each received when it happens. The reader of the log, the live state and the audiences are
+those of `habitue serve`, in this process, on a file; the door and the network are not in it.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a_process, peak_mb
+from habitue.audiences.live import tables
+from habitue.audiences.live.definitions import Defined, taken
+from habitue.audiences.live.facts import NEVER, Shop
+from habitue.audiences.live.keeping import Keeper
+from habitue.events import Event, Line, Money
+from habitue.lake.eventlog.records import Entry, Part, Record, encode
+from habitue.lake.live import store
+from habitue.lake.live.told import microseconds, told_by
+from habitue.lake.profiles import Profiles
+
+SHOP, SEED = "acme", 0
+OURS = ("habitue/audiences", "habitue/lake/live", "habitue/lake/profiles.py",
+        "benchmarks/audiences_live.py")  # fmt: skip
+SECONDS, PAUSE_SECONDS, TIMEOUT_SECONDS = 20, 0.03, 900.0
+PAST_EVENTS = 10                           # of each customer before it begins
+NAMES = ("item_viewed",) * 7 + ("cart_added",) * 2 + ("order_placed",)
+# customers, audiences, events a second (0: as many as go)
+CELLS = [
+    (20_000, 50, 2_000), (20_000, 50, 500), (20_000, 10, 0), (20_000, 50, 0), (20_000, 200, 0),
+    (100_000, 50, 0),
+]  # fmt: skip
+
+
+def sentences(count: int) -> dict[str, str]:
+    """So many audiences, of the kinds that marketers save."""
+    kinds = (
+        "did order_placed >= {n} times in {d} days",
+        "did not order_placed in {d} days",
+        "sum of order_placed value >= {m} in {d} days",
+        "did cart_added between {h} and 1 hour ago then not order_placed",
+        "did item_viewed >= {n} times in {d} days and did not order_placed in {d} days",
+        'did item_ordered in {d} days where item = "i{n}"',
+        "did cart_added in {d} days then order_placed within {h} hours",
+        "did item_viewed >= {n} times in {h} hours",
+        'profile.city = "Paris" and did order_placed in {d} days',
+        "did order_placed = 1 times and did order_placed at least {d} days ago",
+    )
+    return {
+        f"a{place}": kinds[place % len(kinds)].format(
+            n=1 + place // 10 % 5, d=7 * (1 + place // 10), m=20 * (1 + place // 10),
+            h=24 * (1 + place // 10),
+        )
+        for place in range(count)
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run every cell that is not in the results yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS / "audiences_live.csv")
+    parser.add_argument("--cell", nargs=3, type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        print(json.dumps(cell(*options.cell)))
+        return
+    commit, machine = harness_commit(*OURS), hardware()
+    ledger = Ledger(options.results, commit, machine)
+    for customers, audiences, pace in CELLS:
+        data = f"{customers:,} customers"
+        method = f"{audiences} audiences, " + (f"{pace:,} events/s" if pace else "at full speed")
+        if ledger.has(data, method, SEED):
+            continue
+        arguments = ["--cell", str(customers), str(audiences), str(pace)]
+        found = in_a_process("benchmarks.audiences_live", arguments, TIMEOUT_SECONDS)
+        ledger.put(
+            Row(data=data, protocol=f"{SECONDS} s", method=method, metric=metric, value=value,
+                seed=SEED, peak_mb=found["peak_mb"], commit=commit, hardware=machine)
+            for metric, value in found.items()
+        )  # fmt: skip
+        print(data, method, found)
+
+
+def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
+    """One run in this process."""
+    draw = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = Keeper(clock)
+        profiles = Profiles(Path(folder) / "profiles.sqlite", then=keeper.told)
+        with profiles.writing() as connection:
+            tables.make(connection)
+            for piece in past(draw, customers):
+                store.take(connection, told_by(piece))
+        without = peak_mb()
+        held = profiles.path.stat().st_size
+        told = Defined(
+            shop=SHOP, sentences=sentences(audiences), settings=Shop(currency="GBP"),
+            since=dict.fromkeys(sentences(audiences), clock()),
+        )  # fmt: skip
+        began = time.perf_counter()
+        with profiles.writing() as connection:
+            keeper.follow(connection, taken(connection, [told], clock()))
+            while keeper.backfill(connection):
+                pass
+        backfill = time.perf_counter() - began
+        found = fast(profiles, keeper, draw, customers) if not pace else paced(
+            profiles, keeper, draw, (customers, pace)
+        )
+        grown = _size(profiles.path) - held
+        profiles.close()
+    return {
+        **found, "backfill_seconds": backfill, "memory_mb_of_audiences": peak_mb() - without,
+        "bytes_per_customer": grown / customers, "peak_mb": peak_mb(),
+    }  # fmt: skip
+
+
+def fast(
+    profiles: Profiles, keeper: Keeper, draw: random.Random, customers: int
+) -> dict[str, float]:
+    """Events in pieces of 200, one after the other."""
+    pieces = [[event(draw, customers, number, clock_time()) for number in range(start, start + 200)]
+              for start in range(0, 10_000, 200)]  # fmt: skip
+    records = [record(0, piece) for piece in pieces]
+    began = time.perf_counter()
+    for offset, one in enumerate(records):
+        profiles.apply(0, [Record(offset, one)])
+    seconds = time.perf_counter() - began
+    with profiles.writing() as connection:
+        while keeper.fire(connection, clock()):
+            pass
+    return {"events_per_second": 10_000 / seconds, "microseconds_per_event": seconds * 100}
+
+
+def paced(
+    profiles: Profiles, keeper: Keeper, draw: random.Random, load: tuple[int, int]
+) -> dict[str, float]:
+    """Events one by one at a pace, and carts whose hour is over in between."""
+    customers, pace = load
+    start = datetime.fromtimestamp(time.time() + 1 + SECONDS * pace / 20_000, UTC)
+    at = [start + timedelta(seconds=number / pace) for number in range(SECONDS * pace)]
+    bodies = [record(0, [event(draw, customers, number, when)]) for number, when in enumerate(at)]
+    ends = [microseconds(one) for one in at]
+    place, commits, due, spent = 0, [], NEVER, 0.0
+    while place < len(bodies):
+        now = clock()
+        last = int(np.searchsorted(ends, now, "right"))
+        began = time.perf_counter()
+        if last > place:
+            profiles.apply(0, [Record(one, bodies[one]) for one in range(place, last)])
+            place = last
+        with profiles.writing() as connection:
+            if keeper.due(connection) <= now:
+                keeper.fire(connection, now)
+            due = keeper.due(connection)
+            (sequence,) = connection.execute("SELECT max(sequence) FROM changes").fetchone()
+        spent += time.perf_counter() - began
+        commits.append((sequence or 0, clock()))
+        time.sleep(min(max((due - clock()) / 1e6, 0.0), PAUSE_SECONDS))
+    return {**lateness(profiles, commits, ends[0]), "share_of_time": spent / SECONDS}
+
+
+def lateness(
+    profiles: Profiles, commits: Sequence[tuple[int, int]], begin: int
+) -> dict[str, float]:
+    """How long after its instant each change was committed, by cause."""
+    with profiles.writing() as connection:
+        rows = connection.execute(
+            "SELECT sequence, at, cause FROM changes WHERE at >= ? ORDER BY sequence", [begin]
+        ).fetchall()
+    sequences = np.array([one for one, _ in commits])
+    found: dict[str, float] = {}
+    for cause in ("event", "time"):
+        late = [
+            (commits[int(np.searchsorted(sequences, sequence))][1] - at) / 1_000
+            for sequence, at, why in rows
+            if why == cause and sequence <= sequences[-1]
+        ]
+        found[f"{cause}_changes"] = len(late)
+        for share in (50, 99):
+            if late:
+                found[f"{cause}_p{share}_ms"] = float(np.percentile(late, share))
+    return found
+
+
+def past(draw: random.Random, customers: int) -> Iterator[list[Event]]:
+    """What happened before, spread over 60 days and the last hours."""
+    now = clock_time()
+    for start in range(0, customers * PAST_EVENTS, 20_000):
+        yield [
+            event(draw, customers, -1 - number,
+                  now - timedelta(seconds=draw.choice([3_600, 90_000, 5_000_000]) * draw.random()))
+            for number in range(start, min(start + 20_000, customers * PAST_EVENTS))
+        ]  # fmt: skip
+
+
+def event(draw: random.Random, customers: int, number: int, when: datetime) -> Event:
+    """One event of some customer."""
+    name = draw.choice(NAMES)
+    item, minor = f"i{draw.randrange(500)}", draw.randrange(500, 5_000)
+    is_order = name == "order_placed"
+    line = Line(item=item, quantity=Decimal(1), unit_price=Decimal(minor) / 100,
+                amount=Money(minor, "GBP"))  # fmt: skip
+    return Event(
+        shop=SHOP, source="web", id=f"e{number}", customer=f"c{draw.randrange(customers)}",
+        name=name, time=when, received=when, value=Money(minor, "GBP") if is_order else None,
+        order=f"o{number}" if is_order else None, lines=(line,) if is_order else (),
+        properties=msgspec.Raw(msgspec.json.encode({"item": item, "path": f"/items/{item}"})),
+    )  # fmt: skip
+
+
+def record(shard: int, events: Sequence[Event]) -> bytes:
+    """Some events as a row of the log."""
+    return encode(
+        Part(
+            receipt=f"r{shard}", shop=SHOP, source="native", origin="/v1/events",
+            received=events[-1].received,
+            entries=tuple(Entry(place, (one,)) for place, one in enumerate(events)),
+        )
+    )  # fmt: skip
+
+
+def clock() -> int:
+    """µs since the epoch."""
+    return microseconds(clock_time())
+
+
+def clock_time() -> datetime:
+    """Now."""
+    return datetime.now(UTC)
+
+
+def _size(path: Path) -> int:
+    return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
+
+
+if __name__ == "__main__":
+    main()
