@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from habitue.audiences.live import erasing
+from habitue.audiences.live import tables
 from habitue.directory import ERASURE, Directory, Job, Refusals
 from habitue.errors import BadSetting, Dropped
 from habitue.events import Instant
@@ -235,7 +235,7 @@ def _erased(places: Places, job: Job) -> Job:
             gone_keys = sorted(whose.keys)
             profiles.forget(
                 job.shop, gone_keys,
-                beside=lambda connection: erasing.forget(connection, job.shop, gone_keys),
+                beside=lambda connection: tables.forget(connection, job.shop, gone_keys),
             )  # fmt: skip
     rows = dict(job.detail["rows"])
     for name, count in gone.rows.items():

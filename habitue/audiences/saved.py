@@ -18,11 +18,11 @@ import pyarrow as pa
 from habitue import lm
 from habitue.audiences.aftermath.figures import Aftermath, aftermath, setting
 from habitue.audiences.aftermath.happened import last_event, window
+from habitue.audiences.changes import reading
+from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, File, Webhook
 from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Member
 from habitue.audiences.language.writing import written
-from habitue.audiences.live import reading
-from habitue.audiences.live.delivering import PLACES_FILE, Delivery, File, Webhook
 from habitue.audiences.members import AsOf, Said, expanded, find, understood
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from habitue.audiences.changes.reading import followed
 from habitue.audiences.compile import asked as predictions_asked
 from habitue.audiences.language.nodes import (
     Compared,
@@ -24,8 +25,7 @@ from habitue.audiences.language.nodes import (
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.windows import Window
 from habitue.audiences.language.writing import written
-from habitue.audiences.live import erasing, evaluate
-from habitue.audiences.live.reading import followed
+from habitue.audiences.live import evaluate, tables
 from habitue.audiences.members import expanded
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds
@@ -248,7 +248,7 @@ def test_an_erased_customer_is_in_no_membership_and_no_change(live):
     live.define(buyers="did order_placed")
     live.tell([event("a", 1), event("b", 1, customer="c2")])
     with live.profiles.writing() as connection:
-        erasing.forget(connection, "acme", ["c1"])
+        tables.forget(connection, "acme", ["c1"])
         ids = [id for (id,) in connection.execute("SELECT id FROM keys WHERE key = 'c1'")]
         store.forget(connection, ids)
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)

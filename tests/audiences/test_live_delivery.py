@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from habitue.audiences.live.delivering import FIRST_SECONDS, LOOK_SECONDS, is_ours
+from habitue.audiences.changes.delivering import FIRST_SECONDS, LOOK_SECONDS, is_ours
 from habitue.audiences.saved import Saved
 from habitue.errors import BadSetting
 from habitue.lake.tables import Lake

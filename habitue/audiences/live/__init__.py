@@ -4,5 +4,5 @@ What the live state of the lake was told enters, changes leave: who entered or l
 when, and why. Read first `values` and `orders` (what a comparison and an order are, in Python),
 `facts` (what is known of one customer at an instant), `evaluate` (does a condition hold, and until
 when), then `tables` and `keeping` (memberships and changes in the live state's own transactions),
-`definitions` (audiences that are saved or removed while live) and `reading`.
+`ranking` (what rests on all customers) and `definitions` (what is saved or removed while live).
 """

@@ -5,7 +5,10 @@ from the lake anew (see `Profiles.rebuild`) leaves them as they are.
 """
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
+
+import msgspec
 
 from habitue.audiences.live.facts import NEVER
 
@@ -120,3 +123,17 @@ def refold(connection: sqlite3.Connection) -> None:
     """Make the memberships anew from the changes, after customers got other ids."""
     connection.execute("DELETE FROM standing")
     connection.execute(_FOLDED, [NEVER])
+
+
+def forget(connection: sqlite3.Connection, shop: str, keys: Collection[str]) -> None:
+    """Remove all that is known of some keys as customers; before the keys themselves are."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone():
+        return
+    asked = msgspec.json.encode(list(keys)).decode()
+    among = "IN (SELECT value FROM json_each(?))"
+    connection.execute(
+        "DELETE FROM standing WHERE customer IN"
+        f" (SELECT id FROM keys WHERE shop = ? AND key {among})",
+        [shop, asked],
+    )
+    connection.execute(f"DELETE FROM changes WHERE shop = ? AND customer {among}", [shop, asked])

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from habitue.audiences.live.reading import changes
+from habitue.audiences.changes.reading import changes
 from habitue.errors import BadSetting
 
 log = logging.getLogger(__name__)
