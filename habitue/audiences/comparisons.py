@@ -85,8 +85,17 @@ def of_date(column: str) -> Forms:
 
 def of_json(column: str, path: tuple[str, ...], bound: Bound) -> Forms:
     """What stands in a column of JSON objects, by the names that lead to it."""
+    return of_read(*json_parts(column, path, bound))
+
+
+def json_parts(column: str, path: tuple[str, ...], bound: Bound) -> tuple[str, str]:
+    """The kind and the text of what stands in a column of JSON objects."""
     at = bound("".join(f"/{one.replace('~', '~0').replace('/', '~1')}" for one in path), "VARCHAR")
-    kind, text = f"json_type({column}, {at})", f"json_extract_string({column}, {at})"
+    return f"json_type({column}, {at})", f"json_extract_string({column}, {at})"
+
+
+def of_read(kind: str, text: str) -> Forms:
+    """What was read from JSON, by its kind and its text."""
     is_text, is_number = f"{kind} = 'VARCHAR'", f"{kind} IN ('BIGINT', 'UBIGINT', 'DOUBLE')"
     return Forms(
         text=f"CASE WHEN {is_text} THEN {text} END",
@@ -96,8 +105,7 @@ def of_json(column: str, path: tuple[str, ...], bound: Bound) -> Forms:
         ),
         boolean=f"CASE WHEN {kind} = 'BOOLEAN' THEN {text} = 'true' END",
         listed=(
-            f"CASE WHEN {kind} = 'ARRAY'"
-            f" THEN TRY_CAST(json_extract({column}, {at}) AS VARCHAR[]) END"
+            f"CASE WHEN {kind} = 'ARRAY' THEN TRY_CAST(CAST({text} AS JSON) AS VARCHAR[]) END"
         ),
         date=(
             f"CASE WHEN {is_text} AND regexp_full_match({text}, '{_DATE}')"
@@ -112,8 +120,8 @@ def of_json(column: str, path: tuple[str, ...], bound: Bound) -> Forms:
 
 
 def compared(forms: Forms, condition: Compared, bound: Bound) -> str:
-    """SQL of a comparison: true or false, never unknown."""
-    return f"coalesce({_compared(forms, condition, bound)}, false)"
+    """SQL of a comparison; unknown where what is compared is missing."""
+    return f"({_compared(forms, condition, bound)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +133,24 @@ class Clock:
 
 
 def dated(forms: Forms, condition: Dated, clock: Clock, bound: Bound) -> str:
-    """SQL of a date in a window as of an instant: true or false, never unknown."""
+    """SQL of a date in a window as of an instant; unknown where it is missing."""
     window = condition.window
     if not isinstance(window, Calendar):
-        return f"coalesce({within(forms.date, window, clock, bound)}, false)"
+        return f"({within(forms.date, window, clock, bound)})"
     first, last = (bound(one, "DATE") for one in days(window, clock.at, clock.zone))
-    return f"coalesce({_day(forms, clock, bound)} BETWEEN {first} AND {last}, false)"
+    return f"({_day(forms, clock, bound)} BETWEEN {first} AND {last})"
 
 
 def remembered(forms: Forms, condition: Anniversary, clock: Clock, bound: Bound) -> str:
-    """SQL of a date whose day and month are among some days: true or false, never unknown."""
-    day = _day(forms, clock, bound)
+    """SQL of a date whose day and month are among some days; unknown where it is missing."""
     parts = [
-        f"(list_contains({bound(codes, 'INTEGER[]')}, month({day}) * 100 + day({day}))"
-        f" AND year({day}) < {bound(year, 'INTEGER')})"
+        f"(list_contains({bound(codes, 'INTEGER[]')}, month(day) * 100 + day(day))"
+        f" AND year(day) < {bound(year, 'INTEGER')})"
         for year, codes in anniversaries(*days(condition.window, clock.at, clock.zone)).items()
     ]
-    return f"coalesce({' OR '.join(parts)}, false)"
+    # a list of one, so that the day is looked up once
+    found = f"[{_day(forms, clock, bound)}], lambda day: {' OR '.join(parts)}"
+    return f"list_transform({found})[1]"
 
 
 def within(column: str, window: Window | None, clock: Clock, bound: Bound) -> str:

@@ -6,7 +6,7 @@ meant: where a customer of whom nothing is known would not be in the audience, o
 have a row in what the condition reads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,10 +19,12 @@ from habitue.audiences.comparisons import (
     Forms,
     compared,
     dated,
+    json_parts,
     of_clock,
     of_date,
     of_json,
     of_number,
+    of_read,
     of_text,
     remembered,
     within,
@@ -68,10 +70,10 @@ _CLOCK = tuple(map(Field, CLOCK_FIELDS))
 # one row per member
 _MEMBERS = """
 WITH {relations}
-SELECT everyone.customer FROM everyone
+SELECT {everyone}.customer FROM {everyone}
 {joins}
 WHERE {condition}
-ORDER BY everyone.customer
+ORDER BY {everyone}.customer
 """
 
 
@@ -91,6 +93,7 @@ class Known:
     currency: str | None
     predicted: Mapping[tuple[str, int], Told]    # (question, horizon) -> the set in force
     zone: str = "UTC"                      # of the shop
+    is_linked: bool = True                 # keys may be one customer by now
     similar: Mapping[Similar, Sequence[str]] = field(default_factory=dict)    # who is
 
     @property
@@ -193,29 +196,43 @@ class _Compiler:
         self._bound = Bound()
         self._relations: dict[str, str] = {}       # by name, in the order in which they rest
         self._joined: dict[str, None] = {}         # those with one row per customer, in order
+        self._touched: dict[str, None] = {}        # those of the part that is compiled now
+        self._enough: list[list[str]] = []         # in one of each of these is whoever is meant
         self._tallies: dict[str, _Tally] = {}
         self._views: set[str] = set()
         self._lined: set[str] = set()              # names of other events whose lines are read
+        self._inside_not = 0                       # how many complements are around
         self._channels: dict[str, str] = {}
+        self._paths: dict[tuple[str, ...], int] = {}    # of properties of customers
         self._questions: dict[tuple[str, int], str] = {}
         self._has_properties = False
+        self._placed = ""                          # the relation of orders, with what is asked
 
     def statement(self, condition: Condition) -> Statement:
         """The whole statement."""
         self._has_properties = any(
             _reads_properties(one) for one in every(condition) if _event_of(one) is not None
         )
-        text = self._condition(condition)
+        has_lines = any(map(_reads_order_lines, every(condition)))
+        placed = rows.PLACED_TOLD if self._has_properties else rows.PLACED
+        self._placed = placed.format(lines=", lines" if has_lines else "")
+        parts = condition.parts if isinstance(condition, And) else (condition,)
+        text = self._all_of(parts)
         for relation, tally in self._tallies.items():
             self._relations[f"{relation}_tally"] = self._tallied(relation, tally)
-        everyone = self._everyone(everybody=of_nobody(condition) or not self._joined)
-        relations = ",".join([*self._relations.values(), everyone])
-        joins = "\n".join(f"LEFT JOIN {name} USING (customer)" for name in self._joined)
+        if self._paths:
+            self._relations["known"] = self._known_properties()
+        everyone = self._everyone(condition)
+        relations = ",".join(self._relations.values())
+        joined = [name for name in self._joined if name != everyone]
+        joins = "\n".join(f"LEFT JOIN {name} USING (customer)" for name in joined)
         values = {f"v{place}": value for place, value in enumerate(self._bound.values.values())}
         for name, value in self._shared().items():
             if f"${name}" in relations:
                 values[name] = value
-        sql = _MEMBERS.format(relations=relations, joins=joins, condition=text)
+        sql = _MEMBERS.format(
+            relations=relations, everyone=everyone, joins=joins, condition=text
+        )
         return Statement(sql, values, frozenset(self._views))
 
     def _shared(self) -> dict[str, object]:
@@ -223,13 +240,42 @@ class _Compiler:
         unit = Decimal(1).scaleb(-currency_exponent(currency))
         return {"currency": currency, "unit": str(unit), "lined": sorted(self._lined)}
 
-    def _everyone(self, *, everybody: bool) -> str:
-        """Everybody, or only those with a row in what is joined."""
-        if everybody:
+    def _known_properties(self) -> str:
+        """The pass over profiles that reads each property once."""
+        self._views.add("profiles")
+        columns = []
+        for path, place in self._paths.items():
+            kind, text = json_parts("properties", path, self._bound)
+            columns.append(f"{kind} AS kind_{place}, {text} AS text_{place}")
+        return f"\nknown AS (SELECT customer, {', '.join(columns)} FROM profiles)"
+
+    def _everyone(self, condition: Condition) -> str:
+        """The relation of all who could be meant: everybody, or who has a row in what is joined."""
+        if of_nobody(condition) or not self._joined:
             self._views |= {"events", "profile_changes", "consent_history", "identifiers", "links"}
-            return rows.EVERYONE
-        each = " UNION ".join(f"SELECT customer FROM {name}" for name in self._joined)
-        return f"\neveryone AS ({each})"
+            self._relations["everyone"] = rows.EVERYONE
+            return "everyone"
+        wanted = min(self._enough, key=len, default=list(self._joined))
+        if len(wanted) == 1:
+            return wanted[0]
+        each = " UNION ".join(f"SELECT customer FROM {name}" for name in wanted)
+        self._relations["everyone"] = f"\neveryone AS ({each})"
+        return "everyone"
+
+    def _join(self, name: str) -> None:
+        """Join a relation with one row per customer."""
+        self._joined[name] = None
+        self._touched[name] = None
+
+    def _all_of(self, parts: tuple[Condition, ...]) -> str:
+        """SQL of all parts; whoever is meant has a row in what any part joins, or is nobody's."""
+        told = []
+        for part in parts:
+            self._touched = {}
+            told.append(self._condition(part))
+            if not of_nobody(part) and self._touched:
+                self._enough.append(list(self._touched))
+        return f"({' AND '.join(told)})"
 
     # -- conditions
 
@@ -240,19 +286,35 @@ class _Compiler:
             case Or(parts):
                 return f"({' OR '.join(map(self._condition, parts))})"
             case Not(inner):
-                return f"(NOT {self._condition(inner)})"
-        return self._leaf(condition)
+                return self._opposite(inner, self._condition)
+        return self._sure(self._leaf(condition))
+
+    def _opposite(self, inner: Condition, compiled: Callable[[Condition], str]) -> str:
+        """The complement, for which what is inside must be true or false and never unknown."""
+        self._inside_not += 1
+        told = f"(NOT {compiled(inner)})"
+        self._inside_not -= 1
+        return told
+
+    def _sure(self, told: str) -> str:
+        """True or false, where it matters: of what is wanted, unknown is as good as false."""
+        return f"coalesce({told}, false)" if self._inside_not else told
+
+    def _held(self, counted: str, is_nought: bool) -> str:
+        """A count or sum, which is missing of who has no rows: as good as one that is not meant."""
+        return f"coalesce({counted}, 0)" if is_nought or self._inside_not else counted
 
     def _leaf(self, condition: Condition) -> str:
         match condition:
             case Count(operator=operator, number=number):
-                counted = self._tally(condition, "count(*)")
-                return f"(coalesce({counted}, 0) {_sign(operator)} {self._bound(number, 'BIGINT')})"
+                counted = self._held(self._tally(condition, "count(*)"), of_nobody(condition))
+                return f"({counted} {_sign(operator)} {self._bound(number, 'BIGINT')})"
             case Sum(of=of, operator=operator, amount=amount):
                 added = self._tally(condition, f"sum({self._amount(condition.event, of)})")
-                return f"(coalesce({added}, 0) {_sign(operator)} {self._bound.number(amount)})"
+                told = self._held(added, of_nobody(condition))
+                return f"({told} {_sign(operator)} {self._bound.number(amount)})"
             case Followed():
-                return f"(coalesce({self._followed(condition)}.is_in, false))"
+                return f"{self._followed(condition)}.is_in"
             case Compared(operand=operand):
                 return compared(self._customer(operand), condition, self._bound)
             case Dated(operand=operand):
@@ -261,16 +323,16 @@ class _Compiler:
                 forms = self._customer(operand)
                 return remembered(forms, condition, self._known.clock, self._bound)
             case Similar():
-                return f"(coalesce({self._similar(condition)}.is_in, false))"
+                return f"{self._similar(condition)}.is_in"
         raise AssertionError(f"audiences are put in the place of their names: {condition}")
 
     def _customer(self, operand: Operand) -> Forms:
         """What is known of a customer, which is joined."""
         match operand:
             case Profile(path):
-                self._views.add("profiles")
-                self._joined["profiles"] = None
-                return of_json("profiles.properties", path, self._bound)
+                self._join("known")
+                place = self._paths.setdefault(path, len(self._paths))
+                return of_read(f"known.kind_{place}", f"known.text_{place}")
             case Consent(channel):
                 return of_text(f"{self._channel(channel)}.status")
             case ConsentSince(channel):
@@ -287,7 +349,7 @@ class _Compiler:
                 self._relation("placed")
                 self._relation("told")
                 self._relations["grouped"] = rows.RFM
-                self._joined["grouped"] = None
+                self._join("grouped")
                 return of_text("grouped.rfm")
         raise AssertionError("where a customer is compared, no event is")
 
@@ -296,7 +358,7 @@ class _Compiler:
             name = self._channels[channel] = f"consent_{len(self._channels)}"
             self._views.add("consents")
             self._relations[name] = rows.CONSENT.format(name=name, channel=self._bound(channel))
-            self._joined[name] = None
+        self._join(self._channels[channel])
         return self._channels[channel]
 
     def _question(self, question: str, days: int) -> str:
@@ -310,8 +372,9 @@ class _Compiler:
                 cutoff=self._bound.instant(told.cutoff),
                 question=self._bound(question, "VARCHAR"),
                 horizon=self._bound(float(days), "DOUBLE"),
+                **(rows.LINKED if self._known.is_linked else rows.UNLINKED),
             )
-            self._joined[name] = None
+        self._join(self._questions[question, days])
         return self._questions[question, days]
 
     def _similar(self, condition: Similar) -> str:
@@ -319,7 +382,7 @@ class _Compiler:
         name = f"similar_{len(self._relations)}"
         who = self._bound(list(self._known.similar[condition]), "VARCHAR[]")
         self._relations[name] = f"\n{name} AS (SELECT unnest({who}) AS customer, true AS is_in)"
-        self._joined[name] = None
+        self._join(name)
         return name
 
     # -- what happened
@@ -331,15 +394,19 @@ class _Compiler:
             self._relation(below[name])
         if name not in self._relations:
             text = {
-                "placed": rows.PLACED if self._has_properties else rows.PLACED_ALONE,
+                "placed": self._placed,
                 "placed_lines": rows.PLACED_LINES,
                 "ordered_lines": rows.ORDERED,
                 "told": rows.TOLD,
                 "told_lines": rows.TOLD_LINES,
             }[name]
-            views = {"placed": {"orders", "events"}, "told": {"events"}, "told_lines": {"items"}}
+            views = {
+                "placed": {"orders", "events"},
+                "told": {"events"},
+                "ordered_lines": {"lined", "items"},
+            }
             self._relations[name] = text
-            self._views |= views.get(name, {"lines", "orders", "items"})
+            self._views |= views.get(name, {"items"})
         return name
 
     def _of(self, event: str, where: Condition | None) -> str:
@@ -357,11 +424,13 @@ class _Compiler:
         self, event: str, window: Window | None, where: Condition | None, *, is_named: bool
     ) -> str:
         """SQL that is true of the rows that count."""
+        around, self._inside_not = self._inside_not, 0    # rows that are unknown do not count
         parts = [f"name = {self._bound(event, 'VARCHAR')}"] if is_named else []
         if window is not None:
             parts.append(within("moment", window, self._known.clock, self._bound))
         if where is not None:
             parts.append(self._row(where, event))
+        self._inside_not = around
         return " AND ".join(parts) or "true"
 
     def _row(self, where: Condition, event: str) -> str:
@@ -372,11 +441,12 @@ class _Compiler:
             case Or(parts):
                 return f"({' OR '.join(self._row(one, event) for one in parts)})"
             case Not(inner):
-                return f"(NOT {self._row(inner, event)})"
+                return self._opposite(inner, lambda one: self._row(one, event))
             case Compared(operand=operand):
-                return compared(self._told(operand, event), where, self._bound)
+                return self._sure(compared(self._told(operand, event), where, self._bound))
             case Dated(operand=operand):
-                return dated(self._told(operand, event), where, self._known.clock, self._bound)
+                forms, clock = self._told(operand, event), self._known.clock
+                return self._sure(dated(forms, where, clock, self._bound))
         raise AssertionError("where holds comparisons of what one event is told with")
 
     def _told(self, operand: Operand, event: str) -> Forms:
@@ -413,7 +483,7 @@ class _Compiler:
         tally.columns.append(f"{aggregate} FILTER (WHERE {chosen}) AS {name}")
         tally.names.add(event)
         tally.starts.append(bounds(window, self._known.at, self._known.zone)[0])
-        self._joined[f"{relation}_tally"] = None
+        self._join(f"{relation}_tally")
         return f"{relation}_tally.{name}"
 
     def _tallied(self, relation: str, tally: _Tally) -> str:
@@ -440,7 +510,7 @@ class _Compiler:
             f"SELECT DISTINCT customer, id, {amount} AS amount FROM {relation} WHERE {chosen})"
             " GROUP BY customer)"
         )
-        self._joined[name] = None
+        self._join(name)
         return f"{name}.n"
 
     # -- sequences
@@ -450,14 +520,15 @@ class _Compiler:
         first = Step(condition.event, None, condition.where)
         steps = (first, *condition.steps)
         last = steps[-1]
-        after = f"({self._rows(last, None)})"
+        since = bounds(condition.window, self._known.at, self._known.zone)[0]
+        after = f"({self._rows(last, None, since)})"
         for place in range(len(steps) - 2, -1, -1):
             window = condition.window if place == 0 else None
             name = f"step_{len(self._relations)}"
             shape = rows.NOT_FOLLOWED if steps[place + 1].is_absent else rows.FOLLOWED
             self._relations[name] = shape.format(
                 name=name,
-                rows=self._rows(steps[place], window),
+                rows=self._rows(steps[place], window, since if place else None),
                 after=after,
                 within=self._in_time(steps[place + 1]),
             )
@@ -465,7 +536,7 @@ class _Compiler:
         done = f"done_{len(self._relations)}"
         told = f"SELECT DISTINCT customer, true AS is_in FROM {after} AS a"
         self._relations[done] = f"\n{done} AS ({told})"
-        self._joined[done] = None
+        self._join(done)
         return done
 
     def _in_time(self, step: Step) -> str:
@@ -479,12 +550,13 @@ class _Compiler:
             return f"{over} AND (b.moment IS NULL OR b.moment > {late})"
         return f"b.moment <= {late}"
 
-    def _rows(self, step: Step, window: Window | None) -> str:
-        """A query of the rows of one step: customer and instant."""
+    def _rows(self, step: Step, window: Window | None, since: datetime | None = None) -> str:
+        """A query of the rows of one step: customer and instant; none are before `since`."""
+        after = "" if since is None else f" AND moment >= {self._bound.instant(since)}"
         relation = self._of(step.event, step.where)
         is_named = relation in ("told", "told_lines")
         chosen = self._chosen(step.event, window, step.where, is_named=is_named)
-        return f"SELECT DISTINCT customer, moment FROM {relation} WHERE {chosen}"
+        return f"SELECT customer, moment FROM {relation} WHERE {chosen}{after}"
 
 
 def _sign(operator: Order) -> str:
@@ -496,6 +568,21 @@ def _event_of(condition: Condition) -> str | None:
         case Count(event=event) | Sum(event=event) | Followed(event=event):
             return event
     return None
+
+
+def _reads_order_lines(condition: Condition) -> bool:
+    """Whether a condition on orders compares their lines."""
+    match condition:
+        case Count(event=event, where=where) | Sum(event=event, where=where):
+            told = [(event, where)]
+        case Followed(event=event, where=where, steps=steps):
+            told = [(event, where), *((step.event, step.where) for step in steps)]
+        case _:
+            return False
+    return any(
+        event == ORDER_PLACED and where is not None and any(map(_reads_lines, every(where)))
+        for event, where in told
+    )
 
 
 def _reads_lines(condition: Condition) -> bool:

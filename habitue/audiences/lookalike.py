@@ -53,7 +53,7 @@ def space(
         if not found:
             return None
         version, width = found[0]
-        rows: pa.Table = connection.execute(_EMBEDDED, [version, width]).to_arrow_table()
+        rows = connection.sql(_EMBEDDED, params=[version, width]).to_arrow_table()
     raw = b"".join(rows["embedding"].to_pylist())
     vectors = np.frombuffer(raw, "<f2").reshape(-1, width).astype(np.float32)    # (N, D)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)                      # (N, 1)

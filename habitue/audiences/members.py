@@ -161,6 +161,7 @@ def _found(
         predicted=_predicted(connection, asks.whole, asks.text),
         zone=_zone(connection) if reads_clock(asks.whole) else "UTC",
         similar=similar,
+        is_linked=bool(connection.execute(rows.IS_LINKED).fetchall()[0][0]),
     )
     sql = statement(asks.whole, known)
     return Audience(

@@ -16,6 +16,11 @@ CURRENCY = "SELECT currency FROM shop_settings"
 # one row: the shop's time zone
 ZONE = "SELECT timezone FROM shop_settings"
 
+# one row: whether two keys are one customer by now
+IS_LINKED = """
+SELECT count(*) > 0 FROM duckdb_tables() WHERE schema_name = 'stored' AND table_name = 'identities'
+"""
+
 # one row: the currency of most of its events
 USUAL_CURRENCY = f"SELECT mode(currency) FROM events WHERE currency <> '{NO_CURRENCY}'"
 
@@ -33,12 +38,21 @@ _AMOUNT = (
     " THEN TRY_CAST({minor} AS DECIMAL(18, 0)) * CAST($unit AS DECIMAL(10, 9)) END"
 )
 
-# one row per order of positive value that stands; the properties are those it was first told with
+# one row per order of positive value that stands
 PLACED = f"""
+placed AS (
+    SELECT customer, "order" AS id, "time" AS moment,
+        {_AMOUNT.format(currency="currency", minor="value_minor")} AS value, source{{lines}}
+    FROM orders
+    WHERE customer IS NOT NULL AND value_minor > 0 AND cancelled_at IS NULL
+)"""
+
+# the same with the properties that it was first told with
+PLACED_TOLD = f"""
 placed AS (
     SELECT o.customer, o."order" AS id, o."time" AS moment,
         {_AMOUNT.format(currency="o.currency", minor="o.value_minor")} AS value,
-        o.source, told.properties
+        o.source, told.properties{{lines}}
     FROM orders o
     LEFT JOIN (
         SELECT coalesce("order", id) AS "order", customer, source,
@@ -48,34 +62,27 @@ placed AS (
     WHERE o.customer IS NOT NULL AND o.value_minor > 0 AND o.cancelled_at IS NULL
 )"""
 
-# the same where nothing asks for properties
-PLACED_ALONE = f"""
-placed AS (
-    SELECT customer, "order" AS id, "time" AS moment,
-        {_AMOUNT.format(currency="currency", minor="value_minor")} AS value, source
-    FROM orders
-    WHERE customer IS NOT NULL AND value_minor > 0 AND cancelled_at IS NULL
-)"""
-
 # one row per line of an order that stands; an order without lines has one, of which nothing is told
 PLACED_LINES = """
 placed_lines AS (
-    SELECT placed.*, line.item, line.quantity, c.title, c.category, c.brand
-    FROM placed
-    LEFT JOIN lines AS line ON line."order" = placed.id AND line.customer = placed.customer
+    SELECT placed.* EXCLUDE (line), line.item, line.quantity, c.title, c.category, c.brand
+    FROM (
+        SELECT * EXCLUDE (lines),
+            unnest(CASE WHEN len(lines) > 0 THEN lines ELSE [NULL] END) AS line
+        FROM placed
+    ) AS placed
     LEFT JOIN items AS c ON c.item = line.item
 )"""
 
-# one row per line of an order that stands
+# one row per line of an order that stands, at the time at which the line was told
 ORDERED = f"""
 ordered_lines AS (
-    SELECT line.customer, line."time" AS moment, o.source,
-        {_AMOUNT.format(currency="o.currency", minor="line.amount_minor")} AS value,
+    SELECT line.customer, line."time" AS moment, line.source,
+        {_AMOUNT.format(currency="line.currency", minor="line.amount_minor")} AS value,
         line.item, line.quantity, c.title, c.category, c.brand
-    FROM lines AS line
-    JOIN orders AS o ON o."order" = line."order" AND o.customer = line.customer
+    FROM hidden.lined AS line
     LEFT JOIN items AS c ON c.item = line.item
-    WHERE line.is_item AND o.value_minor > 0 AND line.cancelled_at IS NULL
+    WHERE line.is_item AND line.value_minor > 0 AND line.cancelled_at IS NULL
 )"""
 
 # one row per other event, as it came
@@ -119,14 +126,19 @@ CONSENT = """
 # one row per customer of one set of predictions; of keys that are one by now, their own name first
 PREDICTION = """
 {name} AS (
-    SELECT customer_of(customer) AS customer,
-        arg_max(value, (customer = customer_of(customer), customer)) AS value,
-        any_value(cutoff) AS cutoff
+    SELECT {customer} AS customer, {value} AS value, {cutoff} AS cutoff
     FROM predictions
     WHERE version = {version} AND cutoff = {cutoff} AND question = {question}
         AND horizon_days = {horizon} AND value IS NOT NULL
     GROUP BY 1
 )"""
+
+LINKED = {
+    "customer": "customer_of(customer)",
+    "value": "arg_max(value, (customer = customer_of(customer), customer))",
+}
+# where no two keys are one customer
+UNLINKED = {"customer": "customer", "value": "max(value)"}
 
 # one row per customer with an order that stands: tertiles of recency, frequency and value, ties
 # alike, and the group that they make

@@ -193,7 +193,7 @@ def known(
         chance = _chance(connection, days)
         sql = _KNOWN.format(
             everyone=rows.EVERYONE.strip(),
-            placed=rows.PLACED_ALONE.strip(),
+            placed=rows.PLACED.format(lines="").strip(),
             predicted="" if chance is None else "," + _predicted(chance, bound),
             chance="CAST(NULL AS DOUBLE)" if chance is None else "predicted.value",
             joined="" if chance is None else " LEFT JOIN predicted USING (customer)",
@@ -217,7 +217,7 @@ def done(lake: Lake, shop: str, asked: Days, customers: pa.Table) -> Done:
         bound = Bound()
         start, end = bound.instant(asked.cutoff), bound.instant(asked.end)
         sql = _DONE.format(
-            placed=rows.PLACED_ALONE.strip(),
+            placed=rows.PLACED.format(lines="").strip(),
             told=rows.TOLD.strip(),
             start=start,
             end=end,

@@ -119,12 +119,13 @@ ORDERS = """
 CREATE VIEW orders AS SELECT * EXCLUDE (wants_lines) FROM hidden.believed
 """
 
-LINES = """
--- one row per order line, at the time it was told
-CREATE VIEW lines AS
+LINED = """
+-- one row per order line, at the time it was told, with the source, currency and value of its order
+CREATE VIEW hidden.lined AS
 SELECT o."order", o.customer, told."time", told.line.item AS item,
     told.line.quantity AS quantity, told.line.unit_price AS unit_price,
-    told.line.amount_minor AS amount_minor, is_item(told.line.item) AS is_item, o.cancelled_at
+    told.line.amount_minor AS amount_minor, is_item(told.line.item) AS is_item, o.cancelled_at,
+    o.source, o.currency, o.value_minor
 FROM (
     SELECT coalesce("order", id) AS "order", customer, source, currency, "time",
         name = 'item_ordered' AS is_apart, unnest(lines) AS line
@@ -133,12 +134,18 @@ FROM (
         OR (name = 'item_ordered' AND "order" IS NOT NULL)
 ) AS told
 JOIN (
-    SELECT "order", customer, source, currency, cancelled_at, wants_lines FROM hidden.believed
+    SELECT "order", customer, source, currency, value_minor, cancelled_at, wants_lines
+    FROM hidden.believed
 ) AS o
     ON o."order" = told."order" AND o.source = told.source
     AND o.customer IS NOT DISTINCT FROM told.customer
     AND CASE WHEN told.is_apart THEN o.wants_lines
         ELSE o.currency IS NOT DISTINCT FROM told.currency END
+"""
+
+LINES = """
+-- one row per order line, at the time it was told
+CREATE VIEW lines AS SELECT * EXCLUDE (source, currency, value_minor) FROM hidden.lined
 """
 
 ITEMS = """
