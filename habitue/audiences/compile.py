@@ -13,6 +13,12 @@ from decimal import Decimal
 from typing import assert_never
 
 from habitue.audiences import rows
+from habitue.audiences.asking import (
+    event_of,
+    reads_lines,
+    reads_order_lines,
+    reads_properties,
+)
 from habitue.audiences.comparisons import (
     Bound,
     Clock,
@@ -211,9 +217,9 @@ class _Compiler:
     def statement(self, condition: Condition) -> Statement:
         """The whole statement."""
         self._has_properties = any(
-            _reads_properties(one) for one in every(condition) if _event_of(one) is not None
+            reads_properties(one) for one in every(condition) if event_of(one) is not None
         )
-        has_lines = any(map(_reads_order_lines, every(condition)))
+        has_lines = any(map(reads_order_lines, every(condition)))
         placed = rows.PLACED_TOLD if self._has_properties else rows.PLACED
         self._placed = placed.format(lines=", lines" if has_lines else "")
         parts = condition.parts if isinstance(condition, And) else (condition,)
@@ -413,7 +419,7 @@ class _Compiler:
         """The relation that holds an event, with its lines where they are compared."""
         if event == ITEM_ORDERED:
             return self._relation("ordered_lines")
-        has_lines = where is not None and any(map(_reads_lines, every(where)))
+        has_lines = where is not None and any(map(reads_lines, every(where)))
         if event == ORDER_PLACED:
             return self._relation("placed_lines" if has_lines else "placed")
         if has_lines:
@@ -561,43 +567,3 @@ class _Compiler:
 
 def _sign(operator: Order) -> str:
     return "<>" if operator == "!=" else operator
-
-
-def _event_of(condition: Condition) -> str | None:
-    match condition:
-        case Count(event=event) | Sum(event=event) | Followed(event=event):
-            return event
-    return None
-
-
-def _reads_order_lines(condition: Condition) -> bool:
-    """Whether a condition on orders compares their lines."""
-    match condition:
-        case Count(event=event, where=where) | Sum(event=event, where=where):
-            told = [(event, where)]
-        case Followed(event=event, where=where, steps=steps):
-            told = [(event, where), *((step.event, step.where) for step in steps)]
-        case _:
-            return False
-    return any(
-        event == ORDER_PLACED and where is not None and any(map(_reads_lines, every(where)))
-        for event, where in told
-    )
-
-
-def _reads_lines(condition: Condition) -> bool:
-    match condition:
-        case Compared(Field(name)):
-            return name in LINE_FIELDS
-    return False
-
-
-def _reads_properties(condition: Condition) -> bool:
-    """Whether a condition on what happened compares or adds up properties."""
-    match condition:
-        case Sum(of=Property()):
-            return True
-    return any(
-        isinstance(one, (Compared, Dated)) and isinstance(one.operand, Property)
-        for one in every(condition)
-    )
