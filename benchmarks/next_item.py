@@ -129,6 +129,8 @@ def _ours(data: OrderData, seed: int, *, content: bool) -> dict[str, Judged]:
         f" {config.max_events} events, dropout {config.dropout:.2g}"
     )
     told = f"{note}; neighbours' share {mixture.share:g}, fade {neighbours.fade:g}"
+    if mixture.repeats:
+        told += f", again {mixture.again:g}"
     if regression is not None:
         told += f"; regression's {mixture.regression_share:g}, fade {regression.fade:g}"
     rows = data.test.rows

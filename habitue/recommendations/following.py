@@ -21,6 +21,7 @@ REACH, FADE, BACK = 10, 0.8, 0.8           # of what stood near what
 PALE = 1.0                                 # items' worth of even chance, beside all neighbours
 FADES = (0.5, 0.65, 0.8, 0.9, 0.97)        # what an item back counts, to choose from
 HUBS = (0.1, 0.2, 0.3, 0.5)                # how far being found everywhere is held against an item
+AGAIN = (0.0, 1.0, 2.0, 3.0)               # log odds that what a row holds comes again, beside
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)    # of neighbours, of the regression
 MOST_JUDGED = 4_000                        # rows that a choice is made on
 MOST_MIXED = 8_000                         # rows that shares are chosen on
@@ -66,6 +67,7 @@ class Following:
     repeats: bool                          # False where no row ever held an item twice
     regression: Regression | None = None   # none: the catalogue is too large for it
     regression_share: float = 0.0          # what is left of both shares is the model's
+    again: float = 0.0                     # added to what a row holds already, where rows repeat
 
     def mixed(self, rows: Ragged, row: np.ndarray, model: np.ndarray) -> np.ndarray:
         """(B, V) scores of what follows; `model` (B, V) is the model's say."""
@@ -74,7 +76,9 @@ class Following:
             scores = scores + self.share * self.neighbours.scores(rows, row)
         if self.regression is not None and self.regression_share > 0:
             scores = scores + self.regression_share * self.regression.scores(rows, row)
-        return scores if self.repeats else without_seen(scores, rows, row)
+        if not self.repeats:
+            return without_seen(scores, rows, row)
+        return raised(scores, rows, row, self.again)
 
     def recounted(self, rows: Ragged) -> "Following":
         """The same mixture with all that is counted counted over rows, its settings kept."""
@@ -139,7 +143,8 @@ def mix(
     repeats = bool(_held_before(rows, aims).any())
     others = SHARES if regression is not None else (0.0,)
     tried = [(n, r) for n in SHARES for r in others if n + r < 1 + 1e-9]
-    found = np.zeros(len(tried))
+    raises = AGAIN if repeats else (0.0,)
+    found = np.zeros((len(tried), len(raises)))
     judged = np.zeros(len(aims), dtype=bool)
     judged[_judged(rows, MOST_MIXED)] = True
     for all_rows, all_scores in model:
@@ -152,14 +157,18 @@ def mix(
                 mixed += other * told
             if not repeats:
                 mixed = without_seen(mixed, rows, row)
-            found[place] += gains(ranks(mixed, aims[row])).sum()
-    share, other = tried[int(found.argmax())]
+            for level, again in enumerate(raises):
+                scored = raised(mixed, rows, row, again)
+                found[place, level] += gains(ranks(scored, aims[row])).sum()
+    best, level = np.unravel_index(int(found.argmax()), found.shape)
+    share, other = tried[best]
     return Following(
         neighbours=neighbours,
         regression=regression,
         share=share,
         regression_share=other,
         repeats=repeats,
+        again=raises[level],
     )
 
 
@@ -171,6 +180,17 @@ def fading(rows: Ragged, row: np.ndarray, items: int, fade: float) -> sp.csr_mat
     weight = np.float32(fade) ** back.astype(np.float32)
     owner = np.repeat(np.arange(len(row)), sizes)
     return sp.csr_matrix((weight, (owner, held.values)), shape=(len(row), items))
+
+
+def raised(scores: np.ndarray, rows: Ragged, row: np.ndarray, by: float) -> np.ndarray:
+    """The scores (B, V), of what each row holds already raised."""
+    if not by:
+        return scores
+    held = rows.take(row)
+    scores = scores.copy()
+    # an item that a row holds twice is raised once
+    scores[np.repeat(np.arange(len(row)), np.diff(held.offsets)), held.values] += by
+    return scores
 
 
 def without_seen(scores: np.ndarray, rows: Ragged, row: np.ndarray) -> np.ndarray:

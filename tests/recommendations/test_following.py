@@ -1,5 +1,7 @@
 """What follows what: neighbours, the mixture, and what it may look at."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from habitue.recommendations import following
@@ -129,3 +131,18 @@ def test_counting_again_keeps_the_settings_and_sees_the_new_rows():
     wanted = near(longer, 12, hubs=first.neighbours.hubs, fade=1.0).similar
     assert (again.neighbours.similar != wanted).nnz == 0
     assert again.regression.weights[4].argmax() == 6
+
+
+def test_where_rows_repeat_what_a_row_holds_is_raised_as_far_as_it_comes_again():
+    """Half of the aims are the item seen first: no neighbour says so."""
+    rng = np.random.default_rng(0)
+    seen = rng.integers(0, 30, (200, 3))
+    aims = np.where(rng.random(200) < 0.5, seen[:, 0], rng.integers(0, 30, 200))
+    rows = rows_of(*seen.tolist())
+    every, even = np.arange(200), np.zeros((200, 30))
+    found = mix(rows, aims, iter([(every, even)]), near(rows, 30, hubs=0.3, fade=0.5))
+    assert found.repeats and found.again > 0
+    first = rows_of([4, 4, 5])
+    scores = found.mixed(first, np.array([0]), np.zeros((1, 30)))
+    plain = replace(found, again=0.0).mixed(first, np.array([0]), np.zeros((1, 30)))
+    np.testing.assert_allclose((scores - plain)[0, [4, 5, 6]], [found.again, found.again, 0])
