@@ -13,7 +13,8 @@ RIVALS = {
     "pareto_nbd": "Pareto/NBD",
     "lightgbm": "LightGBM",
 }
-METHODS = {"habitue": "ours"} | RIVALS
+OTHERS = {"starter": "ours, not trained on", "from_nothing": "ours, from nothing"}
+METHODS = {"habitue": "ours"} | OTHERS | RIVALS
 DATA = ("online_retail_ii", "cdnow_sample", "grocery_elog")
 SHOWN = {                                  # metric: its name and how it is written
     "order.auc": ("P(order) AUC", "{:.3f}"),
@@ -104,7 +105,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         values = [mean(rows, method, metric) for method in METHODS]
         if np.isnan(values[0]):
             continue
-        told = " | ".join(form.format(value) for value in values)
+        told = " | ".join("–" if np.isnan(value) else form.format(value) for value in values)
         beside = ", ".join(verdict(rows, rival, metric) for rival in RIVALS)
         lines.append(f"| {name} | {told} | {beside.strip(', ')} |")
     extrapolated = any("extrapolated" in row.protocol for row in rows if row.method == "habitue")

@@ -28,7 +28,7 @@ from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a
 from benchmarks.shops import Source, sequences_of, source_of
 from habitue.config import nano
 from habitue.predictions.baselines import CLASSICAL, Forecast
-from habitue.predictions.learn import learn
+from habitue.predictions.learn import Learnt, learn
 from habitue.predictions.metrics import absolute_bias, paired_difference
 from habitue.predictions.rows import (
     COUNT_METRICS,
@@ -41,6 +41,8 @@ from habitue.predictions.rows import (
 from habitue.predictions.targets import Outcomes, known_customers, outcomes
 from habitue.predictions.trees import BoostedTrees
 from habitue.sequences.build import DAY, Sequences, microseconds, upto
+from habitue.transfer.adapt import adapt, starter_for
+from habitue.transfer.levels import Training
 
 Method = Callable[[Sequences, int, tuple[float, ...], int], list[Forecast]]
 CELL_SECONDS = 3_600.0
@@ -77,11 +79,33 @@ def lightgbm(
 def habitue(
     sequences: Sequences, cutoff: int, horizons_days: tuple[float, ...], seed: int
 ) -> list[Forecast]:
-    """Our model, preset `nano`, calibrated on closed windows before the cutoff."""
+    """What `habitue train` publishes, preset `nano`: weights that ship compete with a training."""
+    training = Training(config=replace(nano(), seed=seed))
+    return _forecasts(adapt(_past(sequences, cutoff), training).learnt, horizons_days)
+
+
+def from_nothing(
+    sequences: Sequences, cutoff: int, horizons_days: tuple[float, ...], seed: int
+) -> list[Forecast]:
+    """Our model trained on this shop alone, preset `nano`."""
+    return _forecasts(learn(_past(sequences, cutoff), replace(nano(), seed=seed)), horizons_days)
+
+
+def starter(
+    sequences: Sequences, cutoff: int, horizons_days: tuple[float, ...], seed: int
+) -> list[Forecast]:
+    """Weights that ship and never saw the shop, as they are: the first minute."""
+    return _forecasts(starter_for(_past(sequences, cutoff))[1], horizons_days)
+
+
+def _past(sequences: Sequences, cutoff: int) -> Sequences:
     past = upto(sequences, cutoff)
     # titles may have been corrected after the cutoff, so none are read
-    blank = replace(past, titles=np.full(len(past.items), "", dtype=object))
-    scores = learn(blank, replace(nano(), seed=seed)).scores(horizons_days)
+    return replace(past, titles=np.full(len(past.items), "", dtype=object))
+
+
+def _forecasts(learnt: Learnt, horizons_days: tuple[float, ...]) -> list[Forecast]:
+    scores = learnt.scores(horizons_days)
     return [scores.predict(days) for days in horizons_days]
 
 
@@ -90,8 +114,11 @@ METHODS: Mapping[str, Method] = {
     **{predictor.name: classical(index) for index, predictor in enumerate(CLASSICAL)},
     "lightgbm": lightgbm,
     "habitue": habitue,
+    "from_nothing": from_nothing,
+    "starter": starter,
 }
-RANDOM = frozenset({"lightgbm", "habitue"})     # run with every seed; the others with the first
+OURS = ("habitue", "from_nothing", "starter")
+RANDOM = frozenset({"lightgbm", "habitue", "from_nothing"})      # run with every seed
 
 def main() -> None:
     """Run the cells that are missing, and print everything beside its anchors and targets."""
@@ -201,7 +228,7 @@ def compared(ledger: Ledger, path: Path, work: Path, seeds: list[int]) -> list[R
     """Our forecast less each rival's, customer by customer: an interval around 0 is a tie."""
     source, rows = source_of(path), []
     sequences: Sequences = pickle.loads(shop_file(work, path).read_bytes())
-    for cutoff, rival in product(source.cutoffs, [name for name in METHODS if name != "habitue"]):
+    for cutoff, rival in product(source.cutoffs, [name for name in METHODS if name not in OURS]):
         at = microseconds(cutoff)
         customers = known_customers(sequences, at)
         for days in passed(source, cutoff, sequences):

@@ -160,7 +160,7 @@ def mix(
             for level, again in enumerate(raises):
                 scored = raised(mixed, rows, row, again)
                 found[place, level] += gains(ranks(scored, aims[row])).sum()
-    best, level = np.unravel_index(int(found.argmax()), found.shape)
+    best, level = divmod(int(found.argmax()), len(raises))
     share, other = tried[best]
     return Following(
         neighbours=neighbours,

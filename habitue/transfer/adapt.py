@@ -82,6 +82,7 @@ def adapt(sequences: Sequences, training: Training, shelf: Path = SHELF) -> Adap
     costs = {name: window_cost(trained, sequences) for name, trained in tried.items()}
     chosen = simplest_of_the_best(costs)
     learnt = made_of(ways[chosen](sequences, "training"), tried[chosen], sequences)
+    learnt = with_totals(learnt, as_it_is(starter, sequences), tried[AS_IT_IS])
     return Adapted(
         learnt=believed(chosen, learnt),
         way=chosen,
@@ -97,12 +98,17 @@ def unadapted(starter: Starter, sequences: Sequences) -> Learnt:
     """
     at = window_start(sequences)
     earlier = None if at is None else as_it_is(starter, upto(sequences, at))
-    return believed(AS_IT_IS, made_of(as_it_is(starter, sequences), earlier, sequences))
+    return _calibrated(as_it_is(starter, sequences), earlier)
 
 
 def unseen(starter: Starter, sequences: Sequences) -> Learnt:
     """The same without a closed window: nothing of the shop but its purchase models."""
-    return believed(AS_IT_IS, made_of(as_it_is(starter, sequences), None, sequences))
+    return _calibrated(as_it_is(starter, sequences), None)
+
+
+def _calibrated(weights: Trained, earlier: Trained | None) -> Learnt:
+    learnt = made_of(weights, earlier, weights.corpus.sequences)
+    return believed(AS_IT_IS, with_totals(learnt, weights, earlier))
 
 
 def starter_for(sequences: Sequences, shelf: Path = SHELF) -> tuple[Starter, Learnt]:
@@ -123,13 +129,11 @@ def believed(way: str, learnt: Learnt) -> Learnt:
     """What is learnt, believed as weights of that way have earned it.
 
     Many shops have confirmed what a starter says of who orders more, so it need not wait until
-    this one does. Of what it says of the total, a part is believed.
+    this one does.
     """
     if way == FROM_NOTHING:
         return learnt
     own = learnt.calibration
-    if way == AS_IT_IS:
-        own = _with_totals(own, learnt)
     calibration = structs.replace(
         own,
         share=max(own.share, SHARE),
@@ -142,18 +146,25 @@ def believed(way: str, learnt: Learnt) -> Learnt:
     return replace(learnt, calibration=calibration, least_drift=least)
 
 
-def _with_totals(own: Calibration, learnt: Learnt) -> Calibration:
+def with_totals(learnt: Learnt, weights: Trained, earlier: Trained | None) -> Learnt:
+    """What is learnt any way, its totals moved towards those that weights of other shops expect.
+
+    The total is not for a shop's own training to say: it is that of the purchase models, which no
+    season has told anything. `earlier` are the same weights before a closed window.
+    """
+    own = learnt.calibration
     if own.classical is None:
-        return own
-    apart = expected_apart(learnt.trained, own)
+        return learnt
+    apart = expected_apart(weights, own)
     share = USUAL_SHARE
-    if learnt.earlier is not None and own.window_days:
-        share = share_right(learnt.earlier, learnt.trained.corpus.sequences)
-    return structs.replace(
+    if earlier is not None and own.window_days:
+        share = share_right(earlier, weights.corpus.sequences)
+    moved = structs.replace(
         own,
         log_level=own.log_level + share * apart.hazard,
         order_level=own.order_level + share * apart.orders,
     )
+    return replace(learnt, calibration=moved)
 
 
 def made_again(
