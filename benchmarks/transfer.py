@@ -45,8 +45,10 @@ from habitue.transfer.adapt import (
     FROM_NOTHING,
     believed,
     simplest_of_the_best,
+    unseen,
     window_cost,
     window_start,
+    with_totals,
 )
 from habitue.transfer.adapt import TRAINED_ON as LEVEL_2
 from habitue.transfer.levels import PASSES, RATE, Training, as_it_is, trained_on
@@ -275,17 +277,23 @@ def learnt_ways(
     zero = as_it_is(starter, known)
     raw = Learnt(trained=zero, calibration=Calibration(), earlier=None)
     found[ALONE] = (raw, 0.0)
-    found[ZERO_SHOT] = (believed(AS_IT_IS, made_of(zero, None, known)), 0.0)
+    found[ZERO_SHOT] = (unseen(starter, known), 0.0)
+    before = None if at is None else as_it_is(starter, upto(known, at))
     for name, (kind, way) in ways.items():
         start = time.perf_counter()
         now = way(known)
         earlier: Trained | None = None if at is None else way(upto(known, at))
-        learnt = believed(kind, made_of(now, earlier, known))
+        learnt = made_of(now, earlier, known)
+        if kind != FROM_NOTHING:           # that one is of this shop alone
+            learnt = believed(kind, with_totals(learnt, zero, before))
         found[name] = (learnt, time.perf_counter() - start)
         if earlier is not None:
             costs[name] = window_cost(earlier, known)
     chosen = simplest_of_the_best(costs) if costs else CALIBRATED
-    return found | {CHOSEN: found[chosen]}
+    learnt, seconds = found[chosen]
+    if chosen == SCRATCH:
+        learnt = with_totals(learnt, zero, before)
+    return found | {CHOSEN: (learnt, seconds)}
 
 
 def listed(
