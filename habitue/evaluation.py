@@ -49,6 +49,14 @@ Progress = Callable[[str, int, int | None], None]    # what is being done, steps
 _SPAN = 'SELECT min("time") AS first, max("time") AS last FROM events'
 
 
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """How a shop is learnt: a configuration, and what makes a model of it."""
+
+    config: TrainConfig
+    learn: Callable[..., Learnt] = learn   # of sequences, the configuration and progress
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backtest:
     """One cutoff, judged: what everyone forecast, what happened, and the rows that compare them."""
@@ -72,7 +80,7 @@ def evaluate(
     *,
     cutoffs: Sequence[datetime],
     horizon_days: float,
-    config: TrainConfig,
+    learner: Learner,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Flat rows of every cutoff: shop, cutoff, horizon, question, method, metric, value, interval.
@@ -85,12 +93,12 @@ def evaluate(
         _refuse_open(lake, shop, cutoff, horizon_days)     # before hours of training, not after
     rows: list[Row] = []
     for cutoff in distinct:
-        test = backtest(
-            *known_and_future(lake, shop, cutoff, horizon_days),
-            horizon_days=horizon_days,
-            config=config,
-            progress=progress,
-        )
+        known, future = known_and_future(lake, shop, cutoff, horizon_days)
+        learnt = learner.learn(known, learner.config, progress=step_progress(progress))
+        _tell(progress, "judging", 0)
+        seed = learner.config.seed
+        test = backtest(known, future, horizon_days=horizon_days, learnt=learnt, seed=seed)
+        _tell(progress, "judging", 1, 1)
         rows += test.rows
     return rows
 
@@ -138,17 +146,15 @@ def backtest(
     future: Sequences,
     *,
     horizon_days: float,
-    config: TrainConfig,
+    learnt: Learnt,
+    seed: int,
     baselines: Sequence[Predictor] | None = None,
-    progress: Progress | None = None,
 ) -> Backtest:
-    """Train and calibrate on `known` alone, then judge by `future`, which goes on past it."""
-    learnt = learn(known, config, progress=step_progress(progress))
-    _tell(progress, "judging", 0)
+    """What was learnt from `known` alone, judged by `future`, which goes on past it."""
     scores = learnt.scores((horizon_days,))
     forecasts = {OURS: scores.predict(horizon_days)}
     revenue_names = {OURS: OURS}
-    for predictor in default_baselines(config.seed) if baselines is None else baselines:
+    for predictor in default_baselines(seed) if baselines is None else baselines:
         forecasts[predictor.name] = predictor.fit(known, known.cutoff).predict(horizon_days)
         revenue_names[predictor.name] = predictor.revenue_name
     whom = np.searchsorted(future.customers, scores.names)
@@ -162,12 +168,11 @@ def backtest(
             forecast,
             actual,
             scores if method == OURS else None,
-            np.random.default_rng(config.seed),
+            np.random.default_rng(seed),
         )
     ]
     recommender = learn_recommender(learnt, known)
-    lists, answers, item_rows = _judged_lists(known, future, recommender, config.seed)
-    _tell(progress, "judging", 1, 1)
+    lists, answers, item_rows = _judged_lists(known, future, recommender, seed)
     return Backtest(
         known=known,
         horizon_days=horizon_days,

@@ -589,12 +589,13 @@ class Shop:
     ) -> "list[Row]":
         """The model beside its baselines on what followed each cutoff: flat rows."""
         from habitue import evaluation
+        from habitue.transfer.adapt import learn_best
 
         return evaluation.evaluate(
             self.workspace.lake,
             self.name,
             cutoffs=tuple(cutoffs),
             horizon_days=horizon_days,
-            config=config or nano(),
+            learner=evaluation.Learner(config or nano(), learn_best),
             progress=progress,
         )

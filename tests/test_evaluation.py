@@ -13,6 +13,7 @@ from habitue.errors import NotEnoughHistory
 from habitue.evaluation import (
     ITEM_DAYS,
     Backtest,
+    Learner,
     backtest,
     evaluate,
     known_and_future,
@@ -21,6 +22,7 @@ from habitue.evaluation import (
 from habitue.ingest.gate import Gate
 from habitue.lake.tables import Lake
 from habitue.predictions.baselines import BuyTillYouDie, Forecast
+from habitue.predictions.learn import learn
 from habitue.recommendations.candidates import past_of
 from habitue.recommendations.recommend import fit_recommender
 from habitue.sequences.build import DAY, Sequences, instant, sequences_from_events
@@ -59,11 +61,13 @@ def lake(events, tmp_path_factory) -> Lake:
 
 
 def judged(events: pa.Table) -> Backtest:
+    known = sequences(events, CUTOFF)
     return backtest(
-        sequences(events, CUTOFF),
+        known,
         sequences(events, CUTOFF + 60 * DAY),
         horizon_days=60.0,
-        config=TINY,
+        learnt=learn(known, TINY),
+        seed=0,
         baselines=[BuyTillYouDie("mbg_nbd")],
     )
 
@@ -76,7 +80,8 @@ def tested(events) -> Backtest:
 def test_every_cutoff_has_rows_of_one_shape_for_every_question_and_method(lake):
     cutoffs = [instant(CUTOFF - 30 * DAY), instant(CUTOFF)]
 
-    rows = evaluate(lake, "acme", cutoffs=[*cutoffs, cutoffs[0]], horizon_days=40.0, config=TINY)
+    asked = {"cutoffs": [*cutoffs, cutoffs[0]], "horizon_days": 40.0}
+    rows = evaluate(lake, "acme", **asked, learner=Learner(TINY))
 
     assert all(list(row) == KEYS for row in rows)
     keys = [(row["cutoff"], row["question"], row["method"], row["metric"]) for row in rows]
@@ -178,7 +183,8 @@ def test_the_mixture_of_a_backtest_is_that_of_its_model(tested):
 def test_items_are_not_judged_before_their_horizon_has_passed(lake):
     known, future = known_and_future(lake, "acme", instant(END - 10 * DAY), 7.0)
     assert future.cutoff == known.cutoff + 7 * DAY
-    test = backtest(known, future, horizon_days=7.0, config=TINY, baselines=[])
+    learnt = learn(known, TINY)
+    test = backtest(known, future, horizon_days=7.0, learnt=learnt, seed=0, baselines=[])
     assert {row["question"] for row in test.rows} == {"order", "orders", "revenue", "next_order"}
     assert (test.lists, test.answers) == ({}, None)
 
@@ -190,7 +196,7 @@ def test_a_horizon_that_has_not_passed_is_refused_before_anything_is_trained(lak
     cutoffs = [instant(CUTOFF), instant(END - 5 * DAY)]
     with pytest.raises(NotEnoughHistory, match="have not passed") as refused:
         evaluate(
-            lake, "acme", cutoffs=cutoffs, horizon_days=30.0, config=TINY, progress=told
+            lake, "acme", cutoffs=cutoffs, horizon_days=30.0, learner=Learner(TINY), progress=told
         )
     latest = instant(END) - timedelta(days=30)
     assert f"a cutoff up to {latest:%Y-%m}" in str(refused.value)
@@ -198,20 +204,20 @@ def test_a_horizon_that_has_not_passed_is_refused_before_anything_is_trained(lak
 
 def test_a_horizon_longer_than_the_shop_s_past_is_not_answered_with_an_impossible_cutoff(lake):
     with pytest.raises(NotEnoughHistory, match="hint: choose a shorter horizon"):
-        evaluate(lake, "acme", cutoffs=[instant(CUTOFF)], horizon_days=5000.0, config=TINY)
+        never = {"horizon_days": 5000.0, "learner": Learner(TINY)}
+        evaluate(lake, "acme", cutoffs=[instant(CUTOFF)], **never)
 
 
 def test_a_shop_without_events_is_told_to_import_them(lake):
     Gate(lake).append([], shop="empty", source="till", received=instant(END))
     with pytest.raises(NotEnoughHistory, match="import its orders first"):
-        evaluate(lake, "empty", cutoffs=[instant(CUTOFF)], horizon_days=30.0, config=TINY)
+        evaluate(lake, "empty", cutoffs=[instant(CUTOFF)], horizon_days=30.0, learner=Learner(TINY))
 
 
 def test_the_seed_decides_the_model(tested, events):
     known = sequences(events, CUTOFF)
     future = sequences(events, END)
-    other = backtest(
-        known, future, horizon_days=60.0, config=replace(TINY, seed=1), baselines=[]
-    )
+    learnt = learn(known, replace(TINY, seed=1))
+    other = backtest(known, future, horizon_days=60.0, learnt=learnt, seed=1, baselines=[])
     mine, its = tested.forecasts["habitue"], other.forecasts["habitue"]
     assert not np.array_equal(mine.probability, its.probability)

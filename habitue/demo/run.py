@@ -27,10 +27,12 @@ from habitue.evaluation import (
 )
 from habitue.ingest.importing import import_file
 from habitue.ingest.mapping import read_mapping
-from habitue.predictions.learn import Learnt, learn
+from habitue.predictions.learn import Learnt
 from habitue.recommendations.recommend import FittedRecommender
 from habitue.registry import CHAMPION
 from habitue.sequences.build import build_sequences, microseconds
+from habitue.transfer.adapt import Adapted, adapt, again
+from habitue.transfer.levels import Training
 from habitue.workspace import Shop, open_workspace
 
 SHOP = "gift-wholesaler"
@@ -92,11 +94,12 @@ def run_demo(
         )
     last = shop.last_event()
     with timed("train and judge on the holdout"):
-        test = _evaluated(shop, last, config, progress)
+        test, adapted = _evaluated(shop, last, config, progress)
     with timed("compare"):
         judged = verdicts(test, np.random.default_rng(config.seed))
     with timed("refit on everything"):
-        evaluated, final = _refitted(shop, test, last, config, now, progress)
+        training = Training(config=config, progress=step_progress(progress, "refit"))
+        evaluated, final = _refitted(shop, (test, adapted), last, training, now)
     with timed("score everyone"):
         outlook = gather.outlook(
             final.learnt, final.recommender, horizon_days=OUTLOOK_DAYS, version=final.version.id
@@ -137,30 +140,37 @@ def fast_config() -> TrainConfig:
 
 def _evaluated(
     shop: Shop, last: datetime, config: TrainConfig, progress: Progress | None
-) -> Backtest:
+) -> tuple[Backtest, Adapted]:
     midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
     cutoff = midnight - timedelta(days=HOLDOUT_DAYS)
     known, future = known_and_future(shop.workspace.lake, SHOP, cutoff, HOLDOUT_DAYS)
-    return backtest(known, future, horizon_days=HOLDOUT_DAYS, config=config, progress=progress)
+    adapted = adapt(known, Training(config=config, progress=step_progress(progress)))
+    if progress is not None:
+        progress("judging", 0, None)
+    test = backtest(
+        known,
+        future,
+        horizon_days=HOLDOUT_DAYS,
+        learnt=adapted.learnt,
+        seed=config.seed,
+    )
+    return test, adapted
 
 
 def _refitted(
     shop: Shop,
-    test: Backtest,
+    judged_by: tuple[Backtest, Adapted],
     last: datetime,
-    config: TrainConfig,
+    training: Training,
     now: datetime,
-    progress: Progress | None,
 ) -> tuple[Version, Final]:
     """Both versions published; the final one, calibrated on the holdout, becomes the champion."""
-    workspace = shop.workspace
-    judged = publishing.publish(workspace.registry, test.learnt, test.recommender, now=now)
+    workspace, (test, adapted) = shop.workspace, judged_by
+    judged = publishing.publish(workspace.registry, adapted, test.recommender, now=now)
     everything = build_sequences(workspace.lake, SHOP, cutoff=microseconds(last))
-    learnt = learn(
-        everything, config, earlier=test.learnt.trained, progress=step_progress(progress, "refit")
-    )
-    recommender = learn_recommender(learnt, everything)
-    version = publishing.publish(workspace.registry, learnt, recommender, now=now)
+    whole = again(adapted, everything, training)
+    recommender = learn_recommender(whole.learnt, everything)
+    version = publishing.publish(workspace.registry, whole, recommender, now=now)
     workspace.registry.promote(
         version,
         shop=SHOP,
@@ -170,6 +180,6 @@ def _refitted(
     )
     evaluated = Version(id=judged, cutoff=gather.at(test.known.cutoff))
     final = Final(
-        learnt=learnt, recommender=recommender, version=Version(id=version, cutoff=last)
+        learnt=whole.learnt, recommender=recommender, version=Version(id=version, cutoff=last)
     )
     return evaluated, final

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import structs
 
+from habitue.config import TrainConfig
 from habitue.errors import BadSetting, SawTheFuture
 from habitue.evaluation import ITEM_DAYS
 from habitue.model.objectives import WEIGHTS
@@ -25,6 +26,7 @@ from habitue.predictions.learn import (
     LEAST_DAYS,
     LEAST_ORDERS,
     Learnt,
+    Progress,
     Trained,
     closed_window_days,
     learn,
@@ -89,6 +91,28 @@ def adapt(sequences: Sequences, training: Training, shelf: Path = SHELF) -> Adap
         starter=None if chosen == FROM_NOTHING else starter,
         costs={name: float(cost.mean()) for name, cost in costs.items()},
     )
+
+
+def learn_best(
+    sequences: Sequences, config: TrainConfig, *, progress: Progress | None = None
+) -> Learnt:
+    """What `adapt` learns: what `habitue train` publishes."""
+    return adapt(sequences, Training(config=config, progress=progress)).learnt
+
+
+def again(
+    before: Adapted, sequences: Sequences, training: Training, shelf: Path = SHELF
+) -> Adapted:
+    """The same way with everything that came since, held to account by what that was."""
+    at = before.learnt.trained.cutoff
+    name = None if before.starter is None else before.starter.name
+    weights = made_again(before.way, name, sequences, training, shelf)
+    learnt = made_of(weights, before.learnt.trained, sequences)
+    starter = None if training.config.from_nothing else _allowed(sequences, at, shelf)
+    if starter is not None:
+        past = as_it_is(starter, upto(sequences, at))
+        learnt = with_totals(learnt, as_it_is(starter, sequences), past)
+    return replace(before, learnt=believed(before.way, learnt))
 
 
 def unadapted(starter: Starter, sequences: Sequences) -> Learnt:

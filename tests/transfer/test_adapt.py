@@ -9,6 +9,7 @@ import torch
 
 from habitue.errors import NotEnoughHistory, SawTheFuture
 from habitue.model.starter import open_starter
+from habitue.predictions.learn import learn, made_of
 from habitue.sequences.build import DAY, Sequences, upto
 from habitue.transfer.adapt import (
     AS_IT_IS,
@@ -18,11 +19,14 @@ from habitue.transfer.adapt import (
     UNTRIED_DRIFT,
     Adapted,
     adapt,
+    again,
     simplest_of_the_best,
     starter_for,
     window_start,
+    with_totals,
 )
 from habitue.transfer.levels import Training, as_it_is, choose_starter, trained_on
+from habitue.transfer.totals import expected_apart, share_right
 from tests.model.small import TINY
 from tests.sequences.small import another_future, past_of, sequences_at
 from tests.shops import events_of, sequences_of
@@ -147,3 +151,28 @@ def test_a_starter_s_intervals_are_wider(shop: Sequences, shelf: Path) -> None:
     wide, usual = scores.churn(90.0), narrow.churn(90.0)
     np.testing.assert_array_equal(wide.value, usual.value)
     assert np.all(wide.high - wide.low >= usual.high - usual.low - 1e-12)
+
+
+def test_totals_are_moved_alike_whichever_way_is_learnt(shop: Sequences, shelf: Path) -> None:
+    at = window_start(shop)
+    assert at is not None
+    starter, _ = starter_for(shop, shelf)
+    now, before = as_it_is(starter, shop), as_it_is(starter, upto(shop, at))
+    apart = expected_apart(now, learn(shop, TINY).calibration)
+    moved = []
+    for learnt in (learn(shop, TINY), made_of(now, before, shop)):
+        found = with_totals(learnt, now, before).calibration
+        moved.append(found.order_level - learnt.calibration.order_level)
+    assert moved[0] == pytest.approx(moved[1])
+    assert moved[0] == pytest.approx(share_right(before, shop) * apart.orders)
+
+
+def test_the_same_way_again_is_held_to_account_by_what_came_since(shelf: Path) -> None:
+    whole = sequences_of(OTHER_SHOP, 5)
+    past = upto(whole, whole.cutoff - 60 * DAY)
+    before = adapt(past, TRAINING, shelf)
+    found = again(before, whole, TRAINING, shelf)
+    assert (found.way, found.starter) == (before.way, before.starter)
+    assert found.learnt.trained.cutoff == whole.cutoff
+    assert found.learnt.earlier is before.learnt.trained
+    assert found.learnt.calibration.window_days == pytest.approx(60.0)
