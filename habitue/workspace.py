@@ -567,10 +567,8 @@ class Shop:
         self._refuse_unpublished(version)
         from habitue import publishing
 
-        return publishing.items(
-            self.source,
-            publishing.AsOf(cutoff or self.last_event(), version, known_at),
-        )
+        as_of = publishing.AsOf(cutoff or self.last_event(), version, known_at)
+        return publishing.items(self.source, as_of)
 
     def _refuse_unpublished(self, version: str | None, *, own: bool = False) -> None:
         """Raise `NoSuchModel` at once, unless what ships can answer: what comes next is slow."""
