@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import audiences_page
 from benchmarks.lifetime_page import lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
 from benchmarks.rows import RESULTS, Row, read_rows
@@ -179,6 +180,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "inference": inference, "lifetime_value": lifetime_value,
     "lifetime_targets": lifetime_targets, "transfer": transfer,
     "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
+    "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 

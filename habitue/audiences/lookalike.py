@@ -1,6 +1,6 @@
 """Who is like an audience: the customers nearest to it in the space of embeddings.
 
-Embeddings are those that `habitue embeddings` kept last by the cutoff: of one version and one
+Embeddings are those that `habitue embed` kept last by the cutoff: of one version and one
 width, each customer's latest. Who is in the audience is not like it; who has no embedding neither.
 """
 
@@ -34,6 +34,12 @@ FROM customer_embeddings WHERE version = ? AND width = ? GROUP BY 1 ORDER BY 1
 """
 
 
+NOTHING_KEPT = (
+    "by this cutoff nothing was kept of what a model knows of customers\n"
+    "hint: `habitue embed --cutoff TIME` first"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """The customers who have an embedding, in order, and where each of them is."""
@@ -61,6 +67,38 @@ def space(
     return Space(version, rows["customer"].combine_chunks(), vectors)
 
 
+def table(
+    found: Space,
+    seed: Collection[str],
+    size: int,
+    *,
+    excluded: Collection[str] = (),
+    allowed: Collection[str] | None = None,
+) -> pa.Table:
+    """The customers nearest to a seed: customer, similarity, version, nearest first.
+
+    Nobody of the seed or of `excluded` is among them, and nobody outside `allowed`, where that is
+    told.
+
+    Raises:
+        BadAudience: nobody of the seed has an embedding.
+    """
+    is_seed = _is_in(found.customers, seed)                                      # (N,)
+    if not is_seed.any():
+        raise BadAudience("nobody of the seed has an embedding\nhint: a wider condition")
+    is_wanted = ~is_seed & ~_is_in(found.customers, excluded)
+    if allowed is not None:
+        is_wanted &= _is_in(found.customers, allowed)
+    order, near = nearest(found, is_seed, is_wanted, size)
+    return pa.table(
+        {
+            "customer": found.customers.take(pa.array(order)),
+            "similarity": pa.array(near, pa.float64()),
+            "version": pa.repeat(found.version, len(order)),
+        }
+    )
+
+
 def similar(condition: Similar, seed: Collection[str], found: Space) -> list[str]:
     """The customers who are nearest to a seed, nearest first; as many as the condition says.
 
@@ -71,7 +109,7 @@ def similar(condition: Similar, seed: Collection[str], found: Space) -> list[str
     if not is_seed.any():
         raise BadAudience(
             f'nobody in audience "{condition.audience}" has an embedding\n'
-            "hint: ask of an audience with customers, or `habitue embed` again"
+            "hint: ask of one with customers of whom `habitue embed` knows"
         )
     count = condition.top
     if condition.of == "percent":

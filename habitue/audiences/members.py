@@ -257,10 +257,7 @@ def _similar(
         return {}
     found = lookalike.space(lake, shop, cutoff=as_of.cutoff, known_at=as_of.known_at)
     if found is None:
-        raise BadAudience(
-            "by this cutoff nothing was kept of what a model knows of customers\n"
-            "hint: `habitue embed --cutoff TIME` first"
-        )
+        raise BadAudience(lookalike.NOTHING_KEPT)
     seeds = {
         name: find(lake, shop, Member(name), as_of, named).members["customer"].to_pylist()
         for name in {one.audience for one in wanted}

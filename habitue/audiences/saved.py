@@ -16,18 +16,19 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from habitue import lm
+from habitue.audiences import lookalike
 from habitue.audiences.aftermath.figures import Aftermath, aftermath, setting
 from habitue.audiences.aftermath.happened import last_event, window
 from habitue.audiences.changes import reading
 from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, File, Webhook
 from habitue.audiences.compile import asked
-from habitue.audiences.language.nodes import Member
+from habitue.audiences.language.nodes import Compared, Consent, Member
 from habitue.audiences.language.writing import written
-from habitue.audiences.members import AsOf, Said, expanded, find, understood
+from habitue.audiences.members import AsOf, Said, expanded, find, find_all, understood
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
 from habitue.config import load_settings
-from habitue.errors import BadSetting, NoSuchAudience
+from habitue.errors import BadAudience, BadSetting, NoSuchAudience
 from habitue.lake.query import read
 from habitue.lake.schema import AUDIENCES
 from habitue.lake.tables import Lake
@@ -123,6 +124,44 @@ class Saved:
             made = self.recall(as_of.cutoff, wanted | {float(days)})
         audience = find(self.lake, self.shop, said, as_of, named, made)
         return aftermath(audience, setting(self.lake, self.shop, ahead, as_of, made))
+
+    def lookalike(
+        self,
+        said: Said,
+        *,
+        cutoff: datetime,
+        size: int = 500,
+        without: Said | None = None,
+        channel: str | None = None,
+        known_at: datetime | None = None,
+    ) -> pa.Table:
+        """The customers nearest to those of a condition: customer, similarity, version.
+
+        Nobody is among them who meets the condition itself or `without`; of a `channel` only who
+        has subscribed to it.
+
+        Raises:
+            BadAudience, NoSuchAudience: a condition cannot be read or answered, nobody of the seed
+                has an embedding, or no embeddings were kept by then.
+        """
+        if size < 1:
+            raise BadSetting(f"{size} customers are none\nhint: --size 500")
+        wanted: list[Said] = [said]
+        wanted += [] if without is None else [without]
+        wanted += [] if channel is None else [Compared(Consent(channel), "=", "subscribed")]
+        as_of = AsOf(cutoff, known_at)
+        found = find_all(self.lake, self.shop, wanted, as_of, self.sentences())
+        held = lookalike.space(self.lake, self.shop, cutoff=cutoff, known_at=known_at)
+        if held is None:
+            raise BadAudience(lookalike.NOTHING_KEPT)
+        seed, *others = [one.members["customer"].to_pylist() for one in found]
+        return lookalike.table(
+            held,
+            seed,
+            size,
+            excluded=() if without is None else others[0],
+            allowed=None if channel is None else others[-1],
+        )
 
     def templates(self) -> pa.Table:
         """Ready conditions, one row each: whether the shop has what it needs, or what it lacks."""

@@ -162,7 +162,43 @@ def suggest(
         _save(shop, name, told)
 
 
+@click.command(
+    epilog=examples(
+        "habitue audience lookalike 'rfm = \"champions\"' --size 500 --shop acme",
+        "habitue audience lookalike 'in audience \"vip\"' --not 'did order_placed in 30 days'",
+        "habitue audience lookalike 'did order_placed >= 5 times' --channel email --out like.csv",
+    )
+)
+@click.argument("seed")
+@with_shop
+@with_time
+@click.option("--size", default=500, show_default=True, help="How many, at most.")
+@click.option("--not", "without", metavar="CONDITION", help="Nobody who meets this.")
+@click.option("--channel", help="Only who has subscribed to it: email, sms, push, whatsapp.")
+@with_output
+def lookalike(  # noqa: PLR0913 - one per flag
+    seed: str,
+    shop: Shop,
+    when: When,
+    size: int,
+    without: str | None,
+    channel: str | None,
+    output: Output,
+) -> None:
+    """List the customers who are most like those of a condition, and are none of them.
+
+    Likeness is that of the embeddings that `habitue embed` kept last by --cutoff: the mean cosine
+    with the customers of SEED.
+    """
+    cutoff = when.cutoff or shop.last_event()
+    found = shop.audiences.lookalike(
+        seed, cutoff=cutoff, size=size, without=without, channel=channel, known_at=when.known_at
+    )
+    output.show(found, title=f"{len(found):,} nearest as of {cell(cutoff)} UTC · {seed}")
+
+
 audience.commands["templates"] = templates
+audience.commands["lookalike"] = lookalike
 audience.commands["suggest"] = suggest
 
 

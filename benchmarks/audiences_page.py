@@ -1,0 +1,74 @@
+"""The parts of docs/benchmarks.md about audiences in batch and about lookalikes."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from benchmarks.rows import RESULTS, Row, read_rows
+
+GROUPS = {
+    "seed": "the seed itself",
+    "lookalike": "**nearest by embedding**",
+    "rfm_neighbours": "nearest by ranks of recency, frequency and value",
+    "random": "at random among the others",
+}
+MOST_RATIO = 1.2                           # of TARGETS.md, section 8
+
+
+def batch() -> str:
+    """A table of conditions: seconds by hand and compiled, for each size of shop."""
+    rows = read_rows(RESULTS / "audiences.csv")
+    lines: list[str] = []
+    for data in dict.fromkeys(row.data for row in rows):
+        held = [row for row in rows if row.data == data]
+        found = _by_method(held)
+        ratios = [one["ratio"].value or 0.0 for one in found.values()]
+        within = sum(one <= MOST_RATIO for one in ratios)
+        lines += [
+            f"{int(data.removeprefix('simulated_')):,} events; {held[0].protocol}. Within"
+            f" {MOST_RATIO} times of the query by hand: {within} of {len(ratios)} conditions.\n",
+            "| condition | members | by hand, s | compiled, s | ratio | lake opened too, s |",
+            "|---|---|---|---|---|---|",
+        ]
+        for said, one in found.items():
+            figures = [one[f"seconds_{name}"].value or 0 for name in ("by_hand", "compiled")]
+            told = f"{one['ratio'].value:.2f}"
+            lines.append(
+                f"| `{said}` | {one['members'].value:,.0f} | {figures[0]:.2f} | {figures[1]:.2f} |"
+                f" {told if (one['ratio'].value or 0) <= MOST_RATIO else f'**{told}**'} |"
+                f" {one['seconds_whole'].value:.2f} |"
+            )
+        lines.append("")
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def lookalike() -> str:
+    """A table of seeds and groups: what they did in the days after the cutoff."""
+    rows = read_rows(RESULTS / "lookalike.csv")
+    if not rows:
+        return ""
+    lines = [
+        f"{rows[0].protocol}.\n",
+        "| seed | who | customers | ordered | orders each | revenue each |",
+        "|---|---|---|---|---|---|",
+    ]
+    for said in dict.fromkeys(row.data for row in rows):
+        found = _by_method([row for row in rows if row.data == said])
+        for name, title in GROUPS.items():
+            one = found[name]
+            lines.append(
+                f"| {f'`{said}`' if name == 'seed' else ''} | {title} |"
+                f" {one['customers'].value:,.0f} | {_told(one['ordered'], 2)} |"
+                f" {_told(one['orders'], 2)} | {_told(one['revenue'], 0)} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row.method][row.metric] = row
+    return dict(found)
+
+
+def _told(row: Row, digits: int) -> str:
+    return f"{row.value:,.{digits}f} ({row.low:,.{digits}f} to {row.high:,.{digits}f})"
