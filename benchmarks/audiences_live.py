@@ -85,7 +85,7 @@ def main() -> None:
         if ledger.has(data, method, SEED):
             continue
         arguments = ["--cell", str(customers), str(audiences), str(pace)]
-        found = in_a_process("benchmarks.audiences_live", arguments, TIMEOUT_SECONDS)
+        found = in_a_process(__file__, arguments, TIMEOUT_SECONDS)
         ledger.put(
             Row(data=data, protocol=f"{SECONDS} s", method=method, metric=metric, value=value,
                 seed=SEED, peak_mb=found["peak_mb"], commit=commit, hardware=machine)
@@ -122,9 +122,12 @@ def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
         grown = _size(profiles.path) - held
         profiles.close()
     return {
-        **found, "backfill_processor_seconds": backfill, "memory_mb_of_audiences": peak_mb() - without,
-        "bytes_per_customer": grown / customers, "peak_mb": peak_mb(),
-    }  # fmt: skip
+        **found,
+        "backfill_processor_seconds": backfill,
+        "memory_mb_of_audiences": peak_mb() - without,
+        "bytes_per_customer": grown / customers,
+        "peak_mb": peak_mb(),
+    }
 
 
 def fast(
@@ -142,7 +145,8 @@ def fast(
         while keeper.fire(connection, clock()):
             pass
     return {
-        "events_per_second": 4_000 / seconds, "processor_microseconds_per_event": used / 4_000 * 1e6,
+        "events_per_second": 4_000 / seconds,
+        "processor_microseconds_per_event": used / 4_000 * 1e6,
     }  # fmt: skip
 
 
