@@ -40,8 +40,8 @@ PAST_EVENTS = 5                           # of each customer before it begins
 NAMES = ("item_viewed",) * 7 + ("cart_added",) * 2 + ("order_placed",)
 # customers, audiences, events a second (0: as many as go)
 CELLS = [
-    (20_000, 50, 0), (20_000, 50, 500), (20_000, 50, 2_000), (20_000, 10, 0), (20_000, 200, 0),
-    (100_000, 50, 0),
+    (5_000, 50, 500), (5_000, 50, 0), (5_000, 10, 0), (5_000, 200, 0), (5_000, 50, 2_000),
+    (20_000, 50, 0),
 ]  # fmt: skip
 
 

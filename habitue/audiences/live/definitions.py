@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import pyarrow.parquet as pq
+
 from habitue.audiences.compile import asked, reads_amounts, reads_clock
 from habitue.audiences.language.nodes import Condition, Member
 from habitue.audiences.language.parsing import parse
@@ -58,8 +60,12 @@ class Defined:
 
 
 def defined(lake: Lake, now: datetime) -> list[Defined]:
-    """What the lake says of every shop."""
-    return [_defined(lake, shop, now) for shop in lake.shops()]
+    """What the lake says of every shop that ever saved an audience."""
+    shops: set[str] = set()
+    for file in lake.files("audiences"):
+        with pq.ParquetFile(lake.source(file)) as source:
+            shops.update(source.read(columns=["shop"])["shop"].to_pylist())
+    return [_defined(lake, shop, now) for shop in sorted(shops)]
 
 
 def _defined(lake: Lake, shop: str, now: datetime) -> Defined:

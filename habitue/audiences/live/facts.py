@@ -80,7 +80,12 @@ class Shop:
     items: dict[str, list[ItemChange]] = field(default_factory=dict)
     instants: list[int] = field(default_factory=list)  # from which on more is known of items
     predictions: dict[tuple[str, int], Predictions] = field(default_factory=dict)
-    groups: Mapping[int, str] = field(default_factory=dict)  # by customer
+    groups: Mapping[int, str] = field(default_factory=dict)      # by customer
+
+    def is_like(self, other: "Shop") -> bool:
+        """Whether the settings are those of another."""
+        names = ("currency", "zone", "order_sources", "not_items", "not_item_patterns")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -114,8 +114,8 @@ class _Look:
 class Keeper:
     """The audiences of all shops. One process keeps them; each call is in a transaction.
 
-    A transaction that fails leaves what is remembered here ahead of what was written: `follow`
-    anew.
+    A transaction that fails leaves what is remembered here ahead of what was written: `forget`
+    it, and `follow` anew.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
@@ -130,13 +130,20 @@ class Keeper:
         """What is followed, by shop."""
         return self._shops
 
+    def forget(self) -> None:
+        """Forget what is only remembered: a transaction failed."""
+        self._shops, self._rankings = {}, {}
+        self._recent.clear()
+
     def follow(self, connection: sqlite3.Connection, shops: Iterable[Followed]) -> None:
         """Follow these audiences from now on."""
-        self._shops = {one.name: one for one in shops if one.audiences}
+        before, self._shops = self._shops, {one.name: one for one in shops if one.audiences}
         self._recent.clear()
         now = tables.frontier(connection) or self._clock()
         for one in self._shops.values():
             _share_items(connection, one)
+            if one.name not in before or not one.shop.is_like(before[one.name].shop):
+                self._rankings.pop(one.name, None)
             self._rank(connection, one, now)
 
     def told(self, connection: sqlite3.Connection, touched: Touched, received: int | None) -> None:
@@ -249,10 +256,12 @@ class Keeper:
         if "rfm" not in shop.by_kind:
             self._rankings.pop(shop.name, None)
             return
-        ranking = self._rankings[shop.name] = Ranking()
-        rows = connection.execute("SELECT id FROM customers WHERE shop = ?", [shop.name])
-        ranking.look(connection, (shop.name, shop.shop), [id for (id,) in rows.fetchall()], now)
-        shop.shop.groups = ranking.groups
+        if shop.name not in self._rankings:
+            ranking = self._rankings[shop.name] = Ranking()
+            rows = connection.execute("SELECT id FROM customers WHERE shop = ?", [shop.name])
+            customers = [customer for (customer,) in rows.fetchall()]
+            ranking.look(connection, (shop.name, shop.shop), customers, now)
+        shop.shop.groups = self._rankings[shop.name].groups
 
     def _rerank(
         self, connection: sqlite3.Connection, shop: Followed, customers: Collection[int], time: int

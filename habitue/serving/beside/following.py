@@ -49,12 +49,23 @@ class Following:
     def step(self) -> bool:
         """Apply what the log holds, then what time has done; whether there is more."""
         if self._is_stale.is_set():
+            with self.profiles.writing():
+                self.keeper.forget()
             self._held.clear()
             self._define()
+            self._is_stale.clear()
         try:
             return self._applied()
         except BaseException:
             self._is_stale.set()  # what is in memory may be ahead of what was written
+            raise
+
+    def catch_up(self) -> None:
+        """Take what came into the lake by another way, such as imports."""
+        try:
+            self.profiles.catch_up(self._lake, shards=self._log.shards)
+        except BaseException:
+            self._is_stale.set()
             raise
 
     def pause(self) -> float:
@@ -103,7 +114,6 @@ class Following:
         with self.profiles.writing() as connection:
             shops = definitions.taken(connection, told, self._clock())
             self.keeper.follow(connection, shops)
-        self._is_stale.clear()
         self._held = list(held)
 
 

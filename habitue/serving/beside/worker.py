@@ -243,7 +243,7 @@ class Worker:
 
     def _catch_up(self) -> bool:
         """Tell the live profiles what came into the lake by another way, such as imports."""
-        self.profiles.catch_up(self.lake, shards=self.log.shards)
+        self.live.catch_up()
         return False
 
     def _erase(self) -> bool:
