@@ -144,7 +144,8 @@ def from_klaviyo(definition: Json, names: Names | None = None) -> Condition:
         _joined(Or, [_condition(one, held) for one in group.list("conditions")])
         for group in top.list("condition_groups")
     ]
-    return check(_joined(And, groups))
+    found: Condition = top.made(lambda: check(_joined(And, groups)))
+    return found
 
 
 def from_json(text: str, names: Names | None = None) -> Condition:
@@ -157,6 +158,8 @@ def from_json(text: str, names: Names | None = None) -> Condition:
         definition = json.loads(text)
     except ValueError as error:
         raise BadAudience(f"this begins like JSON and is none: {error}") from None
+    except RecursionError:
+        raise BadAudience("/: JSON too deep to be read") from None
     return from_klaviyo(definition, names)
 
 

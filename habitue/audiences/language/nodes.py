@@ -10,6 +10,7 @@ is the plain complement.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from types import UnionType
 from typing import Literal, TypeAlias, cast, get_args
 
 from habitue.audiences.language.calendar import MONTHS, WEEKDAYS
@@ -169,6 +170,7 @@ class Compared(Joined):
     value: Value = None
 
     def __post_init__(self) -> None:
+        _refuse_odd(self.operand, Operand)
         object.__setattr__(self, "value", exact(self.value))
         refuse_value(self.operator, self.value)
         _refuse_kind(self.operand, self.operator, self.value)
@@ -182,6 +184,8 @@ class Dated(Joined):
     window: Window
 
     def __post_init__(self) -> None:
+        _refuse_odd(self.operand, Operand)
+        _refuse_odd(self.window, Window)
         if isinstance(self.operand, (Field, Consent, Prediction, Rfm)):
             raise BadAudience("this is no date")
 
@@ -219,7 +223,7 @@ class Count(Joined):
     where: "Condition | None" = None       # of Compared and Dated, of what the event is told with
 
     def __post_init__(self) -> None:
-        _refuse_happened(self.event, self.operator, self.window)
+        _refuse_happened(self.event, self.operator, self.window, self.where)
         if isinstance(self.number, bool) or not isinstance(self.number, int):
             raise BadAudience(f"{self.number} times: wanted a whole number")
         if not 0 <= self.number <= 10**9:
@@ -239,8 +243,9 @@ class Sum(Joined):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "amount", exact(self.amount))
-        _refuse_happened(self.event, self.operator, self.window)
+        _refuse_happened(self.event, self.operator, self.window, self.where)
         refuse_value(self.operator, self.amount)
+        _refuse_odd(self.of, Field | Property)
         if not isinstance(self.amount, Decimal):
             raise BadAudience(f"a sum is compared with a number, not with {self.amount!r}")
         if isinstance(self.of, Field) and self.of.name not in SUMMED_FIELDS:
@@ -270,7 +275,7 @@ class Followed(Joined):
     where: "Condition | None" = None
 
     def __post_init__(self) -> None:
-        _refuse_happened(self.event, "=", self.window)
+        _refuse_happened(self.event, "=", self.window, self.where)
         if not 1 <= len(self.steps) < MOST_STEPS:
             raise BadAudience(f"a sequence has 2 to {MOST_STEPS} steps")
         if any(step.is_absent for step in self.steps[:-1]):
@@ -309,6 +314,9 @@ class Not(Joined):
     """Everyone else."""
 
     inner: "Condition"
+
+    def __post_init__(self) -> None:
+        _refuse_odd(self.inner, Joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,10 +433,16 @@ def _refuse_kind(operand: Operand, operator: str, value: Value) -> None:
                 raise BadAudience(f"{one!r} is no {told}\nhint: {', '.join(held)}")
 
 
-def _refuse_happened(event: str, operator: str, window: Window | None) -> None:
+def _refuse_happened(
+    event: str, operator: str, window: Window | None, where: "Condition | None"
+) -> None:
+    if where is not None:
+        _refuse_odd(where, Joined)
     refuse_text("the name of an event", event)
     if operator not in ORDERS:
         raise BadAudience(f"{operator!r} is no comparison\nhint: there are {' '.join(ORDERS)}")
+    if window is not None:
+        _refuse_odd(window, Window)
     if isinstance(window, Next) or (isinstance(window, Calendar) and window.ahead > 0):
         raise BadAudience("what happens in the future is not known\nhint: churn_90d, order_30d, …")
 
@@ -452,3 +466,11 @@ def _parts(join: type, condition: object) -> tuple["Condition", ...]:
 def _refuse_few(parts: tuple[Condition, ...]) -> None:
     if len(parts) < 2:
         raise BadAudience("and, or: of two conditions or more")
+    for one in parts:
+        _refuse_odd(one, Joined)
+
+
+def _refuse_odd(told: object, wanted: UnionType | type) -> None:
+    """Raise where Python puts something of another kind into a node."""
+    if not isinstance(told, wanted):
+        raise BadAudience(f"{told!r} cannot stand here")
