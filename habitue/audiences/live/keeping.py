@@ -45,12 +45,11 @@ GROUP BY customer ORDER BY 2 LIMIT ?
 _NEXT = f"SELECT min(until) FROM standing WHERE until < {NEVER}"
 
 _LAST = """
--- one row per customer who came into an audience or left it since an instant
-SELECT keys.id, max(changes.at) FROM keys
-JOIN changes ON changes.shop = keys.shop AND changes.customer = keys.key
-WHERE changes.shop = ? AND changes.audience = ? AND changes.at >= ?
-    AND keys.id IN (SELECT value FROM json_each(?))
-GROUP BY keys.id
+-- one row per audience and customer who came into it or left it, found customer by customer
+SELECT keys.id, changes.audience, max(changes.at)
+FROM json_each(?) AS asked CROSS JOIN keys ON keys.id = asked.value
+CROSS JOIN changes ON changes.shop = keys.shop AND changes.customer = keys.key
+GROUP BY 1, 2
 """
 
 _WHOSE = """
@@ -212,8 +211,7 @@ class Keeper:
         rows = connection.execute(sql, [shop.name, first.reached, FILLED]).fetchall()
         customers = [customer for (customer,) in rows]
         looks = [_Look(one, [one.since], one.cause) for one in together]
-        for one in together:
-            self._recall(connection, shop, one, customers)
+        self._recall(connection, together, customers)
         horizon = max([tables.frontier(connection), *(one.since for one in together)])
         self._apply(connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True)
         reached = customers[-1] if len(customers) == FILLED else DONE
@@ -412,14 +410,14 @@ class Keeper:
     def _recall(
         self,
         connection: sqlite3.Connection,
-        shop: Followed,
-        audience: Audience,
+        audiences: Iterable[Audience],
         customers: Iterable[int],
     ) -> None:
         """Remember the last changes of some customers: what was told stands."""
-        values = [shop.name, audience.name, audience.since, _json(customers)]
-        for customer, at in connection.execute(_LAST, values):
-            self._recent[customer, audience.id] = at
+        by_name = {one.name: one.id for one in audiences}
+        for customer, name, at in connection.execute(_LAST, [_json(customers)]):
+            if name in by_name:
+                self._recent[customer, by_name[name]] = at
 
     def _standing(
         self, connection: sqlite3.Connection, customers: Iterable[int]
