@@ -54,13 +54,13 @@ def sentences(count: int) -> dict[str, str]:
         "did item_viewed >= {n} times in {d} days and did not order_placed in {d} days",
         'did item_ordered in {d} days where item = "i{n}"',
         "did cart_added in {d} days then order_placed within {h} hours",
-        "did item_viewed >= {n} times in {h} hours",
+        "did item_viewed in {t} minutes",
         'profile.city = "Paris" and did order_placed in {d} days',
         "did order_placed = 1 times and did order_placed at least {d} days ago",
     )
     return {
         f"a{place}": kinds[place % len(kinds)].format(
-            n=1 + place // 10 % 5, d=7 * (1 + place // 10), m=20 * (1 + place // 10),
+            t=3 * (1 + place // 10), n=1 + place // 10 % 5, d=7 * (1 + place // 10), m=20 * (1 + place // 10),
             h=24 * (1 + place // 10),
         )
         for place in range(count)
