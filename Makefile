@@ -52,6 +52,7 @@ bench: install  ## Run the benchmarks; with DATA=folder also those on public dat
 	$(BIN)/python -m benchmarks.log_speed
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.identity
+	$(BIN)/python -m benchmarks.audiences_live
 	$(BIN)/python -m benchmarks.lake_layout
 	@if [ -n "$(DATA)" ]; then set -x; \
 	  $(BIN)/python -m benchmarks.classical --data $(DATA)/cdnow_sample.parquet; \

@@ -60,8 +60,8 @@ def sentences(count: int) -> dict[str, str]:
     )
     return {
         f"a{place}": kinds[place % len(kinds)].format(
-            t=3 * (1 + place // 10), n=1 + place // 10 % 5, d=7 * (1 + place // 10), m=20 * (1 + place // 10),
-            h=24 * (1 + place // 10),
+            t=3 * (1 + place // 10), n=1 + place // 10 % 5, d=7 * (1 + place // 10),
+            m=20 * (1 + place // 10), h=24 * (1 + place // 10),
         )
         for place in range(count)
     }  # fmt: skip
