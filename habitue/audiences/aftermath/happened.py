@@ -267,4 +267,5 @@ def _predicted(chance: Chance, bound: Bound) -> str:
         cutoff=bound.instant(chance.cutoff),
         question=bound("order", "VARCHAR"),
         horizon=bound(chance.horizon_days, "DOUBLE"),
+        **rows.LINKED,
     )
