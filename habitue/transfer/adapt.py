@@ -153,9 +153,9 @@ def believed(way: str, learnt: Learnt) -> Learnt:
     """What is learnt, believed as weights of that way have earned it.
 
     Many shops have confirmed what a starter says of who orders more, so it need not wait until
-    this one does.
+    this one does. Weights that were trained on are the shop's own, and wait.
     """
-    if way == FROM_NOTHING:
+    if way != AS_IT_IS:
         return learnt
     own = learnt.calibration
     calibration = structs.replace(
@@ -166,8 +166,7 @@ def believed(way: str, learnt: Learnt) -> Learnt:
         held_days=HELD_DAYS,
     )
     drift = TRIED_DRIFT if own.window_days else UNTRIED_DRIFT
-    least = drift if way == AS_IT_IS else 0.0
-    return replace(learnt, calibration=calibration, least_drift=least)
+    return replace(learnt, calibration=calibration, least_drift=drift)
 
 
 def with_totals(learnt: Learnt, weights: Trained, earlier: Trained | None) -> Learnt:
