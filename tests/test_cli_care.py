@@ -2,8 +2,6 @@
 
 import io
 import json
-import tarfile
-from pathlib import Path
 
 import pytest
 
@@ -11,10 +9,10 @@ from habitue.cli import app
 from habitue.ingest.doors.keys import surrogate
 from habitue.ingest.replay import Replayed
 from habitue.workspace import Shop, open_workspace
+from tests.first_release import unpack
 from tests.lake.people import A, identifier, link, told
 from tests.lake.small import event, filled
 
-GOLDEN = Path(__file__).parent / "golden" / "workspace_format_1.tar.gz"
 EMAIL = "ada@example.com"
 
 
@@ -146,8 +144,7 @@ def test_a_workspace_is_copied_and_put_back(shop, habitue):
 
 
 def test_an_old_workspace_is_brought_up(habitue, tmp_path):
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(tmp_path)
     code, _, err = habitue("shops", "--workspace", "ws")
     assert code == 1
     assert "habitue upgrade --workspace ws" in err

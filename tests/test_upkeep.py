@@ -1,7 +1,6 @@
 """Copies of a workspace, put back, and a workspace of the first release brought up to this one."""
 
 import sqlite3
-import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,18 +13,16 @@ from habitue.lake.eventlog.records import encode
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
 from habitue.marker import FORMAT, read_format
+from tests.first_release import unpack
 from tests.ingest.parts import orders as events_of
 from tests.ingest.parts import part
 
-GOLDEN = Path(__file__).parent / "golden" / "workspace_format_1.tar.gz"
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 
 
 @pytest.fixture
 def first_release(tmp_path) -> Path:
-    with tarfile.open(GOLDEN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "ws"
+    return unpack(tmp_path)
 
 
 def orders(folder: Path, shop: str = "trial") -> tuple[int, int]:

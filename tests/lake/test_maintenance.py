@@ -1,6 +1,5 @@
 import os
 import signal
-import tarfile
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,9 +26,9 @@ from habitue.lake.maintenance import (
 from habitue.lake.query import read
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
+from tests.first_release import unpack
 from tests.lake.small import day, event, filled
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "workspace_format_1.tar.gz"
 EVERYTHING = "SELECT * FROM events ORDER BY digest"
 
 
@@ -254,8 +253,7 @@ def test_the_status_counts_files_and_rows(tmp_path):
 
 
 def test_a_lake_of_the_first_release_takes_columns_that_came_later(tmp_path):
-    with tarfile.open(GOLDEN) as packed:
-        packed.extractall(tmp_path, filter="data")
+    unpack(tmp_path)
     lake = Lake(next(tmp_path.rglob("lake")))
     (shop,) = lake.shops()
     before = read(lake, "SELECT count(*) AS n FROM events", shop=shop)["n"][0].as_py()
