@@ -30,7 +30,8 @@ from habitue.model.embed import embed, item_scores, read
 from habitue.predictions import metrics
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.learn import Trained, train_model
-from habitue.predictions.score import Scores, score
+from habitue.predictions.score import score
+from habitue.predictions.scores.answers import Scores
 from habitue.predictions.targets import known_customers, outcomes
 from habitue.sequences.build import Sequences, microseconds, upto
 

@@ -20,7 +20,7 @@ from habitue.config import limit_threads, nano
 
 if TYPE_CHECKING:
     from habitue.predictions.learn import Trained
-    from habitue.predictions.score import Scores
+    from habitue.predictions.scores.answers import Scores
     from habitue.sequences.build import Sequences
 
 SIZES = (5_000, 50_000, 500_000)

@@ -29,7 +29,7 @@ from habitue.predictions.rows import (
     rows_for_next_order,
     rows_for_order,
 )
-from habitue.predictions.score import Scores
+from habitue.predictions.scores.answers import Scores
 from habitue.predictions.targets import Outcomes, outcomes
 from habitue.predictions.trees import BoostedTrees
 from habitue.recommendations import baselines as list_baselines

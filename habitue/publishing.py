@@ -31,7 +31,7 @@ from habitue.predictions.explain.again import Scorer
 from habitue.predictions.explain.why import Ask as Ask
 from habitue.predictions.explain.why import Explanation, explain
 from habitue.predictions.learn import Learnt
-from habitue.predictions.score import BLOCK, Interval, Scores
+from habitue.predictions.scores.answers import BLOCK, Interval, Scores
 from habitue.recommendations.recommend import FittedRecommender
 from habitue.recommendations.recommend import recommend as recommend_items
 from habitue.recommendations.rules import Rules

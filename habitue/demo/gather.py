@@ -18,7 +18,7 @@ from habitue.evaluation import Backtest, Verdict
 from habitue.events import Receipt
 from habitue.predictions.curves import FAR_DAYS
 from habitue.predictions.learn import Learnt
-from habitue.predictions.score import Interval, Scores
+from habitue.predictions.scores.answers import Interval, Scores
 from habitue.recommendations.recommend import FittedRecommender
 from habitue.recommendations.recommend import recommend as recommend_items
 from habitue.sequences.aggregates import AGGREGATE_NAMES, aggregates

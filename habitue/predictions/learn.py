@@ -31,7 +31,8 @@ from habitue.predictions.calibrate import (
     without_window,
 )
 from habitue.predictions.curves import cumulative_hazard, log_rates
-from habitue.predictions.score import Reading, Scores, anchors, read_known, score, scores_of
+from habitue.predictions.score import Reading, anchors, read_known, score, scores_of
+from habitue.predictions.scores.answers import Scores
 from habitue.predictions.targets import outcomes
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import DAY, Sequences, upto

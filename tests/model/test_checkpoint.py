@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from habitue.errors import BadModel
 from habitue.model.backbone import Model
 from habitue.model.checkpoint import load, over, resume, save, save_training
-from habitue.model.embed import Readings, read
+from habitue.model.embed import read
+from habitue.model.readings import Readings
 from habitue.sequences.build import DAY, Sequences, upto
 from tests.model.small import TINY, corpus_of, stirred, trained, training_of, vocabulary_of
 from tests.sequences.small import CONFIG, sequences_at

@@ -6,7 +6,8 @@ import torch
 
 from habitue.model.backbone import Model
 from habitue.model.checkpoint import over
-from habitue.model.embed import Readings, embed, item_scores, read
+from habitue.model.embed import embed, item_scores, read
+from habitue.model.readings import Readings
 from habitue.sequences.build import DAY, Sequences, sequences_from_events
 from habitue.simulation import catalogue
 from tests.model.small import corpus_of, stirred, trained

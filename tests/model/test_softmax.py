@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from habitue.model import softmax
-from habitue.model.softmax import catalogue_loss, sampled_loss
+from habitue.model import objectives as softmax
+from habitue.model.objectives import catalogue_loss, sampled_loss
 
 ROWS, ITEMS, WIDTH = 37, 101, 8
 

@@ -31,7 +31,8 @@ from habitue.predictions.curves import (
     probability_of_order,
 )
 from habitue.predictions.learn import Learnt, learn, train_model
-from habitue.predictions.score import Scores, score
+from habitue.predictions.score import score
+from habitue.predictions.scores.answers import Scores
 from habitue.predictions.targets import outcomes
 from habitue.sequences.aggregates import purchase_summaries
 from habitue.sequences.build import DAY, Sequences, upto

@@ -21,7 +21,7 @@ from habitue.predictions.learn import (
     learn,
     train_model,
 )
-from habitue.predictions.score import Scores
+from habitue.predictions.scores.answers import Scores
 from habitue.sequences.build import DAY, Sequences, microseconds, sequences_from_events, upto
 from habitue.simulation import ShopConfig, catalogue, flat, truth
 from tests.model.small import TINY

@@ -9,7 +9,7 @@ import pytest
 
 from habitue.errors import NotEnoughHistory
 from habitue.predictions.learn import learn
-from habitue.predictions.score import Scores
+from habitue.predictions.scores.answers import Scores
 from habitue.sequences.build import DAY, Sequences, microseconds
 from tests.model.small import TINY
 from tests.sequences.small import sequences_at

@@ -8,14 +8,16 @@ import pytest
 from scipy.stats import nbinom
 
 from habitue.model.checkpoint import over
-from habitue.model.embed import Readings
+from habitue.model.readings import Readings
 from habitue.predictions import metrics
 from habitue.predictions import score as score_module
 from habitue.predictions.calendar import PERIOD_EDGES, Level, flat_level
 from habitue.predictions.calibrate import Calibration
 from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, probability_of_order
 from habitue.predictions.learn import Trained, corpus_of, train_model
-from habitue.predictions.score import Bent, Scores, anchors, capped_dates, levelled_rates, score
+from habitue.predictions.score import anchors, levelled_rates, score
+from habitue.predictions.scores import answers as answers_module
+from habitue.predictions.scores.answers import Bent, Scores, capped_dates
 from habitue.predictions.targets import known_customers
 from habitue.sequences.build import DAY, Sequences, microseconds, upto
 from habitue.sequences.tokens import BIN_EDGES
@@ -188,7 +190,7 @@ def test_a_horizon_longer_than_the_closed_window_is_extrapolated(scores: Scores)
 def test_customers_answered_in_blocks_are_answered_alike(
     trained: Trained, scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_module, "BLOCK", 7)
+    monkeypatch.setattr(answers_module, "BLOCK", 7)
     again = scored(trained, Calibration())
     assert np.array_equal(again.log_rate, scores.log_rate)
     blocks = list(again.blocks())

@@ -22,7 +22,8 @@ from habitue.predictions.explain.factors import (
     standing,
 )
 from habitue.predictions.explain.shares import Value
-from habitue.predictions.score import Reading, Scores, anchors, bend, levelled_rates
+from habitue.predictions.score import Reading, anchors, bend, levelled_rates
+from habitue.predictions.scores.answers import Scores
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import DAY, Sequences
 from habitue.sequences.ragged import members, offsets_of

@@ -17,7 +17,7 @@ from habitue.predictions.explain.again import Scorer
 from habitue.predictions.explain.factors import parts_of
 from habitue.predictions.explain.shares import Clock, shares
 from habitue.predictions.explain.words import words_of
-from habitue.predictions.score import Scores
+from habitue.predictions.scores.answers import Scores
 
 QUESTIONS = ("order", "churn", "orders", "revenue")
 TOLERANCE = 1e-4                           # of a sum of effects that nothing was cut from

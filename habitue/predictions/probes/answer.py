@@ -26,7 +26,7 @@ from habitue.predictions.probes.lessons import (
 from habitue.predictions.probes.maps import AmountMap, fit_map
 from habitue.predictions.probes.methods import METHODS, Tuned, fit, tune
 from habitue.predictions.rows import COUNT_METRICS, HIGHER_IS_BETTER, ORDER_METRICS
-from habitue.predictions.score import Interval
+from habitue.predictions.scores.answers import Interval
 from habitue.sequences.build import instant
 
 LEAST_HAPPENED = 30                        # rows to learn from to whom it happened, or did not

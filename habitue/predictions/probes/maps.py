@@ -10,7 +10,7 @@ from habitue.predictions.calibrate import DRIFT, LEAST_CUSTOMERS, ONE_WINDOW_SAY
 from habitue.predictions.metrics import calibration_line
 from habitue.predictions.probes.language import Aggregation
 from habitue.predictions.rows import Spread
-from habitue.predictions.score import Interval
+from habitue.predictions.scores.answers import Interval
 
 GROUPS = 20                                # of customers with like expected amounts, at most
 LEAST_GROUP = 100
