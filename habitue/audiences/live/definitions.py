@@ -18,9 +18,10 @@ from habitue.audiences.compile import asked, reads_amounts, reads_clock
 from habitue.audiences.language.nodes import Condition, Member
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
-from habitue.audiences.live.evaluate import Ready, prepared
+from habitue.audiences.live.asking.looking import DONE, Audience
+from habitue.audiences.live.evaluate import Compares, Found, Ready, prepared
 from habitue.audiences.live.facts import NEVER, Predictions, Shop
-from habitue.audiences.live.keeping import DONE, Audience, Followed
+from habitue.audiences.live.keeping import Followed
 from habitue.audiences.live.loading import currency
 from habitue.audiences.members import expanded
 from habitue.audiences.rows import PREDICTED
@@ -57,6 +58,7 @@ class Defined:
     settings: Shop = field(default_factory=Shop)
     settings_since: int = 0
     versions: Mapping[tuple[str, int], str] = field(default_factory=dict)    # of predictions
+    meanings: dict[Compares, Found] = field(default_factory=dict)  # that its audiences share
 
 
 def defined(lake: Lake, now: datetime) -> list[Defined]:
@@ -213,7 +215,7 @@ def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, st
         for question, days in sorted(asked(condition) - told.settings.predictions.keys()):
             problem = f"nothing was predicted yet about {question} in {days} days"
             return condition, None, f"{problem}\nhint: `habitue predict`"
-        return condition, prepared(condition, told.settings.zone), ""
+        return condition, prepared(condition, told.settings.zone, told.meanings), ""
     except HabitueError as error:
         return None, None, str(error)
 

@@ -7,10 +7,9 @@ arrives. Asking too early does no harm: the answer is then the same, with anothe
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 from habitue.audiences.compile import of_nobody
@@ -54,25 +53,23 @@ from habitue.audiences.language.windows import (
     bounds,
     days,
 )
+from habitue.audiences.live.asking.matched import PLACES, Matched, Meaning, Summed
+from habitue.audiences.live.asking.steering import reads, settled
 from habitue.audiences.live.clock import Moment, day_of, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
-from habitue.audiences.live.values import SIGNS, date_of, number_of, reached, tested, tested_float
+from habitue.audiences.live.values import SIGNS, date_of, reached, tested, tested_float
 from habitue.errors import BadAudience
-from habitue.events import (
-    ITEM_ORDERED,
-    ORDER_CANCELLED,
-    ORDER_PLACED,
-    ORDER_REFUNDED,
-    ORDER_UPDATED,
-)
+from habitue.events import ITEM_ORDERED
 from habitue.lake.live.told import instant, microseconds
 
 Answer: TypeAlias = tuple[bool, int]  # whether it holds, and until when at least
 Asked: TypeAlias = Callable[[View, int], Answer]
+Compares: TypeAlias = tuple[str, Condition | None]  # of an event: a `where`
+Found: TypeAlias = Callable[[View, int], tuple[Matched, int]]  # rows, and until when they are so
+Inside: TypeAlias = tuple[int, int, int]  # from and to a place, and until when that is so
 Reach: TypeAlias = tuple[int | None, int]  # (after, until] from an instant, µs; none: ever since
 
-ORDERS = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED, ORDER_CANCELLED)
 _TICK = timedelta(microseconds=1)
 
 
@@ -83,6 +80,7 @@ class Ready:
     asked: Asked
     reads: frozenset[str]  # names of events, profiles, consents, items, predictions
     of_nobody: bool  # whether it holds of those of whom nothing is known
+    settled: Mapping[str, bool]  # kinds of rows that leave an answer as it is, and which answer
 
     def holds(self, view: View, time: int) -> Answer:
         """Whether a customer is in the audience at an instant, and until when at least."""
@@ -92,61 +90,28 @@ class Ready:
         return told, min(until, view.until)
 
 
-def prepared(condition: Condition, zone: str = "UTC") -> Ready:
+def prepared(
+    condition: Condition, zone: str = "UTC", meanings: dict[Compares, Found] | None = None
+) -> Ready:
     """The condition as a function; audiences stand in the place of their names.
 
-    `zone` is the shop's, by whose days windows of the calendar are told.
+    `zone` is the shop's, by whose days windows of the calendar are told. Conditions that are
+    prepared with the same `meanings` share what they compare of events.
 
     Raises:
         BadAudience: something in it cannot be followed live.
     """
-    asked = _Preparing(zone).asked(condition)
-    return Ready(asked, frozenset(_reads(condition)), of_nobody(condition))
-
-
-def _reads(condition: Condition) -> set[str]:
-    """What may change the answer when it is told."""
-    found = set()
-    for one in every(condition):
-        match one:
-            case Count(event=event) | Sum(event=event):
-                found |= _events(event)
-            case Followed(event=event, steps=steps):
-                found |= set().union(*map(_events, (event, *(step.event for step in steps))))
-            case Compared(Field(name)) if name in LINE_FIELDS:
-                found.add("items")
-            case Compared(operand=First(event)) | Dated(operand=First(event)):
-                found |= _events(event)
-            case Anniversary(operand=First(event)):
-                found |= _events(event)
-            case Compared() | Dated() | Anniversary():
-                found |= _READS.get(type(one.operand), set())
-    return found
-
-
-_READS: dict[type, set[str]] = {
-    Profile: {"profiles"},
-    Consent: {"consents"},
-    ConsentSince: {"consents"},
-    Prediction: {"predictions"},
-    NextOrder: {"predictions"},
-    Rfm: {"rfm", *ORDERS, ORDER_REFUNDED},
-}
-
-
-def _events(event: str) -> set[str]:
-    return set(ORDERS) if event in (ORDER_PLACED, ITEM_ORDERED) else {event}
-
-
-# what is compared of events -> a number, under which views keep the rows that it means
-_NUMBERS: dict[tuple[str, Condition | None, str], int] = {}
+    preparing = _Preparing(zone, {} if meanings is None else meanings)
+    return Ready(
+        preparing.asked(condition), reads(condition), of_nobody(condition), settled(condition)
+    )
 
 
 class _Preparing:
     """Functions in the making."""
 
-    def __init__(self, zone: str) -> None:
-        self._zone = zone
+    def __init__(self, zone: str, meanings: dict[Compares, Found]) -> None:
+        self._zone, self._meanings = zone, meanings
 
     def asked(self, condition: Condition) -> Asked:
         """A condition on a customer."""
@@ -182,76 +147,59 @@ class _Preparing:
 
     # -- what happened
 
-    def _rows(
-        self, event: str, where: Condition | None
-    ) -> Callable[[View, int], tuple[list[Row], int]]:
+    def _rows(self, event: str, where: Condition | None) -> Found:
         """The rows that a `where` means, an event once, in time; until when they are the same."""
-        number = _NUMBERS.setdefault((event, where, self._zone), len(_NUMBERS))
-        lined = where is not None and any(map(_reads_lines, every(where)))
-        meets = None if where is None else _row(where, event, self._zone)
-        is_still = where is None or not any(map(_moves, every(where)))
-
-        def found(view: View, time: int) -> tuple[list[Row], int]:
-            if is_still and (kept := view.matches.get(number)) is not None:
-                return kept, NEVER
-            until = NEVER
-            chosen: dict[object, Row] = {}
-            for one in rows(view, event, lined=lined):
-                if meets is not None:
-                    holds, then = meets(one, time)
-                    until = min(until, then)
-                    if not holds:
-                        continue
-                chosen[one.id] = one
-            told = sorted(chosen.values(), key=lambda one: one.time)
-            if is_still:
-                view.matches[number] = told
-            return told, until
-
+        found = self._meanings.get((event, where))
+        if found is None:
+            found = self._meanings[event, where] = _found(Meaning(event, where), self._zone)
         return found
 
     def _count(self, condition: Count) -> Asked:
         found = self._rows(condition.event, condition.where)
         compare, number = SIGNS[condition.operator], condition.number
-        window = condition.window
-        if isinstance(window, Last):
-            return _latest(found, _reach(window), lambda count: compare(count, number))
+        if isinstance(condition.window, Last):
+            return _latest(found, _reach(condition.window), (condition.operator, number))
+        within = _within(condition.window, self._zone)
 
         def counted(view: View, time: int) -> Answer:
             told, until = found(view, time)
-            inside, then = _within(told, window, time, self._zone)
-            return compare(len(inside), number), min(until, then)
+            first, last, then = within(told.times, time)
+            return compare(last - first, number), min(until, then)
 
         return counted
 
     def _sum(self, condition: Sum) -> Asked:
         _refuse_quantity(condition)
         found = self._rows(condition.event, condition.where)
-        compare, amount = SIGNS[condition.operator], condition.amount
-        held, window = _told(condition.of, condition.event, self._zone), condition.window
+        compare, amount = SIGNS[condition.operator], condition.amount.scaleb(PLACES)
+        within = _within(condition.window, self._zone)
+        what = Summed(_told(condition.of, condition.event, self._zone))
 
         def added(view: View, time: int) -> Answer:
             told, until = found(view, time)
-            inside, then = _within(told, window, time, self._zone)
-            amounts = (number_of(held(one)) for one in inside)
-            total = sum((one for one in amounts if one is not None), Decimal(0))
-            return compare(total, amount), min(until, then)
+            first, last, then = within(told.times, time)
+            sums = told.summed(what)
+            return compare(sums[last] - sums[first], amount), min(until, then)
 
         return added
 
     def _followed(self, condition: Followed) -> Asked:
         first = self._rows(condition.event, condition.where)
-        steps = [(step, self._rows(step.event, step.where)) for step in condition.steps]
-        window = condition.window
+        steps = [
+            (_next(step), self._rows(step.event, step.where)) for step in condition.steps
+        ]  # fmt: skip
+        within = _within(condition.window, self._zone)
 
         def followed(view: View, time: int) -> Answer:
             told, until = first(view, time)
-            inside, then = _within(told, window, time, self._zone)
+            start, end, then = within(told.times, time)
             until = min(until, then)
-            here = [one.time for one in inside]
-            for step, found in steps:
+            here = told.times[start:end]
+            for following, found in steps:
+                if not here:
+                    break
                 after, then = found(view, time)
-                here, over = _next(here, step, [one.time for one in after], time)
+                here, over = following(here, after.times, time)
                 until = min(until, then, over)
             return bool(here), until
 
@@ -281,77 +229,116 @@ def _opposite(inner: Asked) -> Asked:
     return opposite
 
 
-def _latest(
-    found: Callable[[View, int], tuple[list[Row], int]],
-    reach: Reach,
-    holds: Callable[[int], bool],
-) -> Asked:
-    """A count over the last so long: it only falls, and each row's leaving has its instant."""
-    assert reach[0] is not None, "the last so long has a length"
-    length = -reach[0]
+def _found(meaning: Meaning, zone: str) -> Found:
+    event, where = meaning.event, meaning.where
+    lined = where is not None and any(map(_reads_lines, every(where)))
+    meets = None if where is None else _row(where, event, zone)
+    is_still = where is None or not any(map(_moves, every(where)))
 
-    def counted(view: View, time: int) -> Answer:
-        told, until = found(view, time)
-        start = bisect_right(told, time - length, key=_time)
-        inside = bisect_right(told, time, key=_time) - start
-        now = holds(inside)
-        # the first of them whose leaving changes the answer
-        for gone in range(inside):
-            if holds(inside - gone - 1) is not now:
-                return now, min(until, told[start + gone].time + length)
-        return now, until
+    def found(view: View, time: int) -> tuple[Matched, int]:
+        if is_still and (kept := view.matches.get(meaning)) is not None:
+            return kept, NEVER
+        until = NEVER
+        chosen: dict[object, Row] = {}
+        for one in rows(view, event, lined=lined):
+            if meets is not None:
+                holds, then = meets(one, time)
+                until = min(until, then)
+                if not holds:
+                    continue
+            chosen[one.id] = one
+        told = Matched(sorted(chosen.values(), key=_time))
+        if is_still:
+            view.matches[meaning] = told
+        return told, until
 
-    return counted
+    return found
 
 
 def _time(row: Row) -> int:
     return row.time
 
 
-def _within(
-    told: list[Row], window: Window | None, time: int, zone: str
-) -> tuple[Sequence[Row], int]:
-    """The rows inside a window, and when the next one comes into it or leaves it."""
+def _latest(found: Found, reach: Reach, wanted: tuple[str, int]) -> Asked:
+    """A count over the last so long: it only falls, and each row's leaving has its instant."""
+    assert reach[0] is not None, "the last so long has a length"
+    length, (sign, number) = -reach[0], wanted
+    holds = SIGNS[sign]
+    # the counts at which the answer becomes another one, when it falls
+    turns = {">=": (number - 1,), "<": (number - 1,), ">": (number,), "<=": (number,)}.get(
+        sign, (number, number - 1)
+    )
+
+    def counted(view: View, time: int) -> Answer:
+        told, until = found(view, time)
+        times = told.times
+        start = bisect_right(times, time - length)
+        inside = bisect_right(times, time, start) - start
+        for count in turns:
+            if 0 <= count < inside:  # the row whose leaving changes the answer
+                until = min(until, times[start + inside - count - 1] + length)
+                break
+        return holds(inside, number), until
+
+    return counted
+
+
+def _within(window: Window | None, zone: str) -> Callable[[list[int], int], Inside]:
+    """The rows inside a window, from and to, and when the next one comes into it or leaves it."""
     match window:
         case None:
-            return told, NEVER
+            return lambda times, _: (0, len(times), NEVER)
         case Before() | After() | Between():
             start, end = _dates(window)
-            first, last = (bisect_left(told, one, key=_time) for one in (start, end))
-            return told[first:last], NEVER
+            return lambda times, _: (bisect_left(times, start), bisect_left(times, end), NEVER)
         case Calendar():
-            start, end = map(microseconds, _sure(bounds(window, instant(time), zone)))
-            first, last = (bisect_left(told, one, key=_time) for one in (start, end))
-            return told[first:last], next_day(time, zone)
+
+            def on_days(times: list[int], time: int) -> Inside:
+                start, end = map(microseconds, _sure(bounds(window, instant(time), zone)))
+                return bisect_left(times, start), bisect_left(times, end), next_day(time, zone)
+
+            return on_days
     after, until = _reach(window)
-    first = 0 if after is None else bisect_right(told, time + after, key=_time)
-    last = bisect_right(told, time + until, key=_time)
-    then = NEVER
-    if after is not None and first < last:
-        then = told[first].time - after
-    if last < len(told):
-        then = min(then, told[last].time - until)
-    return told[first:last], then
+
+    def inside(times: list[int], time: int) -> Inside:
+        first = 0 if after is None else bisect_right(times, time + after)
+        last = bisect_right(times, time + until)
+        then = NEVER
+        if after is not None and first < last:
+            then = times[first] - after
+        if last < len(times):
+            then = min(then, times[last] - until)
+        return first, last, then
+
+    return inside
 
 
-def _next(here: list[int], step: Step, after: list[int], time: int) -> tuple[list[int], int]:
+def _next(step: Step) -> Callable[[list[int], list[int], int], tuple[list[int], int]]:
     """The instants of a step that follow those of the step before, and when that may change.
 
     Of a step that is absent, those of the step before that nothing follows, its time being over.
     """
     length = None if step.within is None else step.within.length // _TICK
-    found, until = set(), NEVER
-    for one in here:
-        start = bisect_right(after, one)
-        end = time if length is None else one + length
-        stop = bisect_right(after, end)
-        if not step.is_absent:
-            found.update(after[start:stop])
-        elif start == stop and end <= time:
-            found.add(one)
-        elif start == stop:
-            until = min(until, end)
-    return sorted(found), until
+
+    def there(here: list[int], after: list[int], time: int) -> tuple[list[int], int]:
+        found: set[int] = set()
+        for one in here:
+            end = time if length is None else one + length
+            found.update(after[bisect_right(after, one) : bisect_right(after, end)])
+        return sorted(found), NEVER
+
+    def absent(here: list[int], after: list[int], time: int) -> tuple[list[int], int]:
+        found, until = [], NEVER
+        for one in here:
+            end = time if length is None else one + length
+            if bisect_right(after, one) == bisect_right(after, end):
+                if end <= time:
+                    found.append(one)
+                else:
+                    until = min(until, end)
+        return found, until
+
+    return absent if step.is_absent else there
 
 
 # -- comparisons

@@ -131,7 +131,7 @@ class View:
         self.shop = shop
         self.until = until  # when more is known
         self.exists = facts.visible <= time
-        self.matches: dict[int, Any] = {}  # by what is compared of events: the rows that it means
+        self.matches: dict[Any, Any] = {}  # by what is compared of events: the rows that it means
         self.rows: dict[tuple[str, bool], Sequence[Any]] = {}  # by event: with its lines, or not
         self.orders: Sequence[Any] | None = None
         self._facts, self._time = facts, time

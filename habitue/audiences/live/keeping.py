@@ -7,26 +7,27 @@ its `at` is exact however late it is found.
 """
 
 import sqlite3
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import msgspec
 
 from habitue.audiences.live import tables
-from habitue.audiences.live.evaluate import ORDERS, Ready
+from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent
+from habitue.audiences.live.asking.steering import ORDERS
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
 from habitue.audiences.live.loading import items, load, wanted
 from habitue.audiences.live.ranking import Ranking
-from habitue.audiences.live.tables import Changed, Standing
+from habitue.audiences.live.tables import NOWHERE, Changed, Stands
 from habitue.events import ORDER_REFUNDED
 from habitue.lake.live.happened import Touched
 
-_NOWHERE = (None, NEVER)                   # how one stands who is out, and will be
-DONE = NEVER  # `reached` of an audience that was applied to everybody
+Kinds: TypeAlias = tuple[str, ...]
+Steered: TypeAlias = Sequence[tuple[Audience, bool | None]]  # with the answer that stays
+
 RACE = 10_000_000  # µs by which a row may come later than others beside it
-MOST_RECENT = 100_000  # pairs of which the last change is remembered
 AT_ONCE = 500  # customers whose time is over, of one transaction
 FILLED = 100  # customers to whom an audience is applied in one
 
@@ -59,22 +60,6 @@ SELECT id, shop, customer FROM keys WHERE id IN (SELECT value FROM json_each(?))
 
 
 @dataclass(slots=True, kw_only=True)
-class Audience:
-    """One audience that is followed."""
-
-    id: int
-    name: str
-    ready: Ready | None  # none: it cannot be asked, and nobody is in it
-    since: int  # from when on the condition, or what it rests on, is so
-    cause: str
-    reached: int                           # the last customer to whom it was applied
-
-    def waits(self, customer: int) -> str | None:
-        """Why it is still to be applied to a customer; none: it was."""
-        return None if customer <= self.reached else self.cause
-
-
-@dataclass(slots=True, kw_only=True)
 class Followed:
     """The audiences of one shop, and what all its customers share."""
 
@@ -83,6 +68,8 @@ class Followed:
     audiences: list[Audience]
     reads: frozenset[str] = frozenset()  # of all of them
     by_kind: dict[str, list[Audience]] = field(default_factory=dict)
+    # by the kinds that were told: those of them that some audiences read, and these audiences
+    by_kinds: dict[Kinds, list[tuple[Kinds, Steered]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         told = {one.id: one.ready.reads for one in self.audiences if one.ready is not None}
@@ -93,21 +80,26 @@ class Followed:
         }
 
 
+    def told(self, kinds: Kinds) -> list[tuple[Kinds, Steered]]:
+        """The audiences that read some kinds of rows, by which of them they read; kept."""
+        found = self.by_kinds.get(kinds)
+        if found is None:
+            reading: defaultdict[Kinds, list[tuple[Audience, bool | None]]] = defaultdict(list)
+            for one in self.audiences:
+                mine = tuple(kind for kind in kinds if one in self.by_kind.get(kind, ()))
+                reading[mine].append((one, one.settled(mine)))
+            reading.pop((), None)
+            in_order = sorted(reading.items(), key=lambda one: kinds.index(one[0][0]))
+            found = self.by_kinds[kinds] = in_order
+        return found
+
+
 @dataclass(slots=True)
 class _Work:
     """What is to be looked at of one customer: which audiences, and from which instants on."""
 
     kinds: dict[str, list[int]] = field(default_factory=dict)  # what was told -> since when
     everything: list[int] = field(default_factory=list)  # since when they are another
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Instants at which one customer is looked at for one audience, and what makes it so."""
-
-    audience: Audience
-    steps: Sequence[int]
-    cause: str
 
 
 class Keeper:
@@ -122,7 +114,7 @@ class Keeper:
         self._clock = clock
         self._shops: dict[str, Followed] = {}
         self._rankings: dict[str, Ranking] = {}
-        self._recent: dict[tuple[int, int], int] = {}  # pairs -> `at` of their last change
+        self._recent = Recent()
 
     @property
     def shops(self) -> Mapping[str, Followed]:
@@ -173,17 +165,16 @@ class Keeper:
         self._rerank_due(connection, now)
         due = connection.execute(_DUE, [now, AT_ONCE]).fetchall()
         standing = self._standing(connection, (customer for customer, _ in due))
-        looks: dict[int, list[_Look]] = defaultdict(list)
+        looks: defaultdict[str, dict[int, list[Look]]] = defaultdict(dict)
         by_id = self._by_id()
-        for (customer, audience), (_, until) in standing.items():
-            if until <= now and audience in by_id:
-                looks[customer].append(_Look(by_id[audience][1], [until], "time"))
-        for shop in self._shops.values():
-            mine = {audience.id for audience in shop.audiences}
-            of_shop = {
-                customer: told for customer, told in looks.items() if told[0].audience.id in mine
-            }
-            self._apply(connection, shop, of_shop, now)
+        for customer, held in standing.items():
+            for audience, (_, until) in held.items():
+                if until <= now and audience in by_id:
+                    shop, one = by_id[audience]
+                    told = looks[shop.name].setdefault(customer, [])
+                    told.append(Look([(one, None)], [until], "time"))
+        for name, of_shop in looks.items():
+            self._apply(connection, self._shops[name], of_shop, now)
         if len(due) < AT_ONCE:
             tables.set_frontier(connection, max(now, tables.frontier(connection)))
         return len(due) == AT_ONCE
@@ -210,7 +201,7 @@ class Keeper:
         sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
         rows = connection.execute(sql, [shop.name, first.reached, FILLED]).fetchall()
         customers = [customer for (customer,) in rows]
-        looks = [_Look(one, [one.since], one.cause) for one in together]
+        looks = [Look([(one, None)], [one.since], one.cause) for one in together]
         self._recall(connection, together, customers)
         horizon = max([tables.frontier(connection), *(one.since for one in together)])
         self._apply(connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True)
@@ -233,20 +224,16 @@ class Keeper:
     ) -> None:
         """Look at the customers of one shop whom something was told of."""
         start, horizon = span
-        looks: dict[int, list[_Look]] = {}
+        is_whole = all(one.reached == DONE for one in shop.audiences)
+        looks: dict[int, list[Look]] = {}
         for customer, told in work.items():
-            found: dict[int, tuple[Audience, set[int]]] = {}
-            for kind, instants in told.kinds.items():
-                for audience in shop.by_kind.get(kind, ()):
-                    found.setdefault(audience.id, (audience, set()))[1].update(instants)
-            if told.everything:
-                for audience in shop.audiences:
-                    found.setdefault(audience.id, (audience, set()))[1].update(told.everything)
-            looks[customer] = [
-                _Look(audience, _clamped(instants, start, horizon), "event")
-                for audience, instants in found.values()
-                if audience.waits(customer) != "definition"
-            ]
+            found = looks[customer] = []
+            for kinds, audiences in _reading(shop, told):
+                instants = {*told.everything, *(one for kind in kinds for one in told.kinds[kind])}
+                steered = audiences if is_whole else [
+                    one for one in audiences if one[0].waits(customer) != "definition"
+                ]  # fmt: skip
+                found.append(Look(steered, _clamped(instants, start, horizon), "event"))
         self._apply(connection, shop, looks, horizon)
 
     def _rank(self, connection: sqlite3.Connection, shop: Followed, now: int) -> None:
@@ -270,10 +257,8 @@ class Keeper:
             return
         moved = ranking.look(connection, (shop.name, shop.shop), customers, time)
         shop.shop.groups = ranking.groups
-        looks = [
-            _Look(audience, [time], "event") for audience in shop.by_kind["rfm"]
-            if audience.reached == DONE
-        ]  # fmt: skip
+        reading = [(one, None) for one in shop.by_kind["rfm"] if one.reached == DONE]
+        looks = [Look(reading, [time], "event")]
         self._apply(connection, shop, dict.fromkeys(moved, looks), time)
 
     def _rerank_due(self, connection: sqlite3.Connection, now: int) -> None:
@@ -314,15 +299,16 @@ class Keeper:
         names = dict(connection.execute(sql, [_json(former)]).fetchall())
         by_id = self._by_id()
         changes, gone = [], {}
-        for (customer, id), (joined, _) in self._standing(connection, names).items():
-            shop, audience = by_id[id]
-            gone[customer, id] = Standing()
-            if joined is not None:
-                at = max(former[customer], self._recent.get((customer, id), 0), joined)
-                changes.append(
-                    Changed(shop=shop.name, audience=audience.name, customer=names[customer],
-                            entered=False, at=at, cause="event")
-                )  # fmt: skip
+        for customer, held in self._standing(connection, names).items():
+            for id, before in held.items():
+                shop, audience = by_id[id]
+                gone[customer, id] = (before, NOWHERE)
+                if (joined := before[0]) is not None:
+                    at = max(former[customer], self._recent.get((customer, id), 0), joined)
+                    changes.append(
+                        Changed(shop=shop.name, audience=audience.name, customer=names[customer],
+                                entered=False, at=at, cause="event")
+                    )  # fmt: skip
         tables.put_changes(connection, changes, self._clock())
         tables.put_standing(connection, gone)
 
@@ -348,7 +334,7 @@ class Keeper:
         self,
         connection: sqlite3.Connection,
         shop: Followed,
-        looks: Mapping[int, Sequence[_Look]],
+        looks: Mapping[int, Sequence[Look]],
         horizon: int,
         *,
         thorough: bool = False,
@@ -359,53 +345,15 @@ class Keeper:
             return
         facts = load(connection, shop.name, wanted_of, shop.reads)
         standing = self._standing(connection, facts)
-        changes: list[Changed] = []
-        kept: dict[tuple[int, int], Standing] = {}
+        looking = Looking(name=shop.name, shop=shop.shop, recent=self._recent, horizon=horizon)
         for customer, one in facts.items():
+            held = standing.get(customer, {})
             for look in looks[customer]:
-                key = (customer, look.audience.id)
-                before = standing.get(key, _NOWHERE)
-                told = Standing(joined=before[0], until=before[1])
-                steps = _more(one, look.steps, horizon) if thorough else look.steps
-                now = _Look(look.audience, steps, look.cause)
-                changes += self._followed(shop, one, now, told, horizon)
-                if (told.joined, told.until) != before:
-                    kept[key] = told
-        changes.sort(key=lambda change: change.at)
-        tables.put_changes(connection, changes, self._clock())
-        tables.put_standing(connection, kept)
-
-    def _followed(
-        self, shop: Followed, facts: Facts, look: _Look, told: Standing, horizon: int
-    ) -> Iterator[Changed]:
-        """The changes of one customer and audience at some instants and up to a horizon."""
-        pair = (facts.customer, look.audience.id)
-        first = self._recent.get(pair, 0)
-        begins = () if look.audience.waits(facts.customer) is None else (look.audience.since,)
-        steps = sorted({max(one, first) for one in (*look.steps, *begins)})
-        time, cause = steps[0], look.cause
-        if told.until < time:
-            time, cause = max(told.until, first), "time"
-        ready = look.audience.ready
-        while True:
-            holds, told.until = (
-                (False, NEVER) if ready is None else ready.holds(facts.at(shop.shop, time), time)
-            )
-            if holds is not (told.joined is not None):
-                told.joined = time if holds else None
-                self._remember(pair, time)
-                yield Changed(shop=shop.name, audience=look.audience.name, customer=facts.name,
-                              entered=holds, at=time, cause=cause)  # fmt: skip
-            place = bisect_right(steps, time)
-            step = steps[place] if place < len(steps) else NEVER
-            time, cause = (step, look.cause) if step <= told.until else (told.until, "time")
-            if time > horizon:
-                return
-
-    def _remember(self, pair: tuple[int, int], at: int) -> None:
-        if len(self._recent) >= MOST_RECENT:
-            self._recent.clear()
-        self._recent[pair] = at
+                now = replace(look, steps=_more(one, look.steps, horizon)) if thorough else look
+                looking.at(one, now, held)
+        looking.changes.sort(key=lambda change: change.at)
+        tables.put_changes(connection, looking.changes, self._clock())
+        tables.put_standing(connection, looking.kept)
 
     def _recall(
         self,
@@ -417,14 +365,16 @@ class Keeper:
         by_name = {one.name: one.id for one in audiences}
         for customer, name, at in connection.execute(_LAST, [_json(customers)]):
             if name in by_name:
-                self._recent[customer, by_name[name]] = at
+                self._recent.put((customer, by_name[name]), at)
 
     def _standing(
         self, connection: sqlite3.Connection, customers: Iterable[int]
-    ) -> dict[tuple[int, int], tuple[int | None, int]]:
+    ) -> dict[int, dict[int, Stands]]:
         """How customers stand: since when they are in an audience, and when to look again."""
-        rows = connection.execute(_STANDING, [_json(customers)])
-        return {(customer, audience): (joined, until) for customer, audience, joined, until in rows}
+        found: dict[int, dict[int, Stands]] = {}
+        for customer, audience, *stands in connection.execute(_STANDING, [_json(customers)]):
+            found.setdefault(customer, {})[audience] = (stands[0], stands[1])
+        return found
 
     def _by_id(self) -> dict[int, tuple[Followed, Audience]]:
         return {one.id: (shop, one) for shop in self._shops.values() for one in shop.audiences}
@@ -475,6 +425,19 @@ def _clamped(instants: Collection[int], start: int, horizon: int) -> list[int]:
     if start > 0:
         instants = {one if one > start - RACE else start for one in instants}
     return sorted(one for one in instants if one <= horizon) or [horizon]
+
+
+def _reading(shop: Followed, work: _Work) -> list[tuple[Kinds, Steered]]:
+    """The audiences that a customer is looked at for, by the kinds of rows that they read."""
+    reading = shop.told(tuple(work.kinds))
+    if not work.everything:
+        return reading
+    each: list[tuple[Kinds, Steered]] = [
+        (kinds, [(one, None)]) for kinds, audiences in reading for one, _ in audiences
+    ]
+    told = {one.id for _, audiences in each for one, _ in audiences}
+    rest = [(one, None) for one in shop.audiences if one.id not in told]
+    return [*each, ((), rest)] if rest else each
 
 
 def _more(facts: Facts, steps: Sequence[int], horizon: int) -> list[int]:

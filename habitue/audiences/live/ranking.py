@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from habitue.audiences.live.evaluate import ORDERS
+from habitue.audiences.live.asking.steering import ORDERS
 from habitue.audiences.live.facts import NEVER, Facts, Shop
 from habitue.audiences.live.loading import load, wanted
 from habitue.audiences.live.orders import orders

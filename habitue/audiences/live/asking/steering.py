@@ -1,0 +1,123 @@
+"""What may change the answer of a condition when it is told, and in which direction.
+
+A row of an event can make `did it` true and never false. So while somebody is in such an audience,
+more of these rows change nothing before the `until` that is known: they need not be looked at.
+"""
+
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from habitue.audiences.language.nodes import (
+    LINE_FIELDS,
+    And,
+    Anniversary,
+    Compared,
+    Condition,
+    Consent,
+    ConsentSince,
+    Count,
+    Dated,
+    Field,
+    First,
+    Followed,
+    NextOrder,
+    Not,
+    Operand,
+    Or,
+    Prediction,
+    Profile,
+    Rfm,
+    Sum,
+    every,
+)
+from habitue.events import (
+    ITEM_ORDERED,
+    ORDER_CANCELLED,
+    ORDER_PLACED,
+    ORDER_REFUNDED,
+    ORDER_UPDATED,
+)
+
+ORDERS = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED, ORDER_CANCELLED)
+NOTHING: frozenset[str] = frozenset()
+NOWHERE: frozenset[bool] = frozenset()
+UP, DOWN = frozenset({True}), frozenset({False})  # what the answer may become
+ANYWHERE = UP | DOWN
+
+_READS: dict[type[Operand], frozenset[str]] = {
+    Profile: frozenset({"profiles"}),
+    Consent: frozenset({"consents"}),
+    ConsentSince: frozenset({"consents"}),
+    Prediction: frozenset({"predictions"}),
+    NextOrder: frozenset({"predictions"}),
+    Rfm: frozenset({"rfm", *ORDERS, ORDER_REFUNDED}),
+}
+
+
+def reads(condition: Condition) -> frozenset[str]:
+    """What may change the answer when it is told."""
+    return frozenset().union(*map(_read, every(condition)))
+
+
+def of_event(event: str) -> frozenset[str]:
+    """The events of which the rows of an event are made."""
+    return frozenset(ORDERS if event in (ORDER_PLACED, ITEM_ORDERED) else (event,))
+
+
+def settled(condition: Condition) -> MappingProxyType[str, bool]:
+    """Kinds of rows that cannot change an answer, each with the answer that it is."""
+    found = {}
+    for kind in reads(condition):
+        moves = _moves(condition, kind)
+        if len(moves) == 1:
+            found[kind] = True in moves
+    return MappingProxyType(found)
+
+
+def _read(one: Condition) -> frozenset[str]:
+    match one:
+        case Count(event=event) | Sum(event=event):
+            return of_event(event)
+        case Followed(event=event, steps=steps):
+            return of_event(event).union(*(of_event(step.event) for step in steps))
+        case Compared(Field(name)) if name in LINE_FIELDS:
+            return frozenset({"items"})
+        case Compared(operand=First(event)) | Dated(operand=First(event)):
+            return of_event(event)
+        case Anniversary(operand=First(event)):
+            return of_event(event)
+        case Compared() | Dated() | Anniversary():
+            return _READS.get(type(one.operand), NOTHING)
+    return NOTHING
+
+
+
+def _moves(condition: Condition, kind: str) -> frozenset[bool]:
+    """What one more row of a kind may make of the answer."""
+    match condition:
+        case And(parts) | Or(parts):
+            return NOWHERE.union(*(_moves(one, kind) for one in parts))
+        case Not(inner):
+            return frozenset(not one for one in _moves(inner, kind))
+    if kind not in reads(condition):
+        return NOWHERE
+    if kind in ORDERS or kind == "items":  # what is told of an order may take another one's place
+        return ANYWHERE
+    match condition:
+        case Count(operator=">=" | ">"):
+            return UP
+        case Count(operator="<=" | "<") | Count(operator="=", number=0):
+            return DOWN
+        case Followed():
+            return _followed(condition, kind)
+    return ANYWHERE
+
+
+def _followed(condition: Followed, kind: str) -> frozenset[bool]:
+    events = [(condition.event, UP)]
+    events += [(step.event, DOWN if step.is_absent else UP) for step in condition.steps]
+    return _union(moves for event, moves in events if event == kind)
+
+
+def _union(moves: Iterable[frozenset[bool]]) -> frozenset[bool]:
+    return NOWHERE.union(*moves)
