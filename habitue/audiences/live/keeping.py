@@ -89,8 +89,8 @@ class Followed:
                 mine = tuple(kind for kind in kinds if one in self.by_kind.get(kind, ()))
                 reading[mine].append((one, one.settled(mine)))
             reading.pop((), None)
-            in_order = sorted(reading.items(), key=lambda one: kinds.index(one[0][0]))
-            found = self.by_kinds[kinds] = in_order
+            found = [(mine, reading[mine]) for mine in sorted(reading, key=_first(kinds))]
+            self.by_kinds[kinds] = found
         return found
 
 
@@ -425,6 +425,10 @@ def _clamped(instants: Collection[int], start: int, horizon: int) -> list[int]:
     if start > 0:
         instants = {one if one > start - RACE else start for one in instants}
     return sorted(one for one in instants if one <= horizon) or [horizon]
+
+
+def _first(kinds: Kinds) -> Callable[[Kinds], int]:
+    return lambda mine: kinds.index(mine[0])
 
 
 def _reading(shop: Followed, work: _Work) -> list[tuple[Kinds, Steered]]:
