@@ -44,6 +44,7 @@ test: lint  ## Lint, then every test that is short and needs nothing.
 verify: lint  ## The long runs: slow tests too, and many more examples of every property.
 	$(THREADS) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not gpu" \
 	  --hypothesis-profile=verify
+	$(THREADS) $(BIN)/python -m benchmarks.audiences_equality
 
 bench: install  ## Run the benchmarks; with DATA=folder also those on public data sets.
 	$(BIN)/python -m benchmarks.import_speed

@@ -4,17 +4,18 @@ import itertools
 import json
 import random
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
 import pyarrow as pa
 
-from habitue.events import Consent, Event, Item, Money, ProfileChange
+from habitue.events import Consent, Event, Item, Link, Money, ProfileChange
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
 from tests.audiences.conditions import NAMES, TICK, WORDS
-from tests.lake.people import change, consent, item, rows_of
+from tests.lake.people import change, consent, item, link, rows_of
 from tests.lake.small import day, event, line
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia")
@@ -64,10 +65,10 @@ class History:
     zone: str = "UTC"
 
 
-def history(seed: int) -> History:
-    """A history of some hundred rows."""
+def history(seed: int, *, rows: int = 150, customers: Sequence[str] = CUSTOMERS) -> History:
+    """A history of so many events, and of other rows in proportion."""
     draw = random.Random(seed)
-    events = tuple(_event(draw, number) for number in range(150))
+    events = tuple(_event(draw, number, customers) for number in range(rows))
     return History(
         events=events,
         items=tuple(
@@ -75,18 +76,18 @@ def history(seed: int) -> History:
             for code in ("mug", "cups", "x", "mug")
         ),
         changes=tuple(
-            change(draw.choice(CUSTOMERS), 0, json.dumps(_properties(draw)), **_times(draw))
-            for _ in range(30)
+            change(draw.choice(customers), 0, json.dumps(_properties(draw)), **_times(draw))
+            for _ in range(rows // 5)
         ),
         consents=tuple(
             consent(
-                draw.choice(CUSTOMERS), 0, draw.choice(["subscribed", "unsubscribed"]),
+                draw.choice(customers), 0, draw.choice(["subscribed", "unsubscribed"]),
                 channel=draw.choice(["email", "sms"]), **_times(draw),
             )
-            for _ in range(20)
+            for _ in range(2 * rows // 15)
         ),
         predictions=tuple(_predictions(draw, events)),
-        embeddings=tuple(_embeddings(draw)),
+        embeddings=tuple(_embeddings(draw, customers)),
         zone=ZONES[seed % len(ZONES)],
     )  # fmt: skip
 
@@ -133,6 +134,25 @@ def _times(draw: random.Random) -> dict[str, object]:
     return {"time": time, "received": time + late, "backfilled": draw.random() < 0.2}
 
 
+def item_changes(draw: random.Random, number: int) -> tuple[Item, ...]:
+    """What is told of items while the history goes on."""
+    return tuple(
+        item(draw.choice(["mug", "cups", "x"]), 0, **_told(draw, "title", "category", "brand"),
+             **_times(draw))
+        for _ in range(number)
+    )  # fmt: skip
+
+
+def links(draw: random.Random, keys: Sequence[str], number: int) -> tuple[Link, ...]:
+    """What joins some keys to one customer, and parts them again."""
+    found = []
+    for _ in range(number):
+        key, other = draw.sample(keys, 2)
+        how = {"undo": True, "cause": "person"} if draw.random() < 0.25 else {}
+        found.append(link(key, other, 0, **how, **(_times(draw) | {"backfilled": False})))
+    return tuple(found)
+
+
 def _told(draw: random.Random, *fields: str) -> dict[str, str]:
     return {one: draw.choice(WORDS) for one in fields if draw.random() < 0.7}
 
@@ -141,7 +161,7 @@ def _properties(draw: random.Random) -> dict[str, object]:
     return {one: draw.choice(VALUES) for one in NAMES if draw.random() < 0.6}
 
 
-def _event(draw: random.Random, number: int) -> Event:
+def _event(draw: random.Random, number: int, customers: Sequence[str]) -> Event:
     name = draw.choice(
         ["order_placed"] * 4 + ["cart_added"] * 3 + ["Odd Thing", "order_cancelled"]
         + ["order_refunded"]
@@ -152,7 +172,7 @@ def _event(draw: random.Random, number: int) -> Event:
     if draw.random() < 0.3:
         properties["item"] = draw.choice(["mug", "x", 5])
     changes: dict[str, object] = {
-        "customer": draw.choice([*CUSTOMERS, None]) if draw.random() < 0.9 else None,
+        "customer": draw.choice([*customers, None]) if draw.random() < 0.9 else None,
         "name": name,
         "source": draw.choice(["till", "web"]),
         "value": draw.choice(
@@ -185,10 +205,10 @@ def _predictions(draw: random.Random, events: tuple[Event, ...]):
                 yield Predicted(customer, question, days, value, version, cutoff, received)
 
 
-def _embeddings(draw: random.Random):
+def _embeddings(draw: random.Random, customers: Sequence[str]):
     """What two versions know of most customers, of some of them at two anchors."""
     for version, received in (("v1", day(1)), ("v2", day(3))):
-        for customer, anchor in itertools.product(CUSTOMERS, (day(0), received)):
+        for customer, anchor in itertools.product(customers, (day(0), received)):
             if draw.random() < 0.6:
                 vector = tuple(draw.randint(-8, 8) / 4 for _ in range(4))
                 yield Embedded(customer, version, anchor, vector, received)

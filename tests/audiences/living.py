@@ -115,13 +115,13 @@ class Living:
         with self.profiles.writing() as connection:
             return sorted(key for (key,) in connection.execute(sql, [name]))
 
-    def changes(self) -> list[tuple]:
+    def changes(self, *, after: int = 0) -> list[tuple]:
         sql = """SELECT audience, customer, change, at, detected_at, cause FROM changes
-            ORDER BY sequence"""
+            WHERE sequence > ? ORDER BY sequence"""
         with self.profiles.writing() as connection:
             return [
                 (*row[:3], instant(row[3]), instant(row[4]), row[5])
-                for row in connection.execute(sql)
+                for row in connection.execute(sql, [after])
             ]
 
     def folded(self, name: str, at: datetime | None = None) -> list[str]:
