@@ -15,7 +15,7 @@ from datetime import datetime
 import pyarrow.parquet as pq
 
 from habitue.audiences.compile import asked, reads_amounts, reads_clock
-from habitue.audiences.language.nodes import Condition, Member
+from habitue.audiences.language.nodes import Condition, Member, Similar, every
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.asking.looking import DONE, Audience
@@ -182,9 +182,8 @@ def _note(
     basis = _basis(told, condition)
     if held == (text, basis) or (held is None and name not in told.sentences):
         return
-    # a removal, or an audience that this one names, is only known to be some time before now
-    is_own = name in told.sentences and (held is None or held[0] != text)
-    since, cause = max(told.since[name], told.settings_since) if is_own else now, "definition"
+    # a removal is only known to be some time before now
+    since, cause = now if text is None else _since(told, name), "definition"
     if condition is not None and ready is not None:
         sets = [told.settings.predictions[one].visible for one in asked(condition)]
         if held is not None and held[0] == text and _is_scored(held[1], basis):
@@ -204,6 +203,17 @@ def _note(
         " (SELECT id FROM followed WHERE shop = ? AND name = ?)",
         [NEVER, told.shop, name],
     )
+
+
+def _since(told: Defined, name: str) -> int:
+    """From when on a name means what it does: it, each audience that it names, and the settings."""
+    waiting, found = [name], {name}
+    while waiting:
+        for one in every(parse(told.sentences[waiting.pop()])):
+            if isinstance(one, (Member, Similar)) and one.audience not in found:
+                found.add(one.audience)
+                waiting.append(one.audience)
+    return max(told.settings_since, *(told.since[one] for one in found))
 
 
 def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, str]:

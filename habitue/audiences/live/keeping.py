@@ -7,6 +7,7 @@ its `at` is exact however late it is found.
 """
 
 import sqlite3
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -349,8 +350,7 @@ class Keeper:
         for customer, one in facts.items():
             held = standing.get(customer, {})
             for look in looks[customer]:
-                now = replace(look, steps=_more(one, look.steps, horizon)) if thorough else look
-                looking.at(one, now, held)
+                looking.at(one, _more(look, one, shop.shop, horizon) if thorough else look, held)
         looking.changes.sort(key=lambda change: change.at)
         tables.put_changes(connection, looking.changes, self._clock())
         tables.put_standing(connection, looking.kept)
@@ -444,10 +444,12 @@ def _reading(shop: Followed, work: _Work) -> list[tuple[Kinds, Steered]]:
     return [*each, ((), rest)] if rest else each
 
 
-def _more(facts: Facts, steps: Sequence[int], horizon: int) -> list[int]:
-    """Some instants, and those since the first of them at which more became known."""
-    first = steps[0]
-    return [*steps, *(one for one in facts.instants() if first < one <= horizon)]
+def _more(look: Look, facts: Facts, shop: Shop, horizon: int) -> Look:
+    """The same look, also at the instants since its first at which more became known."""
+    first = look.steps[0]
+    known = (*facts.instants(), *shop.instants[bisect_right(shop.instants, first) :])
+    more = {one for one in known if first < one <= horizon}
+    return replace(look, steps=sorted({*look.steps, *more}))
 
 
 def _share_items(connection: sqlite3.Connection, shop: Followed) -> None:

@@ -1,0 +1,78 @@
+"""What random histories found wrong once, each as the small history that shows it."""
+
+from datetime import timedelta
+
+import pytest
+
+from habitue.lake.live import store
+from habitue.lake.live.told import microseconds, told_by
+from habitue.lake.tables import Lake
+from tests.audiences.living import Living
+from tests.lake.people import item
+from tests.lake.small import day, event, filled
+
+MUGS = 'did order_placed where category = "mugs"'
+MANY = 250                                 # customers, of whom 100 are looked at in one go
+
+
+@pytest.fixture
+def live(tmp_path):
+    living = Living(tmp_path / "profiles.sqlite")
+    yield living
+    living.profiles.close()
+
+
+def told_alone(live, *nouns):
+    """Tell, and apply to nobody else what follows from it: that is still to be done."""
+    received = max(microseconds(one.received) for one in nouns)
+    live.now = max(live.now, received)
+    with live.profiles.writing() as connection:
+        touched = store.take(connection, told_by(nouns))
+        live.keeper.told(connection, touched, received)
+
+
+def test_an_item_that_changes_again_while_its_change_is_applied_is_told_of_both_to_everyone(live):
+    live.define(mugs=MUGS)
+    live.tell([item("mug", 0, category="cups")])
+    live.tell([event(f"e{place}", 1, customer=f"c{place:03}") for place in range(MANY)])
+    told_alone(live, item("mug", 2, category="mugs"))
+    with live.profiles.writing() as connection:
+        assert live.keeper.backfill(connection)        # a hundred were reached
+    told_alone(live, item("mug", 3, category="cups"))
+    live.wait(day(4))
+    everyone = [f"c{place:03}" for place in range(MANY)]
+    assert live.folded("mugs", day(1)) == []
+    assert live.folded("mugs", day(2)) == everyone
+    assert live.folded("mugs", day(3)) == live.members("mugs") == []
+    assert {row[5] for row in live.changes()} == {"event"}
+
+
+def test_the_first_audience_of_a_shop_begins_when_it_is_saved(live, tmp_path):
+    told = [event("a", 1), event("b", 2, customer="c2"), event("c", 3)]
+    live.profiles.rebuild(filled(Lake(tmp_path / "lake"), *told))
+    live.now = microseconds(day(5))
+    live.define(day(5), recent="did order_placed in 60 hours")
+    live.wait(day(6))
+    assert live.changes() == [
+        ("recent", "c1", "entered", day(5), day(5), "definition"),
+        ("recent", "c1", "left", day(5.5), day(6), "time"),
+    ]
+
+
+def test_what_was_saved_long_before_it_is_followed_begins_when_it_is_followed(live):
+    live.tell([event("a", 1), event("b", 2, customer="c2"), event("c", 3)])
+    live.now = microseconds(day(5))
+    live.define(day(0), recent="did order_placed in 60 hours")
+    assert live.changes() == [("recent", "c1", "entered", day(5), day(5), "definition")]
+
+
+def test_an_audience_that_another_one_names_changes_it_from_its_own_instant_on(live):
+    live.tell([event("a", 1)])
+    live.define(day(5), buyers="did order_placed", others='not in audience "buyers"')
+    soon = day(5) + timedelta(seconds=1)
+    live.define(soon, buyers="did cart_added")
+    assert live.changes() == [
+        ("buyers", "c1", "entered", day(5), day(5), "definition"),
+        ("buyers", "c1", "left", soon, soon, "definition"),
+        ("others", "c1", "entered", soon, soon, "definition"),
+    ]
