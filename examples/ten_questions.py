@@ -1,6 +1,10 @@
-"""Ten questions a marketer asks: a sentence, Klaviyo's JSON and Python, and SQL beside them."""
+"""Ten questions a marketer asks: a sentence, Klaviyo's JSON and Python, in batch and live.
+
+SQL that one would write by hand stands beside them, and all answers are the same.
+"""
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +28,9 @@ from habitue.audiences.words import (
     then,
     where,
 )
+from habitue.lake.eventlog.segments import SqliteLog
+from habitue.lake.profiles import PROFILES_FILE
+from habitue.serving.beside.following import Following, clock_of
 
 DEMO = Path(habitue.__file__).parent / "demo/data"
 CUTOFF = datetime(2011, 12, 1, tzinfo=UTC)
@@ -185,16 +192,41 @@ QUESTIONS = (
 )
 
 
+def kept_live(shop: habitue.Shop, at: datetime) -> dict[str, list[str]]:
+    """Who is in each audience that has a name, as `habitue serve` would have kept it at an instant.
+
+    The live state takes what was imported, follows the audiences, and lets time be `at`.
+    """
+    work = shop.workspace.path
+    with closing(SqliteLog(work / "log")) as log:
+        following = Following(
+            work / "online" / PROFILES_FILE, log, shop.workspace.lake,
+            refuses=lambda noun: False, clock=clock_of(lambda: at),
+        )  # fmt: skip
+        following.catch_up()
+        while following.define() or following.step():
+            pass
+        following.close()
+    return {
+        name: shop.audiences.members(name)["customer"].to_pylist()
+        for name in shop.audiences.sentences()
+    }
+
+
 def main(folder: Path) -> None:
     """Import the demo's shop into a workspace in `folder`, and ask it everything."""
     shop = habitue.open(folder / "work").shop("acme")
     shop.ingest(DEMO / "online_retail_ii.parquet", DEMO / "online_retail_ii.toml")
+    for one in QUESTIONS:
+        shop.audiences.save(one.asked, one.python)
+    live = kept_live(shop, CUTOFF)
     for one in QUESTIONS:
         groups = [{"conditions": [condition]} for condition in one.klaviyo]
         assert understood(one.sentence) == one.python == understood({"condition_groups": groups})
         found = shop.audience(one.sentence, cutoff=CUTOFF).members["customer"].to_pylist()
         by_hand = shop.query(one.sql, cutoff=CUTOFF)["customer"].to_pylist()
         assert found == sorted(by_hand), f"{len(found)}, by hand {len(by_hand)}: {one.sentence}"
+        assert found == sorted(live[one.asked]), f"{len(found)}, live {len(live[one.asked])}"
         print(f"{len(found):6,}  {one.asked:56} {one.sentence}")
 
 
