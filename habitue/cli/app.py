@@ -59,6 +59,7 @@ for command in (
     streams.consume,
     serve.serve,
     serve.follow,
+    serve.score,
     status.status,
     keys.keys,
     keys.names,

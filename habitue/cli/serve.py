@@ -37,7 +37,7 @@ _commit_rows = click.option(
 
 
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --host, --port and --klaviyo-limits; the command is given a `config`."""
+    """Add --host, --port, --klaviyo-limits and --scores; the command is given a `config`."""
 
     @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
     @click.option(
@@ -49,13 +49,17 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
         help="Hold clients to Klaviyo's own rates at its paths.  [default: unless only this"
         " machine can ask]",
     )  # fmt: skip
+    @click.option(
+        "--scores/--no-scores", default=True, show_default=True,
+        help="Keep predictions and lists of items up to date with what happens.",
+    )  # fmt: skip
     @functools.wraps(command)
     def configured(
-        *, host: str, port: int, klaviyo_limits: bool | None, **others: object
+        *, host: str, port: int, klaviyo_limits: bool | None, scores: bool, **others: object
     ) -> None:
         from habitue.serving.server import ServeConfig
 
-        config = ServeConfig(host=host, port=port, klaviyo_limits=klaviyo_limits)
+        config = ServeConfig(host=host, port=port, klaviyo_limits=klaviyo_limits, scores=scores)
         command(config=config, **others)
 
     return configured
@@ -77,23 +81,25 @@ def serve(
     folder: Path | None, config: "ServeConfig", shop: str | None, pace: float, commit_rows: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Take events by HTTP, as Klaviyo's, Segment's and other clients send them.
+    """Take events by HTTP, as Klaviyo's, Segment's and other clients send them, and answer.
 
-    What is acknowledged is on disk, and in the lake a second later. Ctrl-C or SIGTERM ends it in
-    order; what kills it loses nothing that was acknowledged.
+    What is acknowledged is on disk, and in the lake a second later; predictions and lists of items
+    follow within that second. Ctrl-C or SIGTERM ends it in order; what kills it loses nothing that
+    was acknowledged.
     """
     from habitue.serving.server import serve as run
 
     workspace = open_workspace(folder)
     made = _first_keys(workspace, shop) if shop else []
-    follow = [
-        # -P: no module is taken from the folder that one happens to be in
-        sys.executable, "-P", "-m", "habitue.cli.app", "follow", "--workspace", str(workspace.path),
-        "--pace", str(pace), "--commit-rows", str(commit_rows),
-    ]  # fmt: skip
+    # -P: no module is taken from the folder that one happens to be in
+    ours = [sys.executable, "-P", "-m", "habitue.cli.app"]
+    where = ["--workspace", str(workspace.path)]
+    follow = [*ours, "follow", *where, "--pace", str(pace), "--commit-rows", str(commit_rows)]
+    score = [*ours, "score", *where] if config.scores else []
     place = _place(workspace)
     with contextlib.closing(place.log):
-        run(place, config, listening=_told(config.host, made, as_json), follow=follow)
+        listening = _told(config.host, made, as_json)
+        run(place, config, listening=listening, follow=follow, score=score)
 
 
 @click.command(epilog=examples("habitue follow --workspace work"))
@@ -123,6 +129,45 @@ def follow(
                 worker.settle(within_seconds=math.inf)
             else:
                 worker.run(hear, pace_seconds=pace)
+
+
+@click.command(epilog=examples("habitue score --workspace work"))
+@_folder
+@click.option("--parent", type=int, hidden=True)
+@click.option("--again", is_flag=True, hidden=True)
+def score(folder: Path | None, parent: int | None, again: bool) -> None:
+    """Keep predictions and lists of items up to date; `habitue serve` runs this beside itself.
+
+    By itself it scores every shop as a whole, then whoever waits, and ends.
+    """
+    from habitue.lake.live.told import microseconds
+    from habitue.serving.beside.worker import hear, live_with
+
+    if parent is not None:
+        live_with(parent, again=again)
+    limit_threads(1)
+    workspace = open_workspace(folder, create=False)
+    if parent is not None:
+        while not workspace.lake.files("events"):
+            if hear(1.0) is not None:      # models are large: nothing is loaded for no shop
+                return
+    from habitue.scoring import running
+    from habitue.scoring.scorer import Scorer
+
+    with contextlib.closing(workspace.log) as event_log:
+        shards = event_log.shards
+    scorer = Scorer(
+        workspace.path / "online",
+        lambda: sorted({*workspace.directory.shops(), *workspace.lake.shops()}),
+        lambda shop: workspace.shop(shop).source,
+        shards=shards,
+        clock=lambda: microseconds(utc_now()),
+    )
+    with contextlib.closing(scorer):
+        if parent is None:
+            running.catch_up(scorer, workspace.lake, said=say)
+        else:
+            running.run(scorer, hear)
 
 
 def _place(workspace: Workspace) -> "Place":

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from habitue.events import Instant, Noun
 from habitue.lake.eventlog.records import Record, decode
 from habitue.lake.keys import STRENGTH, kind_of
-from habitue.lake.live import store
+from habitue.lake.live import fresh, store
 from habitue.lake.live.happened import Touched
 from habitue.lake.live.told import COLUMNS, Told, held_in, instant, microseconds, told_by
 from habitue.lake.tables import Lake, data_sequence
@@ -29,9 +29,10 @@ from habitue.lake.views.people import fold
 PROFILES_FILE = "profiles.sqlite"
 _WAIT_SECONDS = 30.0
 _ROWS_AT_ONCE = 50_000                     # of one of the lake's files
-_FORMAT = 2                                # of the tables
+_FORMAT = 3                                # of the tables
 _UNTOLD = -1                               # before the lake's first commit
 
+Answer = TypeVar("Answer")
 Refuses: TypeAlias = Callable[[Noun], bool]
 Then: TypeAlias = Callable[[sqlite3.Connection, Touched, int | None], None]
 By: TypeAlias = Literal["id", "created", "updated"]
@@ -202,6 +203,11 @@ class Profiles:
         with self._transaction("BEGIN IMMEDIATE"):
             yield self._connection
 
+    def look(self, question: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """Ask something of those who keep beside; it must not write."""
+        with self._reading():
+            return question(self._connection)
+
     def find(self, shop: str, *keys: str) -> list[LiveProfile]:
         """The customers whom some keys belong to, each once; keys that are unknown find nobody."""
         with self._reading():
@@ -288,6 +294,7 @@ class Profiles:
 
     def _take(self, connection: sqlite3.Connection, told: Told, received: int | None) -> None:
         touched = store.take(connection, told)
+        fresh.note(connection, touched, received)
         if self._then is not None:
             self._then(connection, touched, received)
 

@@ -169,9 +169,12 @@ class ItemTower(nn.Module):
         gate = vocabulary.evidence / (vocabulary.evidence + config.item_trust)
         self.register_buffer("gate", gate[:, None], persistent=False)
         self.text = None if vocabulary.text is None else TextAdapter(vocabulary.text, config.width)
+        self.frozen: Tensor | None = None  # the vectors, where they stay as they are
 
     def vectors(self) -> Float[Tensor, "v d"]:
         """(V + 1, D) every item's vector, the unknown one first."""
+        if self.frozen is not None and not self.training:
+            return self.frozen
         if len(self.ngram):
             content = self.adapter(self.content(self.ngram, self.ngram_offset))
         else:
@@ -183,6 +186,14 @@ class ItemTower(nn.Module):
         if self.training and self.drop > 0:
             gate = gate * (torch.rand_like(gate) >= self.drop)
         return content + gate * self.residual.weight
+
+    def freeze(self) -> None:
+        """Work the vectors out once, for a model that is asked often and trained no more."""
+        training, self.frozen = self.training, None
+        self.eval()
+        with torch.no_grad():
+            self.frozen = self.vectors()
+        self.train(training)
 
     def biases(self) -> Float[Tensor, " w"]:
         """(V,) every item's bias; one that nobody ordered, if it never competed, has the mean."""

@@ -135,6 +135,34 @@ def scores_of(sequences: Sequences, reading: Reading, calibration: Calibration) 
     )
 
 
+def score_on(
+    scores: Scores, model: Model, corpus: Corpus, sequences: Sequences, level: Level | None = None
+) -> Scores:
+    """Score customers of `sequences` anew, on what stands of a shop that was scored as a whole.
+
+    What is of the whole shop (snapshots, calibration, level, totals) stays as it was then; that
+    part of the scores, read with `model` over `corpus`, is what is taken over. Of the customers
+    those are scored who have an order that stands at `sequences.cutoff`.
+    """
+    level = level or scores.level
+    asked = Corpus(
+        sequences, corpus.snapshots, max_events=corpus.max_events, kinds=model.kinds
+    )
+    reading = read_known(model, asked, sequences.cutoff, scores.horizons_days)
+    bent = bend(sequences, reading, scores.calibration, scores.bent.factors)
+    return replace(
+        scores,
+        names=sequences.customers[reading.customer],
+        customer=reading.customer,
+        anchor=reading.anchor,
+        silent_days=(sequences.cutoff - reading.anchor) / DAY,
+        log_rate=levelled_rates(bent.log_rate, level),
+        readings=reading.readings,
+        bent=bent,
+        level=level,
+    )
+
+
 def _spend_shift(scores: Scores, horizon_days: float) -> float:
     """What makes everyone's spend, before its own level, orders times what Gamma-Gamma expects.
 

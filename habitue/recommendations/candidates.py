@@ -6,7 +6,8 @@ the sequences hold beyond.
 
 # C customers · B of them in a batch · V items · P (customer, item) pairs that were bought
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,6 +45,7 @@ class Past:
     repeat_rate: np.ndarray                # (V,) share of buyers who bought it again, shrunk
     neighbours: sp.csr_matrix              # (V, V) similarity to the items bought beside it
     category: np.ndarray                   # (V,) int64, -1 where unknown
+    sold: np.ndarray                       # (V,) over all customers of the shop, `counts` summed
     lenders: sp.csr_matrix | None = None   # (V, V) shares that new items borrow from others
 
     @property
@@ -61,8 +63,11 @@ class Pairs:
     entry: np.ndarray
 
 
-def past_of(sequences: Sequences, at: int) -> Past:
-    """The orders at or before `at` (µs) that are not cancelled by then."""
+def past_of(sequences: Sequences, at: int, shop: Past | None = None) -> Past:
+    """The orders at or before `at` (µs) that are not cancelled by then.
+
+    Of some customers alone, what is of the whole shop is that of `shop`, over the same items.
+    """
     customers, items = len(sequences.customers), len(sequences.items)
     told = sequences.time <= at
     counted = told & sequences.is_order & (sequences.cancelled_at > at)
@@ -87,20 +92,26 @@ def past_of(sequences: Sequences, at: int) -> Past:
 
     spend = _summed(amount[order], starts)
     memory = _summed(np.exp(-age / _MEMORY_DAYS)[order], starts)
-    bought = table(np.ones(len(starts)))
+    counts = table(count)
+    own: dict[str, Any] = {
+        "at": at,
+        "known": np.bincount(of_event[told], minlength=customers) > 0,
+        "counts": counts,
+        "last_days": last,
+        "gap_days": np.where(count > 1, span / np.maximum(count - 1, 1), np.nan),
+        "fading": _summed((_FADING**back)[order], starts),
+        "spend": _per_mean(spend, pair_customer, customers),
+        "recent": table(_per_sum(memory, pair_customer, customers)),
+    }
+    if shop is not None:
+        return replace(shop, **own)
     return Past(
-        at=at,
-        known=np.bincount(of_event[told], minlength=customers) > 0,
-        counts=table(count),
-        last_days=last,
-        gap_days=np.where(count > 1, span / np.maximum(count - 1, 1), np.nan),
-        fading=_summed((_FADING**back)[order], starts),
-        spend=_per_mean(spend, pair_customer, customers),
-        recent=table(_per_sum(memory, pair_customer, customers)),
+        **own,
         popularity=np.stack([popularity(sequences, at, days) for days in POPULARITY_DAYS]),
         repeat_rate=_repeat_rate(count, pair_item, items),
-        neighbours=similar_items(bought),
+        neighbours=similar_items(table(np.ones(len(starts)))),
         category=_category(sequences),
+        sold=np.asarray(counts.sum(axis=0)).ravel(),
     )
 
 
@@ -153,7 +164,7 @@ def category_taste(past: Past, customers: np.ndarray) -> np.ndarray:
         (np.ones(known.sum(), np.float32), (np.flatnonzero(known), past.category[known])),
         (len(known), past.category.max(initial=-1) + 1),
     )
-    shop = np.asarray(past.counts.sum(axis=0) @ of_category).ravel()
+    shop = np.asarray(past.sold @ of_category).ravel()
     shop = shop / max(shop.sum(), 1)
     mine = (past.counts[customers] @ of_category).toarray()            # (B, K)
     prior = _TASTE_PRIOR * shop

@@ -126,14 +126,15 @@ def sequences_from_events(
     rules = rules or ShopRules()
     known = events.filter(pc.less_equal(events["time"].cast(pa.int64()), cutoff))
 
-    def read(sql: str, values: list[object]) -> pa.Table:
-        with duckdb.connect() as connection:
-            connection.register("events", known)
-            return connection.sql(sql, params=values).to_arrow_table()
-
     titles = _titles(catalogue, cutoff)
-    terms = _terms(read, titles, rules, shares=1)
-    flat = flatten([rows_of(known, terms)], terms)
+    with duckdb.connect() as connection:
+        connection.register("events", known)
+        terms = _terms(
+            lambda sql, values: connection.sql(sql, params=values).to_arrow_table(),
+            titles, rules, shares=1,
+        )  # fmt: skip
+        rows = rows_of(known, terms, connection)
+    flat = flatten([rows], terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
     )
@@ -154,20 +155,55 @@ def build_sequences(
         cutoff=instant(cutoff),
         known_at=None if known_at is None else instant(known_at),
     )
-    settings = query.read(lake, "SELECT * FROM shop_settings", shop=shop).to_pylist()
-    held = settings[-1] if settings else {}
-    rules = ShopRules(
-        currency=held.get("currency"),
-        timezone=held.get("timezone") or "UTC",
-        not_item_codes=tuple(held.get("not_item_codes") or ()),
-        not_item_patterns=tuple(held.get("not_item_patterns") or ()),
-    )
+    rules = rules_of(lake, shop)
     runs = _runs(tuple(row.values()) for row in ask(_BUCKETS_SQL).to_pylist())
     titles = _titles(ask("SELECT item, time, title, category FROM items"), cutoff)
     terms = _terms(ask, titles, rules, shares=len(runs))
     flat = flatten(over(partial(_rows_of_run, ask, terms), runs), terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
+    )
+
+
+def rules_of(lake: Lake, shop: str) -> ShopRules:
+    """What a shop declares about itself, as it stands now."""
+    settings = query.read(lake, "SELECT * FROM shop_settings", shop=shop).to_pylist()
+    held = settings[-1] if settings else {}
+    return ShopRules(
+        currency=held.get("currency"),
+        timezone=held.get("timezone") or "UTC",
+        not_item_codes=tuple(held.get("not_item_codes") or ()),
+        not_item_patterns=tuple(held.get("not_item_patterns") or ()),
+    )
+
+
+def sequences_among(
+    events: pa.Table, shop: Sequences, rules: ShopRules, *, cutoff: int
+) -> Sequences:
+    """Some customers' events up to `cutoff` (µs), told with the items and sales of a built shop.
+
+    `events` are all rows of theirs, as `sequences_from_events` takes them. Lines of items that the
+    shop did not have when it was built are left out; the order and its value count.
+    """
+    held = sequences_from_events(
+        events, shop=shop.shop, cutoff=cutoff, rules=replace(rules, currency=shop.currency)
+    )
+    place = _positions(shop.items, pa.array(held.items, pa.string())).astype(np.int32)
+    item = place[held.line_item]
+    known = item >= 0
+    before = np.concatenate([[0], np.cumsum(known)])
+    return replace(
+        held,
+        line_offsets=before[held.line_offsets],
+        line_item=item[known],
+        line_quantity=held.line_quantity[known],
+        line_amount=held.line_amount[known],
+        items=shop.items,
+        titles=shop.titles,
+        categories=shop.categories,
+        sales_day=shop.sales_day,
+        sales_item=shop.sales_item,
+        sales_orders=shop.sales_orders,
     )
 
 
@@ -210,8 +246,7 @@ def _runs(buckets: Iterable[tuple[int, int]]) -> list[tuple[int, int, int, int]]
 
 def _terms(read: Read, titles: pa.Table, rules: ShopRules, *, shares: int) -> Terms:
     """What holds of the whole shop."""
-    (found,) = read(_CURRENCY_SQL, []).to_pylist()
-    currency = rules.currency or found["currency"] or NO_CURRENCY
+    currency = rules.currency or read(_CURRENCY_SQL, []).to_pylist()[0]["currency"] or NO_CURRENCY
     return Terms(
         currency=currency,
         scale=10.0 ** currency_exponent(currency),

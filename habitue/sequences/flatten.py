@@ -254,15 +254,22 @@ def _put_together(columns: list[np.ndarray], places: Iterable[np.ndarray]) -> np
     return whole
 
 
-def rows_of(part: pa.Table, terms: Terms) -> Rows:
-    """What `flatten` wants of a part, a table of COLUMNS that holds all that its customers did."""
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        for name, table in (("events", part), ("cancelled", terms.cancelled), ("told", terms.told)):
-            connection.register(name, table)
-        bound = {"never": NEVER, "currency": terms.currency}
-        rows = connection.sql(_EVENTS_SQL, params=bound).to_arrow_table()
-        return rows, connection.sql(_SALES_SQL).to_arrow_table()
+def rows_of(
+    part: pa.Table, terms: Terms, connection: duckdb.DuckDBPyConnection | None = None
+) -> Rows:
+    """What `flatten` wants of a part, a table of COLUMNS that holds all that its customers did.
+
+    To open a connection takes longer than a few customers do: who has one may lend it.
+    """
+    if connection is None:
+        with duckdb.connect() as opened:
+            return rows_of(part, terms, opened)
+    connection.execute("SET TimeZone = 'UTC'")
+    for name, table in (("events", part), ("cancelled", terms.cancelled), ("told", terms.told)):
+        connection.register(name, table)
+    bound = {"never": NEVER, "currency": terms.currency}
+    rows = connection.sql(_EVENTS_SQL, params=bound).to_arrow_table()
+    return rows, connection.sql(_SALES_SQL).to_arrow_table()
 
 
 class _Sales:

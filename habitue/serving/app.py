@@ -35,6 +35,7 @@ from habitue.serving.replies import Refused, empty, refusal, refused_as, unavail
 
 if TYPE_CHECKING:
     from habitue.lake.tables import Lake
+    from habitue.serving.doors.answers import Reading
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Service:
     collector: Collector
     settlement: Settlement
     people: People
+    reading: "Reading"
     metrics: Metrics
     now: Callable[[], datetime]
     operator_key: str

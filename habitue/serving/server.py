@@ -35,6 +35,7 @@ from habitue.serving.beside.settlement import PROGRESS_FILE, Settlement, read_pr
 from habitue.serving.collect import Collector
 from habitue.serving.connection import Connection
 from habitue.serving.crowd import Crowd, places
+from habitue.serving.doors.answers import Reading
 from habitue.serving.doors.people import People
 from habitue.serving.doors.routes import ROUTES
 from habitue.serving.metrics import Metrics
@@ -60,6 +61,7 @@ class ServeConfig:
     host: str = "127.0.0.1"
     port: int = 8787                       # 0: any that is free
     klaviyo_limits: bool | None = None     # none: unless only this machine can ask
+    scores: bool = True                    # whether answers are kept up to date beside the server
 
 
 class ServerTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,13 +84,14 @@ def serve(
     *,
     listening: Listening,
     follow: Sequence[str] = (),
+    score: Sequence[str] = (),
     now: Callable[[], datetime] = utc_now,
 ) -> None:
     """Serve until a signal, or what `listening` was given, says stop.
 
     `listening` is told the port as soon as requests are answered, and a function that any thread
     may call to stop the server. `follow` is the command that follows the log beside the server;
-    what was acknowledged is settled before this returns.
+    what was acknowledged is settled before this returns. `score` is the one that keeps scores.
 
     Raises:
         Busy: the workspace is served already.
@@ -97,7 +100,7 @@ def serve(
     place.online.mkdir(mode=0o700, exist_ok=True)      # emails are in there
     with _alone(place.online / LOCK_FILE), contextlib.closing(_socket(config)) as listener:
         _skip_used_offsets(place)
-        uvloop.run(_Running(place, config, follow, now).run(listener, listening))
+        uvloop.run(_Running(place, config, (follow, score), now).run(listener, listening))
 
 
 class _Server(uvicorn.Server):
@@ -130,10 +133,11 @@ class _Running:
         self,
         place: Place,
         config: ServeConfig,
-        follow: Sequence[str],
+        beside: Sequence[Sequence[str]],
         now: Callable[[], datetime],
     ) -> None:
-        self.place, self.config, self.follow, self.now = place, config, tuple(follow), now
+        self.place, self.config, self.now = place, config, now
+        self.beside = [tuple(command) for command in beside if command]
         self.online = place.online
         self.metrics = Metrics()
 
@@ -148,8 +152,7 @@ class _Running:
             asyncio.create_task(_open_soon(service)),
             asyncio.create_task(_end_segments(self.place)),
         ]
-        if self.follow:
-            tasks.append(asyncio.create_task(self._keep_worker()))
+        tasks += [asyncio.create_task(_keep(command)) for command in self.beside]
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -159,6 +162,7 @@ class _Running:
             await asyncio.gather(*tasks, return_exceptions=True)
             service.keys.close()
             service.people.close()
+            service.reading.close()
             (self.online / TOLD_FILE).unlink(missing_ok=True)
 
     def _service(self) -> Service:
@@ -169,6 +173,7 @@ class _Running:
             collector=Collector(self.place.log, self.metrics),
             settlement=Settlement(self.place.log, self.online / PROGRESS_FILE),
             people=People(self.online / PROFILES_FILE),
+            reading=Reading(self.online),
             metrics=self.metrics,
             now=self.now,
             operator_key=operator_key(self.online / OPERATOR_FILE),
@@ -197,29 +202,29 @@ class _Running:
                 _replace(path, msgspec.json.encode(told))
             await asyncio.sleep(1.0)
 
-    async def _keep_worker(self) -> None:
-        """Run the worker, again whenever it dies; let it settle in the end."""
-        process, began, pause = self._start_worker(again=False), time.monotonic(), 0.0
-        try:
-            while True:
-                await asyncio.sleep(LOOK_SECONDS)
-                if process.poll() is None:
-                    continue
-                log.warning("the worker died, starting it again code=%s", process.returncode)
-                _end(process)
-                lived = time.monotonic() - began
-                pause = 0.0 if lived > MOST_PAUSE_SECONDS else 2 * pause + 0.1
-                await asyncio.sleep(min(pause, MOST_PAUSE_SECONDS))
-                process, began = self._start_worker(again=True), time.monotonic()
-        finally:
-            _settle(process)
 
-    def _start_worker(self, *, again: bool) -> "subprocess.Popen[bytes]":
-        """A process of its own, so that commits do not take the interpreter from requests."""
-        told = ("--parent", str(os.getpid()), *(("--again",) if again else ()))
-        return subprocess.Popen(
-            [*self.follow, *told], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-        )
+async def _keep(command: Sequence[str]) -> None:
+    """Run a worker, again whenever it dies; let it settle in the end."""
+    process, began, pause = _start(command, again=False), time.monotonic(), 0.0
+    try:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if process.poll() is None:
+                continue
+            log.warning("a worker died, starting it again code=%s", process.returncode)
+            _end(process)
+            lived = time.monotonic() - began
+            pause = 0.0 if lived > MOST_PAUSE_SECONDS else 2 * pause + 0.1
+            await asyncio.sleep(min(pause, MOST_PAUSE_SECONDS))
+            process, began = _start(command, again=True), time.monotonic()
+    finally:
+        _settle(process)
+
+
+def _start(command: Sequence[str], *, again: bool) -> "subprocess.Popen[bytes]":
+    """A process of its own, so that what it does does not take the interpreter from requests."""
+    told = ("--parent", str(os.getpid()), *(("--again",) if again else ()))
+    return subprocess.Popen([*command, *told], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
 def _skip_used_offsets(place: Place) -> None:
@@ -254,6 +259,7 @@ async def _open_soon(service: Service) -> None:
     """Load what is large a moment after the start, so that the first who asks need not wait."""
     await asyncio.sleep(1.0)
     await service.people.open()
+    await service.reading.open()
 
 
 def operator_key(path: Path) -> str:

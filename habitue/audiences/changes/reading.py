@@ -51,6 +51,14 @@ SELECT name, (SELECT count(joined) FROM standing WHERE audience = followed.id), 
 FROM followed WHERE shop = ? ORDER BY name
 """
 
+_MEMBERSHIPS = """
+-- one row per audience that a customer is in
+SELECT followed.name, standing.joined FROM keys
+JOIN standing ON standing.customer = keys.customer JOIN followed ON followed.id = standing.audience
+WHERE keys.shop = ? AND keys.key = ? AND followed.shop = keys.shop AND standing.joined IS NOT NULL
+ORDER BY followed.name
+"""
+
 _IS_FOLLOWED = "SELECT 1 FROM followed WHERE shop = ? AND name = ?"
 _DONE = 1 << 62
 
@@ -89,6 +97,15 @@ def members(path: Path, shop: str, name: str) -> pa.Table:
         if connection.execute(_IS_FOLLOWED, [shop, name]).fetchone() is None:
             raise NotFollowed(name)
         return _table(connection.execute(_MEMBERS, [shop, name]).fetchall(), MEMBERS)
+
+
+def memberships(
+    connection: sqlite3.Connection, shop: str, customer: str
+) -> list[tuple[str, int]]:
+    """The audiences that a customer, by any key, is in, and since when (µs)."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'followed'").fetchone():
+        return []
+    return connection.execute(_MEMBERSHIPS, [shop, customer]).fetchall()
 
 
 def followed(path: Path, shop: str) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from habitue.lake.identity import resolve
 from habitue.lake.keys import kind_of, profile_id
-from habitue.lake.live import happened
+from habitue.lake.live import fresh, happened
 from habitue.lake.live.happened import Touched
 from habitue.lake.live.told import Row, Told, visible
 
@@ -81,11 +81,11 @@ CREATE INDEX IF NOT EXISTS consents_by_key ON consents (key);
 -- one row per raw email or phone
 CREATE TABLE IF NOT EXISTS identifiers (
     key INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL);
-""" + happened.TABLES
+""" + happened.TABLES + fresh.TABLES
 
 NAMES_OF_TABLES = (
     "cursors", "about", "seen", "keys", "customers", "counts", "names", "links", "profiles",
-    "consents", "identifiers", *happened.NAMES_OF_TABLES,
+    "consents", "identifiers", *happened.NAMES_OF_TABLES, *fresh.NAMES_OF_TABLES,
 )  # fmt: skip
 
 _KEYS = """
@@ -230,7 +230,7 @@ def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
         [gone],
     )
     connection.execute("DELETE FROM names WHERE events <= 0")
-    for table in ("seen", "counts", "profiles", "consents", "identifiers"):
+    for table in ("seen", "counts", "profiles", "consents", "identifiers", "fresh"):
         connection.execute(f"DELETE FROM {table} WHERE key {among}", [gone])
     happened.forget(connection, ids)
     for table in ("customers", "keys"):

@@ -1,0 +1,156 @@
+"""What was worked out of customers and items last, ready to be read in a millisecond.
+
+One process writes, any number read. What is kept is bytes: whoever puts them in knows what they
+say. It is derived, and made anew from the lake and the live state when in doubt.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+SCORES_FILE = "scores.sqlite"
+_WAIT_SECONDS = 30.0
+_FORMAT = 1
+_AT_ONCE = 1_000                           # rows of one transaction
+
+_TABLES = """
+-- one row per shop that was scored as a whole, and the number under which its rows below stand;
+-- those of the next number are put beside them, and count when they are complete
+CREATE TABLE IF NOT EXISTS shops (
+    shop TEXT PRIMARY KEY, number INTEGER NOT NULL, told BLOB NOT NULL) WITHOUT ROWID;
+
+-- one row per customer with a score, by the key that names them
+CREATE TABLE IF NOT EXISTS customers (
+    shop TEXT, customer TEXT, number INTEGER NOT NULL, anchor INTEGER NOT NULL,
+    scored INTEGER NOT NULL, curve BLOB NOT NULL, listed BLOB NOT NULL,
+    PRIMARY KEY (shop, customer, number)) WITHOUT ROWID;
+
+-- one row per item
+CREATE TABLE IF NOT EXISTS items (
+    shop TEXT, item TEXT, number INTEGER NOT NULL, told BLOB NOT NULL,
+    PRIMARY KEY (shop, item, number)) WITHOUT ROWID;
+"""
+_TABLE_NAMES = ("shops", "customers", "items")
+
+_CUSTOMERS = """
+-- one row per customer of some with a score
+SELECT shops.told, customer, anchor, scored, curve, listed
+FROM shops JOIN customers USING (shop, number)
+WHERE shop = ? AND customer IN (SELECT value FROM json_each(?))
+"""
+_ITEM = "SELECT items.told FROM shops JOIN items USING (shop, number) WHERE shop = ? AND item = ?"
+_COUNT = "SELECT count(*) FROM shops JOIN customers USING (shop, number) WHERE shop = ?"
+
+
+class ScoredCustomer(NamedTuple):
+    """One customer's numbers: the curve read at `anchor`, and the items listed, best first."""
+
+    customer: str
+    anchor: int                            # µs
+    scored: int                            # µs, when
+    curve: bytes
+    listed: bytes
+
+
+class Scored:
+    """The file. Every call is its own transaction, and from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, made where it is missing, emptied where it is of another format."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(
+            path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        if self._read("PRAGMA user_version") != [(_FORMAT,)]:
+            self._make()
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._lock:
+            self._connection.close()
+
+    def whole(self, shop: str) -> tuple[int, bytes] | None:
+        """The number of the shop's last scoring as a whole, and what it told; none: never."""
+        rows = self._read("SELECT number, told FROM shops WHERE shop = ?", shop)
+        return rows[0] if rows else None
+
+    def customers(self, shop: str, names: Sequence[str]) -> tuple[bytes, list[ScoredCustomer]]:
+        """What is of the whole shop, and the numbers of those of some customers who have any."""
+        rows = self._read(_CUSTOMERS, shop, msgspec.json.encode(list(names)).decode())
+        return (rows[0][0] if rows else b""), [ScoredCustomer(*row[1:]) for row in rows]
+
+    def item(self, shop: str, item: str) -> bytes | None:
+        """What was told of an item; none: it is not known."""
+        rows = self._read(_ITEM, shop, item)
+        return rows[0][0] if rows else None
+
+    def count(self, shop: str) -> int:
+        """Customers of a shop of whom something can be told."""
+        return int(self._read(_COUNT, shop)[0][0])
+
+    def put(self, shop: str, number: int, customers: Iterable[ScoredCustomer]) -> None:
+        """Put what was worked out anew of some customers."""
+        self._write(
+            "INSERT OR REPLACE INTO customers VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(shop, one[0], number, *one[1:]) for one in customers],
+        )
+
+    def put_items(self, shop: str, number: int, items: Iterable[tuple[str, bytes]]) -> None:
+        """Put what was worked out of some items."""
+        self._write(
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)",
+            [(shop, item, number, told) for item, told in items],
+        )
+
+    def begin(self, shop: str, number: int, told: bytes) -> None:
+        """From now on what is of the whole shop is this, and rows of an earlier number are gone."""
+        with self._lock, self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(
+                "INSERT OR REPLACE INTO shops VALUES (?, ?, ?)", [shop, number, told]
+            )
+            for table in ("customers", "items"):
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE shop = ? AND number < ?", [shop, number]
+                )
+
+    def drop(self, shop: str, customers: Collection[str]) -> None:
+        """Forget some customers."""
+        self._write(
+            "DELETE FROM customers WHERE shop = ? AND customer = ?",
+            [(shop, customer) for customer in customers],
+        )
+
+    def erase(self, shop: str, customers: Collection[str]) -> None:
+        """Forget some customers, and leave nothing of them in the files."""
+        self.drop(shop, customers)
+        with self._lock:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _write(self, sql: str, rows: list[tuple[object, ...]]) -> None:
+        for begin in range(0, len(rows), _AT_ONCE):
+            with self._lock, self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany(sql, rows[begin : begin + _AT_ONCE])
+
+    def _read(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    def _make(self) -> None:
+        with self._lock, self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if self._connection.execute("PRAGMA user_version").fetchone() == (_FORMAT,):
+                return
+            for table in _TABLE_NAMES:
+                self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _TABLES.split(";\n"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {_FORMAT}")

@@ -1,0 +1,173 @@
+"""`Basis`: a shop as it was scored as a whole, on which customers are scored as they go on.
+
+What is of the whole shop (snapshots, calibration, totals, what sells and with what) stands as it
+was at the basis's cutoff, so that scoring one customer again costs what that customer's events
+cost. What comes of it is what scoring the same customers on the same basis from the lake gives.
+"""
+
+# C customers · V items · k places of a list
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from habitue.lake.live.scored import ScoredCustomer
+from habitue.model.embed import embed, item_scores
+from habitue.predictions.score import anchors, score_on
+from habitue.predictions.scores.answers import Scores
+from habitue.predictions.scores.kept import Whole, rows_of, whole_of
+from habitue.recommendations.candidates import ModelScores, past_of
+from habitue.recommendations.recommend import FittedRecommender, recommend_by_batch
+from habitue.recommendations.rules import Rules, Shown
+from habitue.scoring.told import Listed, Similar
+from habitue.sequences.batch import Corpus
+from habitue.sequences.build import Sequences, ShopRules, rules_of, sequences_among
+from habitue.transfer.opening import AsOf, Held, Source, open_as_of
+
+HORIZONS_DAYS = (7.0, 30.0, 60.0, 90.0, 180.0, 365.0)      # of counts and spend; chances: any
+LISTED = 100                               # items kept of a customer's list: exclusions eat some
+SIMILAR = 50                               # items kept that are bought beside an item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """One shop, scored as a whole."""
+
+    held: Held
+    scores: Scores
+    recommender: FittedRecommender
+    rules: ShopRules
+
+    @property
+    def cutoff(self) -> int:
+        """The instant (µs) at which it was."""
+        return self.held.sequences.cutoff
+
+    def whole(self) -> Whole:
+        """What is of the whole shop."""
+        standing = self.held.standing
+        return whole_of(
+            self.scores, version=self.held.version, status=standing.status,
+            missing=standing.missing, cutoff=self.cutoff,
+        )  # fmt: skip
+
+    def everyone(self, now: int) -> Iterator[ScoredCustomer]:
+        """All customers as they stood at the cutoff."""
+        lists = _lists(self.recommender, self.held.sequences, self.scores.customer)
+        return _told(self.scores, lists, now)
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """All items, and what is bought beside each."""
+        past, shop = self.recommender.past, self.held.sequences
+        beside = past.neighbours
+        for item, code in enumerate(shop.items):
+            low, high = beside.indptr[item], beside.indptr[item + 1]
+            best = np.argsort(-beside.data[low:high], kind="stable")[:SIMILAR] + low
+            told = Similar(
+                title=str(shop.titles[item]),
+                category=str(shop.categories[item]),
+                orders_28d=int(past.popularity[1][item]),
+                similar=[
+                    (str(shop.items[beside.indices[at]]), round(float(beside.data[at]), 4))
+                    for at in best
+                ],
+            )
+            yield str(code), msgspec.json.encode(told)
+
+    def popular(self) -> list[Listed]:
+        """What to show to whom nothing is known of: what sold most in four weeks."""
+        past, shop = self.recommender.past, self.held.sequences
+        sold = past.popularity[1] if past.popularity[1].any() else past.popularity[3]
+        best = np.argsort(-sold, kind="stable")[:LISTED]
+        return [
+            Listed(
+                item=str(shop.items[item]), title=str(shop.titles[item]),
+                category=str(shop.categories[item]), score=round(float(sold[item]), 4),
+                reason="popular", evidence=f"in {int(sold[item])} orders lately",
+            )
+            for item in best
+            if sold[item] > 0
+        ]  # fmt: skip
+
+    def again(self, events: pa.Table, now: int) -> Iterator[ScoredCustomer]:
+        """Some customers, of whom `events` are all that there are, as of `now` (µs).
+
+        Who has no order that stands is left out.
+        """
+        some = sequences_among(events, self.held.sequences, self.rules, cutoff=now)
+        if not len(some.time):
+            return
+        scores = self.score(some)
+        if len(scores.names):
+            lists = _lists(self._recommender(some), some, scores.customer)
+            yield from _told(scores, lists, now)
+
+    def score(self, some: Sequences) -> Scores:
+        """Customers told in the shop's own items, scored on the basis as of `some.cutoff`."""
+        trained = self.held.learnt.trained
+        return score_on(self.scores, trained.model, trained.corpus, some)
+
+    def _recommender(self, some: Sequences) -> FittedRecommender:
+        """Ready to list for some customers, with what sells as it did at the cutoff."""
+        past = past_of(some, some.cutoff, self.recommender.past)
+        shown = Shown(
+            rules=self.recommender.shown.rules, past=past, on_sale=self.recommender.shown.on_sale
+        )
+        return replace(
+            self.recommender, past=past, model=self._model_scores(some), shown=shown
+        )
+
+    def _model_scores(self, some: Sequences) -> ModelScores:
+        trained = self.held.learnt.trained
+        model, shop = trained.model, trained.corpus
+        corpus = Corpus(some, shop.snapshots, max_events=shop.max_events, kinds=model.kinds)
+
+        def scores(customers: np.ndarray) -> np.ndarray:
+            instants = anchors(corpus, customers, some.cutoff)
+            return item_scores(model, embed(model, corpus, customers, instants))
+
+        return scores
+
+
+def open_basis(source: Source, cutoff: datetime) -> Basis:
+    """Score a shop as a whole, with its champion or with weights that ship.
+
+    Raises:
+        NotEnoughHistory, NoSuchModel, SawTheFuture: nothing can answer for it.
+    """
+    held = open_as_of(source, AsOf(cutoff))
+    held.learnt.trained.model.items.freeze()
+    return Basis(
+        held=held,
+        scores=held.learnt.scores(HORIZONS_DAYS),
+        recommender=held.recommender(Rules()),
+        rules=rules_of(source.lake, source.shop),
+    )
+
+
+def _lists(
+    recommender: FittedRecommender, sequences: Sequences, customers: np.ndarray
+) -> dict[str, list[Listed]]:
+    """The list of each customer, by name."""
+    found: dict[str, list[Listed]] = {}
+    category = dict(zip(sequences.items, sequences.categories, strict=True))
+    for table in recommend_by_batch(recommender, sequences, k=LISTED, customers=customers):
+        for row in table.to_pylist():
+            found.setdefault(row["customer"], []).append(
+                Listed(
+                    item=row["item"], title=row["title"], category=category[row["item"]],
+                    score=round(row["score"], 4), reason=row["reason"], evidence=row["evidence"],
+                )
+            )  # fmt: skip
+    return found
+
+
+def _told(
+    scores: Scores, lists: dict[str, list[Listed]], now: int
+) -> Iterator[ScoredCustomer]:
+    for name, anchor, curve in zip(scores.names, scores.anchor, rows_of(scores), strict=True):
+        listed = msgspec.json.encode(lists.get(name, []))
+        yield ScoredCustomer(str(name), int(anchor), now, curve, listed)

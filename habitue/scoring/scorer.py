@@ -1,0 +1,208 @@
+"""`Scorer`: who is scored when. Customers of whom something was told, at once; shops, once a day.
+
+What waits stands in the live state, a row per key, so a burst makes answers later and no queue
+longer, and what a crash cut short still waits afterwards.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from habitue.errors import HabitueError
+from habitue.lake.live import fresh
+from habitue.lake.live.scored import SCORES_FILE, Scored
+from habitue.lake.live.told import instant
+from habitue.lake.profiles import PROFILES_FILE, Profiles
+from habitue.lake.tables import Lake
+from habitue.registry import CHAMPION
+from habitue.scoring.basis import Basis, open_basis
+from habitue.scoring.told import SCORING_FILE, ScoringTold, ShopTold, WholeShop
+from habitue.sequences.build import DAY
+from habitue.transfer.opening import Source
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 256                              # keys scored together
+LOOK_SECONDS = 0.05                        # between looks whether somebody waits
+DUE_SECONDS = 1.0                          # between looks whether a shop is due as a whole
+TELL_SECONDS = 1.0
+GROWN = 1.2                                # customers over those of the basis that make it due
+GROWN_BY = 20                              # … and so many more at least
+REST = 20.0                                # times what scoring a shop cost, until it is due again
+AGAIN_SECONDS = 10.0                       # after a shop could not be scored as a whole
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A shop's basis, and what is known of it."""
+
+    basis: Basis
+    number: int
+    customers: int
+    champion: str | None
+    seconds: float                         # it took
+    at: float                              # when it was made; of the monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How far the live state was when it was decided to score a shop as a whole."""
+
+    number: int
+    cursors: tuple[int, ...]
+    now: int                               # µs
+
+
+class Scorer:
+    """Scores what waits in one workspace. One process holds it."""
+
+    def __init__(
+        self,
+        online: Path,
+        shops: Callable[[], Sequence[str]],
+        source: Callable[[str], Source],
+        *,
+        shards: int,
+        clock: Callable[[], int],
+    ) -> None:
+        """`clock` tells µs since the epoch."""
+        self.shops = shops
+        self._online, self._source = online, source
+        self._shards, self._clock = shards, clock
+        self.profiles = Profiles(online / PROFILES_FILE)
+        self.scored = Scored(online / SCORES_FILE)
+        self._kept: dict[str, _Kept] = {}
+        self._marks: dict[str, _Mark] = {}
+        self._rest: dict[str, tuple[float, str]] = {}      # until when, and why
+        self._scored, self._looked, self._told = 0, 0.0, 0.0
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.profiles.close()
+        self.scored.close()
+
+    def step(self) -> bool:
+        """Score some of those who wait, and one shop that is due; whether to go on at once."""
+        more = [self._follow(shop, kept) for shop, kept in self._kept.items()]
+        now = time.monotonic()
+        if now - self._looked >= DUE_SECONDS:
+            self._looked = now
+            for shop in self.shops():
+                if self._is_due(shop):
+                    self._refresh_when_held(shop)
+        if now - self._told >= TELL_SECONDS:
+            self._told = now
+            self._tell()
+        return any(more)
+
+    def catch_up(self, lake: Lake) -> None:
+        """Let the live state take what came into the lake, where nobody else does."""
+        self.profiles.catch_up(lake, shards=self._shards)
+
+    # -- one customer after another
+
+    def _follow(self, shop: str, kept: _Kept) -> bool:
+        """Score those of a shop who wait; whether more of them do."""
+        with self.profiles.writing() as connection:
+            waiting = fresh.waiting(connection, shop, AT_ONCE)
+            if not waiting:
+                return False
+            names = {one.customer: one.name for one in waiting if one.customer is not None}
+            events = fresh.events_of(connection, shop, names)
+            now = self._clock()
+        told = list(kept.basis.again(events, now))
+        scored = {one.customer for one in told}
+        self.scored.put(shop, kept.number, told)
+        # nothing stands any more of who has no order left
+        self.scored.drop(shop, [name for name in names.values() if name and name not in scored])
+        with self.profiles.writing() as connection:
+            fresh.settle(connection, waiting)
+        self._scored += len(told)
+        return len(waiting) == AT_ONCE
+
+    # -- a shop as a whole
+
+    def _is_due(self, shop: str) -> bool:
+        kept, now = self._kept.get(shop), time.monotonic()
+        if shop in self._rest and now < self._rest[shop][0]:
+            return False
+        if kept is None:
+            return True
+        if self._champion(shop) != kept.champion:
+            return True
+        if now - kept.at < REST * kept.seconds:
+            return False
+        has_grown = self.scored.count(shop) >= GROWN * kept.customers + GROWN_BY
+        return has_grown or kept.basis.cutoff // DAY < self._clock() // DAY
+
+    def refresh(self, shop: str) -> int:
+        """Score a shop as a whole from what the lake holds now; returns how many customers.
+
+        Raises:
+            NotEnoughHistory, NoSuchModel, SawTheFuture: nothing can answer for it.
+        """
+        self._kept[shop] = self._scored_whole(shop, self._mark())
+        return self._kept[shop].customers
+
+    def _refresh_when_held(self, shop: str) -> None:
+        """Score a shop as a whole as soon as the lake holds what the live state knew."""
+        mark = self._marks.setdefault(shop, self._mark())
+        lake = self._source(shop).lake
+        if any(lake.cursor(f"log-{shard}") < one for shard, one in enumerate(mark.cursors) if one):
+            return
+        del self._marks[shop]
+        try:
+            self._kept[shop] = self._scored_whole(shop, mark)
+        except (HabitueError, OSError) as error:
+            why = str(error).partition("\n")[0]
+            log.info("shop is not scored yet shop=%s why=%s", shop, why)
+            self._rest[shop] = (time.monotonic() + AGAIN_SECONDS, why)
+        else:
+            self._rest.pop(shop, None)
+
+    def _mark(self) -> _Mark:
+        with self.profiles.writing() as connection:
+            cursors = tuple(self.profiles.cursor(shard) for shard in range(self._shards))
+            return _Mark(fresh.last_number(connection), cursors, self._clock())
+
+    def _scored_whole(self, shop: str, mark: _Mark) -> _Kept:
+        began, champion = time.monotonic(), self._champion(shop)
+        basis = open_basis(self._source(shop), instant(mark.now))
+        former = self.scored.whole(shop)
+        number = 1 if former is None else former[0] + 1
+        self.scored.put(shop, number, basis.everyone(self._clock()))
+        self.scored.put_items(shop, number, basis.items())
+        told = WholeShop(whole=basis.whole(), popular=basis.popular())
+        self.scored.begin(shop, number, msgspec.json.encode(told))
+        with self.profiles.writing() as connection:
+            fresh.settle_shop(connection, shop, mark.number)
+        now = time.monotonic()
+        return _Kept(
+            basis, number, len(basis.scores.names), champion, seconds=now - began, at=now
+        )
+
+    def _champion(self, shop: str) -> str | None:
+        return self._source(shop).registry.aliases(shop).get(CHAMPION)
+
+    def _tell(self) -> None:
+        """Write down how far it has come, for the server and for `habitue status`."""
+        with self.profiles.writing() as connection:
+            behind = fresh.behind(connection)
+        shops = {
+            shop: ShopTold(
+                version=kept.basis.held.version, cutoff=kept.basis.cutoff,
+                waiting=behind.get(shop, (0, None))[0], since=behind.get(shop, (0, None))[1],
+                seconds=kept.seconds,
+            )
+            for shop, kept in self._kept.items()
+        }  # fmt: skip
+        rests = {shop: why for shop, (_, why) in self._rest.items() if shop not in self._kept}
+        told = ScoringTold(time=time.time(), scored=self._scored, shops=shops, not_yet=rests)
+        path = self._online / SCORING_FILE
+        draft = path.with_name(f".{path.name}")
+        draft.write_bytes(msgspec.json.encode(told))
+        draft.replace(path)

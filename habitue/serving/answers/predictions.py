@@ -1,0 +1,88 @@
+"""Predictions of one customer at any instant since their anchor, as plain values."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from habitue.events import Instant
+from habitue.lake.live.scored import ScoredCustomer
+from habitue.lake.live.told import instant
+from habitue.predictions.curves import FAR_DAYS
+from habitue.predictions.scores.answers import Interval, Scores
+from habitue.predictions.scores.kept import scores_of_rows
+from habitue.scoring.told import WholeShop
+from habitue.sequences.build import DAY
+
+QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
+OF_ANY_HORIZON = ("order", "churn")        # the others at the horizons that were read
+DEFAULT_HORIZONS_DAYS = (30.0, 90.0)
+MAX_HORIZON_DAYS = 730.0
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer; low and high are the 5th and 95th percentile, of `next_order` the 10th and 90th.
+
+    The value of `next_order` is in days from `at`, and its date is that of the median.
+    """
+
+    question: str
+    value: float | None                    # none: not in a lifetime
+    low: float | None
+    high: float | None
+    horizon_days: float | None = None
+    date: Instant | None = None
+
+
+def predictions_of(
+    shop: WholeShop,
+    scored: ScoredCustomer,
+    *,
+    at: int,
+    questions: Sequence[str],
+    horizons_days: Sequence[float],
+) -> list[Prediction]:
+    """The answers to some questions as of `at` (µs, not before the anchor)."""
+    scores = scores_at(shop, [scored], at)
+    found = []
+    for question in questions:
+        if question == "next_order":
+            found.append(_next_order(scores, at))
+            continue
+        for days in horizons_days:
+            interval: Interval = getattr(scores, question)(days)
+            value, low, high = (float(one[0]) for one in _columns(interval))
+            found.append(
+                Prediction(question=question, value=value, low=low, high=high, horizon_days=days)
+            )
+    return found
+
+
+def scores_at(shop: WholeShop, scored: Sequence[ScoredCustomer], at: int) -> Scores:
+    """The scores of some customers as of `at` (µs)."""
+    anchor = np.array([one.anchor for one in scored], dtype=np.int64)
+    names, rows = [one.customer for one in scored], [one.curve for one in scored]
+    return scores_of_rows(shop.whole, names, anchor, rows, time=at)
+
+
+def is_answered(shop: WholeShop, question: str, horizon_days: float) -> bool:
+    """Whether a question can be asked at a horizon."""
+    if question in OF_ANY_HORIZON:
+        return 0 < horizon_days <= MAX_HORIZON_DAYS
+    return any(abs(horizon_days - one) < 1e-6 for one in shop.whole.horizons_days)
+
+
+def _next_order(scores: Scores, at: int) -> Prediction:
+    low, middle, high = (float(days) for days in scores.next_order()[0])
+    return Prediction(
+        question="next_order", value=_lifetime(middle), low=_lifetime(low), high=_lifetime(high),
+        date=None if middle >= FAR_DAYS else instant(at + round(middle * DAY)),
+    )  # fmt: skip
+
+
+def _lifetime(days: float) -> float | None:
+    return None if days >= FAR_DAYS else days
+
+
+def _columns(interval: Interval) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return interval.value, interval.low, interval.high
