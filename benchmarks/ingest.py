@@ -108,7 +108,7 @@ class Service:
         self.workspace = folder / "work"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "habitue.cli.app", "serve", "--workspace", str(self.workspace),
-             "--shop", "acme", "--port", "0", "--json", "--pace", str(pace)],
+             "--shop", "acme", "--port", "0", "--json", "--pace", str(pace), "--no-scores"],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert self._process.stdout is not None

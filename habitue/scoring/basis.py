@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from habitue.errors import NotEnoughHistory
 from habitue.lake.live.scored import ScoredCustomer
 from habitue.model.embed import embed, item_scores
 from habitue.predictions.score import anchors, score_on
@@ -78,15 +79,15 @@ class Basis:
             yield str(code), msgspec.json.encode(told)
 
     def popular(self) -> list[Listed]:
-        """What to show to whom nothing is known of: what sold most in four weeks."""
+        """What to show to whom nothing is known of: what sold most lately, or ever."""
         past, shop = self.recommender.past, self.held.sequences
-        sold = past.popularity[1] if past.popularity[1].any() else past.popularity[3]
+        sold = next((one for one in past.popularity[1:] if one.any()), past.sold)
         best = np.argsort(-sold, kind="stable")[:LISTED]
         return [
             Listed(
                 item=str(shop.items[item]), title=str(shop.titles[item]),
                 category=str(shop.categories[item]), score=round(float(sold[item]), 4),
-                reason="popular", evidence=f"in {int(sold[item])} orders lately",
+                reason="popular", evidence=f"in {int(sold[item])} orders",
             )
             for item in best
             if sold[item] > 0
@@ -139,6 +140,8 @@ def open_basis(source: Source, cutoff: datetime) -> Basis:
         NotEnoughHistory, NoSuchModel, SawTheFuture: nothing can answer for it.
     """
     held = open_as_of(source, AsOf(cutoff))
+    if not held.sequences.is_order.any():
+        raise NotEnoughHistory("no order yet\nhint: send one, or import the past")
     held.learnt.trained.model.items.freeze()
     return Basis(
         held=held,

@@ -157,9 +157,10 @@ def start(folder: Path, *arguments: str, shop: str = "acme", fault: str = "") ->
         keys.write_text(json.dumps(keys_of(folder, shop)))
     secret, public = json.loads(keys.read_text())
     environment = dict(os.environ, OMP_NUM_THREADS="1", HABITUE_FAULT=fault)
+    unscored = () if "--scores" in arguments else ("--no-scores",)
     command = [sys.executable, "-m", "habitue.cli.app", "serve", "--workspace", str(folder)]
     process = subprocess.Popen(
-        [*command, "--port", "0", "--json", "--pace", "0.05", *arguments],
+        [*command, "--port", "0", "--json", "--pace", "0.05", *arguments, *unscored],
         stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     return Server(listening(process), folder, secret, public, process)

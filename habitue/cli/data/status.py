@@ -14,6 +14,7 @@ from habitue.workspace import Workspace
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
     from habitue.serving.beside.overview import Overview
 
@@ -93,7 +94,27 @@ def _view(seen: "Overview") -> "Group":
         parts.append(Text(f"the worker cannot go on: {seen.failure}", style="bold red"))
     if seen.shops:
         parts.append(shops)
+    if seen.scoring:
+        parts.append(_scoring(seen))
     return Group(*parts)
+
+
+def _scoring(seen: "Overview") -> "Table":
+    """How far each shop's scores are."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("scores of", "version", "as a whole", "waiting", "lag"):
+        table.add_column(name, justify="right" if name in {"waiting", "lag"} else "left")
+    for one in seen.scoring[:_MOST_SHOPS]:
+        at = one.problem if one.cutoff is None else f"{one.cutoff:%Y-%m-%d %H:%M}Z"
+        table.add_row(
+            Text(one.shop), Text(one.version or "none yet"), Text(at or ""), f"{one.waiting:,}",
+            f"{one.lag_seconds:,.1f} s",
+        )  # fmt: skip
+    return table
 
 
 def _figures(seen: "Overview") -> list[tuple[str, str]]:

@@ -5,11 +5,14 @@ Works beside a running server, and where none runs.
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from habitue.errors import LogUnavailable
+from habitue.lake.live.told import instant
+from habitue.scoring.told import SCORING_FILE, read_told
 from habitue.serving.app import Place
 from habitue.serving.beside.settlement import PROGRESS_FILE, depth_bytes, depth_rows, read_progress
 from habitue.serving.server import TOLD_FILE, ServerTold, is_served
@@ -23,6 +26,18 @@ class ShopStatus:
     accepted: int
     rejected: int
     reasons: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringStatus:
+    """How far the scores of one shop are."""
+
+    shop: str
+    version: str | None                    # none: it could not be scored as a whole yet
+    cutoff: datetime | None                # when it was
+    waiting: int                           # keys of which no score knows all
+    lag_seconds: float                     # how long the first of what no score knows has waited
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +58,7 @@ class Overview:
     small_files: int
     failure: str | None                    # what keeps the worker from committing
     shops: tuple[ShopStatus, ...]
+    scoring: tuple[ScoringStatus, ...]
 
 
 def overview(place: Place) -> Overview:
@@ -72,6 +88,27 @@ def overview(place: Place) -> Overview:
         small_files=sum(table.small_files for table in tables),
         failure=failure or (progress.failure if progress else None),
         shops=_shops(told),
+        scoring=scoring(place.online, now),
+    )
+
+
+def scoring(online: Path, now: float) -> tuple[ScoringStatus, ...]:
+    """How far the scores of each shop are, by the scorer's last word; `now` in seconds."""
+    told = read_told(online / SCORING_FILE)
+    if told is None:
+        return ()
+    scored = [
+        ScoringStatus(
+            shop=shop, version=one.version, cutoff=instant(one.cutoff), waiting=one.waiting,
+            lag_seconds=0.0 if one.since is None else now - one.since / 1e6, problem=None,
+        )
+        for shop, one in sorted(told.shops.items())
+    ]  # fmt: skip
+    return *scored, *(
+        ScoringStatus(
+            shop=shop, version=None, cutoff=None, waiting=0, lag_seconds=0.0, problem=why
+        )
+        for shop, why in sorted(told.not_yet.items())
     )
 
 

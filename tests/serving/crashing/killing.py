@@ -132,7 +132,7 @@ class Crashing:
         assert _buried(server) == -signal.SIGKILL
 
     def _started(self) -> "subprocess.Popen[str]":
-        options = ("--port", "0", "--json", "--pace", "0.05")
+        options = ("--port", "0", "--json", "--pace", "0.05", "--no-scores")
         server = subprocess.Popen(
             [*HURRIED, "serve", "--workspace", str(self.workspace), *options],
             stdout=subprocess.PIPE, text=True, cwd=ROOT,
