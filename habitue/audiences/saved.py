@@ -20,7 +20,7 @@ from habitue.audiences import lookalike
 from habitue.audiences.aftermath.figures import Aftermath, aftermath, setting
 from habitue.audiences.aftermath.happened import last_event, window
 from habitue.audiences.changes import reading
-from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, File, Webhook
+from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, sink_of
 from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Compared, Consent, Member
 from habitue.audiences.language.writing import written
@@ -194,15 +194,15 @@ class Saved:
     def delivery(
         self, target: str, *, secret: bytes | None = None, audience: str | None = None
     ) -> Delivery:
-        """What tells changes to a file, or to an address by a secret: its `step` tells some more.
+        """What tells changes to a file, a topic, or an address by a secret: `step` tells some more.
 
         Raises:
             NotFollowed: there is no live state yet.
             BadSetting: the address cannot be called.
         """
         live = self._live()
-        sink = Webhook(target, secret or b"") if "://" in target else File(Path(target))
-        named = f"{target} {audience or ''}".strip()
+        sink, named = sink_of(target, secret)
+        named = f"{named} {audience or ''}".strip()
         return Delivery(
             live, live.with_name(PLACES_FILE), self.shop, named, sink, audience=audience
         )

@@ -1,4 +1,5 @@
-"""Who came and went, for those who want to know: tables, files, and addresses that are called.
+"""Who came and went, for those who want to know: tables, files, addresses, topics.
 
-The file of the live state enters and is only read. Read first `reading`, then `delivering`.
+The file of the live state enters and is only read. Read first `reading`, then `delivering`, and
+`kafka`.
 """

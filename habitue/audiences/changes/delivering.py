@@ -1,4 +1,4 @@
-"""Changes of memberships, told to others: a file, or an address that is called.
+"""Changes of memberships, told to others: a file, an address that is called, a topic of Kafka.
 
 At least once, and in the order in which they were found, so each customer's too: the place up to
 which was told is written after what it tells of was taken. Whoever is called knows a repeat by its
@@ -15,17 +15,16 @@ import sqlite3
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-
+from habitue.audiences.changes.lines import line, told
 from habitue.audiences.changes.reading import changes
-from habitue.errors import BadSetting
+from habitue.errors import BadSetting, NotInstalled
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class File:
         with self.path.open("ab") as file:
             for row in rows:
                 if row["sequence"] > last:
-                    file.write(_line(row) + b"\n")
+                    file.write(line(row) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         return True
@@ -96,7 +95,7 @@ class Webhook:
 
     def take(self, rows: Sequence[dict[str, Any]]) -> bool:
         """Call; taken is what is answered by 2xx. Nobody is followed elsewhere."""
-        body = b"[" + b",".join(map(_line, rows)) + b"]"
+        body = b"[" + b",".join(map(line, rows)) + b"]"
         headers = {
             "Content-Type": "application/json",
             SIGNATURE: signature(self.secret, body, int(self.now())),
@@ -138,6 +137,23 @@ def is_ours(secret: bytes, body: bytes, header: str) -> bool:
     )
 
 
+def sink_of(target: str, secret: bytes | None) -> tuple[Sink, str]:
+    """Where a target says that changes are told, and the name under which it is remembered.
+
+    Raises:
+        BadSetting: it names no address that can be called, and no topic.
+        NotInstalled: it names a topic, and Kafka's client is not there.
+    """
+    if target.startswith("kafka://"):
+        NotInstalled.unless("confluent_kafka", package="confluent-kafka", extra="kafka")
+        from habitue.audiences.changes.kafka import Topic
+        from habitue.lake.eventlog.brokers import Place
+
+        topic = Topic(Place.of(target))
+        return topic, topic.name
+    return (Webhook(target, secret or b"") if "://" in target else File(Path(target))), target
+
+
 class Delivery:
     """What one target was told of a shop's changes, and what it is told next."""
 
@@ -155,7 +171,7 @@ class Delivery:
     def step(self) -> float:
         """Tell what is next; seconds until the next step."""
         after = self.told()
-        rows = list(_rows(changes(self._live, self._shop, after=after, audience=self._audience,
+        rows = list(told(changes(self._live, self._shop, after=after, audience=self._audience,
                                   most=AT_ONCE)))  # fmt: skip
         if not rows:
             return LOOK_SECONDS
@@ -184,13 +200,3 @@ class Delivery:
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for row in table.to_pylist():
-        for name in ("at", "detected_at"):
-            row[name] = row[name].isoformat().replace("+00:00", "Z")
-        yield row
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()

@@ -60,9 +60,10 @@ def changes(audience: str | None, shop: Shop, after: int, follow: bool, output: 
     epilog=examples(
         "habitue deliver changes.ndjson --shop acme",
         "habitue deliver https://example.com/hook --secret-file hook.secret --audience carts",
+        "habitue deliver kafka://localhost:9092/audience-changes",
     )
 )
-@click.argument("target", metavar="FILE|URL")
+@click.argument("target", metavar="FILE|URL|TOPIC")
 @with_shop
 @click.option("--audience", metavar="NAME", help="Of this audience only.")
 @click.option(
@@ -74,14 +75,15 @@ def changes(audience: str | None, shop: Shop, after: int, follow: bool, output: 
 def deliver(
     target: str, shop: Shop, audience: str | None, secret_file: Path | None, once: bool
 ) -> None:
-    """Tell each change of an audience to a file (NDJSON) or to an address that is called.
+    """Tell each change of an audience to a file (NDJSON), an address, or a topic of Kafka.
 
     At least once, in their order, until stopped; started again, it goes on where it was. A call
     holds a list of changes as JSON; its header Habitue-Signature is t=SECONDS,v1=HMAC, the
     HMAC-SHA256 of SECONDS, a point and the body. What is not answered by 2xx is sent again, after
-    half a second and then later and later, up to a minute.
+    half a second and then later and later, up to a minute. A topic (kafka://HOST:PORT/TOPIC, with
+    librdkafka's options behind a question mark) gets a message for each change, keyed by customer.
     """
-    is_call = "://" in target
+    is_call = "://" in target and not target.startswith("kafka://")
     if is_call and secret_file is None:
         raise click.UsageError("a URL needs --secret-file: calls are signed")
     secret = secret_file.read_bytes().strip() if is_call and secret_file is not None else None
