@@ -7,6 +7,7 @@ are real; a cart is told an hour late, less a second or two, so that its hour is
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -37,6 +38,8 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         judged = Carts(Path(folder), options.seed).run(options.kills)
+    for one in judged.wrong:
+        print(one, file=sys.stderr)
     seconds = time.perf_counter() - start
     ledger.put(
         Row(data="carts", protocol=PROTOCOL, method="habitue serve", metric=metric, value=value,

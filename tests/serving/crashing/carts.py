@@ -36,6 +36,7 @@ HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
 PAUSE_SECONDS = 0.15                       # between two customers
 PATIENCE_SECONDS = 60.0
 NAME = "carts"
+FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 Change = tuple[str, str, datetime]         # customer, entered or left, at
 
@@ -59,6 +60,7 @@ class Judged:
     delivered_lost: int                    # of the stream, and not in the file
     delivered_doubled: int
     in_order: bool                         # sequence numbers without a gap, each customer's in time
+    wrong: list[str]                       # each of `doubled`, and what is known of its customer
     while_down: int                        # changes whose time came, or passed, in a break
     late_ms: dict[str, list[float]] = field(default_factory=dict)    # cause -> of the others
 
@@ -66,7 +68,11 @@ class Judged:
 class Carts:
     """A workspace that is served, killed and served again."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(
+        self, folder: Path, seed: int, *, orders: tuple[float, float] = (-1.0, 2.0)
+    ) -> None:
+        """`orders` come between so many seconds after a cart's hour is over."""
+        self._orders = orders
         self.workspace, self.file = folder / "work", folder / "changes.ndjson"
         self.rng = random.Random(seed)
         self.kills: Counter[str] = Counter()
@@ -123,7 +129,7 @@ class Carts:
                 over = now + timedelta(seconds=self.rng.uniform(0.4, 2.5))
                 self._send_for_sure(f"cart-{customer}", "cart_added", customer, over - HOUR)
                 if self.rng.random() < 0.7:
-                    order = over + timedelta(seconds=self.rng.uniform(-1, 2))
+                    order = over + timedelta(seconds=self.rng.uniform(*self._orders))
                     heapq.heappush(waiting, (max(order, now), customer))
                 time.sleep(self.rng.uniform(0, 2 * PAUSE_SECONDS))
 
@@ -209,7 +215,7 @@ class Carts:
         self._until(lambda: self._carts(shop) == self.customers)
         found: Counter[Change] = Counter()
         carts: dict[str, datetime] = {}
-        rows = shop.query(EVENTS, known_at=datetime(9999, 1, 1, tzinfo=UTC)).to_pylist()
+        rows = shop.query(EVENTS, known_at=FAR).to_pylist()
         orders = {row["customer"]: row["visible"] for row in rows if row["name"] != "cart_added"}
         for row in rows:
             if row["name"] == "cart_added":
@@ -247,12 +253,25 @@ class Carts:
             found=len(rows),
             lost=sum((expected - told).values()),
             doubled=sum((told - expected).values()),
+            wrong=[self._known(*one) for one in (told - expected)],
             delivered_lost=sum((stream - delivered).values()),
             delivered_doubled=sum((delivered - stream).values()),
             in_order=in_order,
             while_down=len(rows) - sum(map(len, late.values())),
             late_ms=late,
         )
+
+    def _known(self, customer: str, change: str, at: datetime) -> str:
+        rows = self.shop.query(EVENTS, known_at=FAR).to_pylist()
+        mine = [
+            f"{row['name']} of {row['time']:%H:%M:%S.%f}, counts since {row['visible']:%H:%M:%S.%f}"
+            for row in rows if row["customer"] == customer
+        ]  # fmt: skip
+        found = [
+            f"{row['change']} {row['at']:%H:%M:%S.%f}, found {row['detected_at']:%H:%M:%S.%f}"
+            for row in self._changes() if row["customer"] == customer
+        ]  # fmt: skip
+        return f"{customer} {change} {at:%H:%M:%S.%f}: {'; '.join([*mine, *found])}"
 
     def _is_in_a_break(self, at: datetime, found: datetime) -> bool:
         return any(begun <= found and at <= end for begun, end in self.breaks)
