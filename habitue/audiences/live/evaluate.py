@@ -7,7 +7,7 @@ arrives. Asking too early does no harm: the answer is then the same, with anothe
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -53,8 +53,8 @@ from habitue.audiences.language.windows import (
     bounds,
     days,
 )
-from habitue.audiences.live.asking.matched import PLACES, Matched, Meaning, Summed
-from habitue.audiences.live.asking.steering import reads, settled
+from habitue.audiences.live.asking.matched import PLACES, Answer, Matched, Meaning, Summed
+from habitue.audiences.live.asking.steering import of_event, reads, settled
 from habitue.audiences.live.clock import Moment, day_of, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
@@ -63,7 +63,6 @@ from habitue.errors import BadAudience
 from habitue.events import ITEM_ORDERED
 from habitue.lake.live.told import instant, microseconds
 
-Answer: TypeAlias = tuple[bool, int]  # whether it holds, and until when at least
 Asked: TypeAlias = Callable[[View, int], Answer]
 Compares: TypeAlias = tuple[str, Condition | None]  # of an event: a `where`
 Found: TypeAlias = Callable[[View, int], tuple[Matched, int]]  # rows, and until when they are so
@@ -151,7 +150,7 @@ class _Preparing:
         """The rows that a `where` means, an event once, in time; until when they are the same."""
         found = self._meanings.get((event, where))
         if found is None:
-            found = self._meanings[event, where] = _found(Meaning(event, where), self._zone)
+            found = self._meanings[event, where] = _found(event, where, self._zone)
         return found
 
     def _count(self, condition: Count) -> Asked:
@@ -194,7 +193,7 @@ class _Preparing:
             told, until = first(view, time)
             start, end, then = within(told.times, time)
             until = min(until, then)
-            here = told.times[start:end]
+            here: Sequence[int] = told.times[start:end]
             for following, found in steps:
                 if not here:
                     break
@@ -229,34 +228,15 @@ def _opposite(inner: Asked) -> Asked:
     return opposite
 
 
-def _found(meaning: Meaning, zone: str) -> Found:
-    event, where = meaning.event, meaning.where
-    lined = where is not None and any(map(_reads_lines, every(where)))
-    meets = None if where is None else _row(where, event, zone)
-    is_still = where is None or not any(map(_moves, every(where)))
-
-    def found(view: View, time: int) -> tuple[Matched, int]:
-        if is_still and (kept := view.matches.get(meaning)) is not None:
-            return kept, NEVER
-        until = NEVER
-        chosen: dict[object, Row] = {}
-        for one in rows(view, event, lined=lined):
-            if meets is not None:
-                holds, then = meets(one, time)
-                until = min(until, then)
-                if not holds:
-                    continue
-            chosen[one.id] = one
-        told = Matched(sorted(chosen.values(), key=_time))
-        if is_still:
-            view.matches[meaning] = told
-        return told, until
-
-    return found
-
-
-def _time(row: Row) -> int:
-    return row.time
+def _found(event: str, where: Condition | None, zone: str) -> Found:
+    inside = [] if where is None else list(every(where))
+    return Meaning(
+        event=event,
+        meets=None if where is None else _row(where, event, zone),
+        lined=any(map(_reads_lines, inside)),
+        is_still=not any(map(_moves, inside)),
+        reads=of_event(event),
+    ).found
 
 
 def _latest(found: Found, reach: Reach, wanted: tuple[str, int]) -> Asked:
@@ -283,7 +263,7 @@ def _latest(found: Found, reach: Reach, wanted: tuple[str, int]) -> Asked:
     return counted
 
 
-def _within(window: Window | None, zone: str) -> Callable[[list[int], int], Inside]:
+def _within(window: Window | None, zone: str) -> Callable[[Sequence[int], int], Inside]:
     """The rows inside a window, from and to, and when the next one comes into it or leaves it."""
     match window:
         case None:
@@ -293,14 +273,14 @@ def _within(window: Window | None, zone: str) -> Callable[[list[int], int], Insi
             return lambda times, _: (bisect_left(times, start), bisect_left(times, end), NEVER)
         case Calendar():
 
-            def on_days(times: list[int], time: int) -> Inside:
+            def on_days(times: Sequence[int], time: int) -> Inside:
                 start, end = map(microseconds, _sure(bounds(window, instant(time), zone)))
                 return bisect_left(times, start), bisect_left(times, end), next_day(time, zone)
 
             return on_days
     after, until = _reach(window)
 
-    def inside(times: list[int], time: int) -> Inside:
+    def inside(times: Sequence[int], time: int) -> Inside:
         first = 0 if after is None else bisect_right(times, time + after)
         last = bisect_right(times, time + until)
         then = NEVER
@@ -313,21 +293,21 @@ def _within(window: Window | None, zone: str) -> Callable[[list[int], int], Insi
     return inside
 
 
-def _next(step: Step) -> Callable[[list[int], list[int], int], tuple[list[int], int]]:
+def _next(step: Step) -> Callable[[Sequence[int], Sequence[int], int], tuple[list[int], int]]:
     """The instants of a step that follow those of the step before, and when that may change.
 
     Of a step that is absent, those of the step before that nothing follows, its time being over.
     """
     length = None if step.within is None else step.within.length // _TICK
 
-    def there(here: list[int], after: list[int], time: int) -> tuple[list[int], int]:
+    def there(here: Sequence[int], after: Sequence[int], time: int) -> tuple[list[int], int]:
         found: set[int] = set()
         for one in here:
             end = time if length is None else one + length
             found.update(after[bisect_right(after, one) : bisect_right(after, end)])
         return sorted(found), NEVER
 
-    def absent(here: list[int], after: list[int], time: int) -> tuple[list[int], int]:
+    def absent(here: Sequence[int], after: Sequence[int], time: int) -> tuple[list[int], int]:
         found, until = [], NEVER
         for one in here:
             end = time if length is None else one + length

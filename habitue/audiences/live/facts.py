@@ -5,7 +5,7 @@ instant is a subset of the rows, and the same subset until the next row's `visib
 """
 
 import json
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from habitue.audiences.compile import NEXT_ORDER_DAYS
+from habitue.audiences.live.asking.steering import ORDERS, of_event
 from habitue.events import ORDER_PLACED, ORDER_UPDATED
 from habitue.lake.views.people import fold
 
 NEVER = 1 << 62  # µs: after every instant
 _DAY = 86_400_000_000  # µs
+MOST_NEWS = 50  # that no view was made of
 TELLING = (ORDER_PLACED, ORDER_UPDATED)
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, gc=False):  # many are kept, and they hold nothing that holds them
     """One event of a customer, as the live state keeps it."""
 
     time: int
@@ -97,11 +99,12 @@ class Facts:
     keys: tuple[str, ...]
     visible: int  # from then on there is such a customer
     events: list[Event] = field(default_factory=list)  # in their order: time, received, digest
-    changes: list[Change] = field(default_factory=list)
-    consents: list[Change] = field(default_factory=list)
-    cancellations: list[tuple[str, int, int]] = field(default_factory=list)  # order, time, visible
+    changes: Sequence[Change] = ()
+    consents: Sequence[Change] = ()
+    cancellations: Sequence[tuple[str, int, int]] = ()         # order, time, visible
     views: dict[tuple[int, int], "View"] = field(default_factory=dict)
-    own: list[int] | None = None  # see `instants`
+    own: tuple[int, ...] | None = None  # see `instants`
+    news: dict[int, list[Event]] = field(default_factory=dict)  # told since, by their `visible`
 
     def at(self, shop: Shop, time: int) -> "View":
         """What is known at an instant."""
@@ -110,17 +113,72 @@ class Facts:
         view = self.views.get((known, items))
         if view is None:
             later = (*instants[known : known + 1], *shop.instants[items : items + 1])
-            after = min(later, default=NEVER)
-            view = self.views[known, items] = View(self, shop, time, after)
+            span = (time, min(later, default=NEVER))
+            view = self._extended(known, items, span) or View(self, shop, *span)
+            self.views[known, items] = view
         return view
 
-    def instants(self) -> list[int]:
+    def _extended(self, known: int, items: int, span: tuple[int, int]) -> "View | None":
+        """The view of so many instants out of an earlier one and what was told since."""
+        more: list[Event] = []
+        while known > 0:
+            known -= 1
+            told = self.news.get(self.instants()[known])
+            if told is None:
+                return None
+            more = [*told, *more]
+            if (before := self.views.get((known, items))) is not None:
+                return before.extended(span, more)
+        return None
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Take more events; what is known of earlier instants stands where it can."""
+        for one in events:
+            insort(self.events, one, key=in_order)
+        for one in sorted(events, key=lambda one: one.visible):
+            self.visible = min(self.visible, one.visible)
+            if self.own is None:
+                return
+            if one.visible > self.own[-1]:
+                self.own = (*self.own, one.visible)
+                self.news[one.visible] = [one]
+            elif one.visible == self.own[-1] and self._is_unseen():
+                self.news[one.visible].append(one)
+            else:
+                self.reset()
+
+    def reset(self) -> None:
+        """Forget what was worked out."""
+        self.views.clear()
+        self.news.clear()
+        self.own = None
+
+    def prune(self) -> None:
+        """Keep the latest view only: earlier instants are over."""
+        if len(self.news) > MOST_NEWS:
+            self.reset()
+        if not self.views:
+            return
+        last = max(self.views)
+        if len(self.views) > 1:
+            self.views = {last: self.views[last]}
+        self.views[last].prune()
+        seen = self.instants()[last[0] - 1] if last[0] else -NEVER
+        for instant in [one for one in self.news if one <= seen]:
+            del self.news[instant]
+
+    def _is_unseen(self) -> bool:
+        """Whether the last instant has news, and no view yet."""
+        instants = self.instants()
+        return instants[-1] in self.news and all(known < len(instants) for known, _ in self.views)
+
+    def instants(self) -> tuple[int, ...]:
         """The instants from which on more is known of the customer, in order."""
         if self.own is None:
             told = {one.visible for one in self.events}
             told |= {one.visible for one in (*self.changes, *self.consents)}
             told |= {since for _, _, since in self.cancellations}
-            self.own = sorted({*told, self.visible})
+            self.own = tuple(sorted({*told, self.visible}))
         return self.own
 
 
@@ -132,9 +190,40 @@ class View:
         self.until = until  # when more is known
         self.exists = facts.visible <= time
         self.matches: dict[Any, Any] = {}  # by what is compared of events: the rows that it means
+        # rows that an earlier view had, and the events that came since
+        self.behind: dict[Any, tuple[Any, tuple[Event, ...]]] = {}
         self.rows: dict[tuple[str, bool], Sequence[Any]] = {}  # by event: with its lines, or not
         self.orders: Sequence[Any] | None = None
         self._facts, self._time = facts, time
+
+    def extended(self, span: tuple[int, int], more: Sequence[Event]) -> "View":
+        """The view from when on these events are known, too; what they do not touch is shared."""
+        view = View(self._facts, self.shop, *span)
+        names = {one.name for one in more}
+        for name in ("properties", "consents", "consents_since"):
+            if name in self.__dict__:
+                view.__dict__[name] = self.__dict__[name]
+        if names.isdisjoint(ORDERS):
+            view.orders = self.orders
+        view.rows = {
+            place: rows for place, rows in self.rows.items()
+            if names.isdisjoint(of_event(place[0]))
+        }  # fmt: skip
+        view.behind = {
+            meaning: (rows, (*events, *more) if meaning.event in names else events)
+            for meaning, (rows, events) in self.behind.items()
+        }
+        for meaning, rows in self.matches.items():
+            if names.isdisjoint(meaning.reads):
+                view.matches[meaning] = rows
+            elif meaning.is_extended():
+                view.behind[meaning] = (rows, tuple(more))
+        return view
+
+    def prune(self) -> None:
+        """Keep what was found, and not what it was found in: that can be made again."""
+        self.rows, self.orders = {}, None
+        self.__dict__.pop("events", None)
 
     @cached_property
     def events(self) -> Mapping[str, Sequence[Event]]:
@@ -211,3 +300,8 @@ class View:
                 for place, told in enumerate(change.told):
                     found[place] = found[place] if told is None else told
         return (found[0], found[1], found[2])
+
+
+def in_order(one: Event) -> tuple[int, int, bytes]:
+    """The order in which events of a customer stand."""
+    return (one.time, one.received, one.digest)

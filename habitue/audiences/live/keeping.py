@@ -17,11 +17,12 @@ import msgspec
 
 from habitue.audiences.live import tables
 from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent
+from habitue.audiences.live.asking.remembered import Remembered
 from habitue.audiences.live.asking.steering import ORDERS
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
-from habitue.audiences.live.loading import items, load, wanted
+from habitue.audiences.live.loading import items, wanted
 from habitue.audiences.live.ranking import Ranking
-from habitue.audiences.live.tables import NOWHERE, Changed, Stands
+from habitue.audiences.live.tables import NOWHERE, Changed
 from habitue.events import ORDER_REFUNDED
 from habitue.lake.live.happened import Touched
 
@@ -29,19 +30,13 @@ Kinds: TypeAlias = tuple[str, ...]
 Steered: TypeAlias = Sequence[tuple[Audience, bool | None]]  # with the answer that stays
 
 RACE = 10_000_000  # µs by which a row may come later than others beside it
-AT_ONCE = 500  # customers whose time is over, of one transaction
+AT_ONCE = 2_000  # pairs of customer and audience whose time is over, of one transaction
 FILLED = 100  # customers to whom an audience is applied in one
 
-_STANDING = """
--- one row per audience that some customers are in, or may come to be in
-SELECT customer, audience, joined, until FROM standing
-WHERE customer IN (SELECT value FROM json_each(?))
-"""
-
 _DUE = f"""
--- one row per customer whose time is over, the earliest first
-SELECT customer, min(until) FROM standing WHERE until <= ? AND until < {NEVER}
-GROUP BY customer ORDER BY 2 LIMIT ?
+-- one row per customer and audience whose time is over, the earliest first
+SELECT customer, audience, until FROM standing WHERE until <= ? AND until < {NEVER}
+ORDER BY until LIMIT ?
 """
 
 _NEXT = f"SELECT min(until) FROM standing WHERE until < {NEVER}"
@@ -116,6 +111,7 @@ class Keeper:
         self._shops: dict[str, Followed] = {}
         self._rankings: dict[str, Ranking] = {}
         self._recent = Recent()
+        self._held = Remembered()
 
     @property
     def shops(self) -> Mapping[str, Followed]:
@@ -126,11 +122,14 @@ class Keeper:
         """Forget what is only remembered: a transaction failed."""
         self._shops, self._rankings = {}, {}
         self._recent.clear()
+        self._held.clear()
 
     def follow(self, connection: sqlite3.Connection, shops: Iterable[Followed]) -> None:
         """Follow these audiences from now on."""
         before, self._shops = self._shops, {one.name: one for one in shops if one.audiences}
         self._recent.clear()
+        self._held.clear()
+        self._held.begin(connection)
         now = tables.frontier(connection) or self._clock()
         for one in self._shops.values():
             _share_items(connection, one)
@@ -146,7 +145,10 @@ class Keeper:
             return  # everybody is looked at again, later
         start = tables.frontier(connection)
         horizon = (start or self._clock()) if received is None else received
-        for shop, work in _sorted(connection, touched).items():
+        whose = _whose(connection, touched)
+        self._held.begin(connection)
+        self._held.tell(connection, touched, whose, self._reads())
+        for shop, work in _sorted(touched, whose).items():
             if shop in self._shops:
                 self._rerank(connection, self._shops[shop], _ordering(work), horizon)
                 self._look(connection, self._shops[shop], work, (start, horizon))
@@ -164,16 +166,15 @@ class Keeper:
         if not self._shops:
             return False
         self._rerank_due(connection, now)
+        self._held.begin(connection)
         due = connection.execute(_DUE, [now, AT_ONCE]).fetchall()
-        standing = self._standing(connection, (customer for customer, _ in due))
         looks: defaultdict[str, dict[int, list[Look]]] = defaultdict(dict)
         by_id = self._by_id()
-        for customer, held in standing.items():
-            for audience, (_, until) in held.items():
-                if until <= now and audience in by_id:
-                    shop, one = by_id[audience]
-                    told = looks[shop.name].setdefault(customer, [])
-                    told.append(Look([(one, None)], [until], "time"))
+        for customer, audience, until in due:
+            if audience in by_id:
+                shop, one = by_id[audience]
+                told = looks[shop.name].setdefault(customer, [])
+                told.append(Look([(one, None)], [until], "time"))
         for name, of_shop in looks.items():
             self._apply(connection, self._shops[name], of_shop, now)
         if len(due) < AT_ONCE:
@@ -280,6 +281,7 @@ class Keeper:
         start, horizon = span
         before = dict(shop.shop.items)
         _share_items(connection, shop)
+        self._held.clear()                 # views know items, of all customers
         news = [
             since for item, since in told if _latest(before, item) != _latest(shop.shop.items, item)
         ]
@@ -300,7 +302,7 @@ class Keeper:
         names = dict(connection.execute(sql, [_json(former)]).fetchall())
         by_id = self._by_id()
         changes, gone = [], {}
-        for customer, held in self._standing(connection, names).items():
+        for customer, held in tables.standing(connection, names).items():
             for id, before in held.items():
                 shop, audience = by_id[id]
                 gone[customer, id] = (before, NOWHERE)
@@ -312,6 +314,7 @@ class Keeper:
                     )  # fmt: skip
         tables.put_changes(connection, changes, self._clock())
         tables.put_standing(connection, gone)
+        self._held.drop(names)
 
     def _was_rebuilt(self, connection: sqlite3.Connection) -> bool:
         """Whether customers have other ids than before; memberships then come from the changes."""
@@ -322,6 +325,7 @@ class Keeper:
         since = tables.frontier(connection)
         if not since:                      # it is the first time
             return False
+        self._held.clear()
         tables.refold(connection)
         for shop in self._shops.values():
             for audience in shop.audiences:
@@ -344,16 +348,17 @@ class Keeper:
         wanted_of = [customer for customer, told in looks.items() if told]
         if not wanted_of:
             return
-        facts = load(connection, shop.name, wanted_of, shop.reads)
-        standing = self._standing(connection, facts)
+        held = self._held.of(connection, (shop.name, shop.reads), wanted_of)
         looking = Looking(name=shop.name, shop=shop.shop, recent=self._recent, horizon=horizon)
-        for customer, one in facts.items():
-            held = standing.get(customer, {})
+        for customer, one in held.items():
             for look in looks[customer]:
-                looking.at(one, _more(look, one, shop.shop, horizon) if thorough else look, held)
+                now = _more(look, one.facts, shop.shop, horizon) if thorough else look
+                looking.at(one.facts, now, one.standing)
         looking.changes.sort(key=lambda change: change.at)
         tables.put_changes(connection, looking.changes, self._clock())
         tables.put_standing(connection, looking.kept)
+        self._held.stand(looking.kept)
+        self._held.settle(held.values())
 
     def _recall(
         self,
@@ -367,14 +372,8 @@ class Keeper:
             if name in by_name:
                 self._recent.put((customer, by_name[name]), at)
 
-    def _standing(
-        self, connection: sqlite3.Connection, customers: Iterable[int]
-    ) -> dict[int, dict[int, Stands]]:
-        """How customers stand: since when they are in an audience, and when to look again."""
-        found: dict[int, dict[int, Stands]] = {}
-        for customer, audience, *stands in connection.execute(_STANDING, [_json(customers)]):
-            found.setdefault(customer, {})[audience] = (stands[0], stands[1])
-        return found
+    def _reads(self) -> dict[str, frozenset[str]]:
+        return {one.name: one.reads for one in self._shops.values()}
 
     def _by_id(self) -> dict[int, tuple[Followed, Audience]]:
         return {one.id: (shop, one) for shop in self._shops.values() for one in shop.audiences}
@@ -391,10 +390,16 @@ def restart(connection: sqlite3.Connection, audience: Audience, since: int, caus
     )
 
 
-def _sorted(connection: sqlite3.Connection, touched: Touched) -> dict[str, dict[int, _Work]]:
-    """What was told, by shop and customer as they are now."""
+def _whose(connection: sqlite3.Connection, touched: Touched) -> dict[int, tuple[str, int]]:
+    """The shop and customer of each key of which something was told."""
     asked = _json({*touched.rows, *touched.moved})
-    whose = {id: (shop, customer) for id, shop, customer in connection.execute(_WHOSE, [asked])}
+    return {id: (shop, customer) for id, shop, customer in connection.execute(_WHOSE, [asked])}
+
+
+def _sorted(
+    touched: Touched, whose: Mapping[int, tuple[str, int]]
+) -> dict[str, dict[int, _Work]]:
+    """What was told, by shop and customer as they are now."""
     found: defaultdict[str, dict[int, _Work]] = defaultdict(dict)
     for key, rows in touched.rows.items():
         shop, customer = whose[key]

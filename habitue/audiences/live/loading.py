@@ -2,28 +2,25 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from habitue.audiences.live.facts import TELLING, Change, Event, Facts, ItemChange
+from habitue.audiences.live.facts import TELLING, Change, Event, Facts, ItemChange, in_order
 from habitue.events import ITEM_ORDERED, ORDER_CANCELLED, ORDER_PLACED
 
 _OWN = """
 -- one row per key of some customers
-SELECT customer, key, visible, id = customer FROM keys
+SELECT customer, id, key, visible FROM keys
 WHERE customer IN (SELECT value FROM json_each(?))
 """
 
 _EVENTS = """
--- one row per event of some names, each customer's in their order
-SELECT keys.customer, told.time, told.received, told.digest, told.visible, told.name, told.source,
-    told."order", told.value_minor, told.currency, told.lines, told.properties
-FROM keys JOIN events AS told ON told.key = keys.id
-WHERE keys.customer IN (SELECT value FROM json_each(?))
-    AND told.name IN (SELECT value FROM json_each(?))
-ORDER BY keys.customer, told.time, told.received, told.digest
+-- one row per event of some keys, each key's in their time
+SELECT key, time, received, digest, visible, name, source, "order", value_minor, currency, lines,
+    properties
+FROM events WHERE key IN (SELECT value FROM json_each(?))
 """
 
 _CHANGES = """
@@ -70,23 +67,43 @@ def load(
 ) -> dict[int, Facts]:
     """What is known of each customer that there is, as far as it is read."""
     asked = _json(customers)
-    found: dict[int, Facts] = {}
-    for customer, key, visible, is_name in connection.execute(_OWN, [asked]):
-        held = found.get(customer) or Facts(customer=customer, name="", keys=(), visible=visible)
-        held.keys, held.visible = (*held.keys, key), min(held.visible, visible)
-        held.name = key if is_name else held.name
-        found[customer] = held
-    for row in connection.execute(_EVENTS, [asked, _json(reads)]):
-        found[row[0]].events.append(Event(*row[1:]))
+    found, by_key = _people(connection, asked)
+    _load_events(connection, by_key, reads)
     if "profiles" in reads:
         for row in connection.execute(_CHANGES, [asked]):
-            found[row[0]].changes.append(_change(row))
+            found[row[0]].changes = (*found[row[0]].changes, _change(row))
     if "consents" in reads:
         for row in connection.execute(_CONSENTS, [asked]):
-            found[row[0]].consents.append(_change(row))
+            found[row[0]].consents = (*found[row[0]].consents, _change(row))
     if ORDER_CANCELLED in reads:
-        _cancel(connection, shop, found)
+        cancel(connection, shop, found)
     return found
+
+
+def _load_events(
+    connection: sqlite3.Connection, by_key: Mapping[int, Facts], reads: Collection[str]
+) -> None:
+    for row in connection.execute(_EVENTS, [_json(by_key)]):
+        if row[5] in reads:
+            by_key[row[0]].events.append(Event(*row[1:]))
+    for held in by_key.values():
+        held.events.sort(key=in_order)
+
+
+def _people(
+    connection: sqlite3.Connection, asked: str
+) -> tuple[dict[int, Facts], dict[int, Facts]]:
+    """Customers of whom only the keys are known yet, by their own id and by those of all keys."""
+    found: dict[int, Facts] = {}
+    by_key: dict[int, Facts] = {}
+    for customer, id, key, visible in connection.execute(_OWN, [asked]):
+        held = found.get(customer)
+        if held is None:
+            held = found[customer] = Facts(customer=customer, name="", keys=(), visible=visible)
+        held.keys, held.visible = (*held.keys, key), min(held.visible, visible)
+        held.name = key if id == customer else held.name
+        by_key[id] = held
+    return found, by_key
 
 
 def _change(row: tuple[Any, ...]) -> Change:
@@ -109,18 +126,19 @@ def currency(connection: sqlite3.Connection, shop: str) -> str | None:
     return row[0] if row else None
 
 
-def _cancel(connection: sqlite3.Connection, shop: str, found: dict[int, Facts]) -> None:
+def cancel(connection: sqlite3.Connection, shop: str, found: Mapping[int, Facts]) -> None:
+    """Let customers know which of their orders were cancelled without their name."""
     placed = {
-        one.order: facts for facts in found.values() for one in facts.events if one.name in TELLING
+        one.order for facts in found.values() for one in facts.events if one.name in TELLING
     }
-    if not placed:
-        return
-    rows = connection.execute(_CANCELLATIONS, [shop, _json(placed)]).fetchall()
+    rows = connection.execute(_CANCELLATIONS, [shop, _json(placed)]).fetchall() if placed else []
     gone = {order for order, _, _ in rows}
     for facts in found.values():
-        mine = {one.order for one in facts.events if one.name in TELLING} & gone
-        if mine:
-            facts.cancellations = [row for row in rows if row[0] in mine]
+        mine = {one.order for one in facts.events if one.name in TELLING} & gone if gone else ()
+        told = tuple(row for row in rows if row[0] in mine)
+        if told != facts.cancellations:
+            facts.reset()
+            facts.cancellations = told
 
 
 def _json(values: Iterable[object]) -> str:

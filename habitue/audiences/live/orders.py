@@ -5,10 +5,11 @@ order and customer the shop's first source is believed, else the one that told o
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from habitue.audiences.live.facts import TELLING, Event, Shop, View
 from habitue.audiences.live.values import matches
@@ -17,27 +18,39 @@ from habitue.events import ITEM_ORDERED, NO_CURRENCY, ORDER_PLACED, currency_exp
 LAST_RANK = 2**31 - 1
 
 
-class Row:
+class Row(msgspec.Struct, gc=False):  # many are kept, and they hold nothing that holds them
     """Something that happened, perhaps with one of its lines; fields as `Field` names them."""
 
-    __slots__ = ("__dict__", "fields", "id", "properties_text", "time")
+    id: object
+    time: int
+    properties_text: str | None
+    told: dict[str, Any] | None = None     # the fields; none: those of the event
+    event: Event | None = None
+    shop: Shop | None = None
+    held: Any = None                       # see `properties`
 
-    def __init__(
-        self, id: object, time: int, fields: dict[str, Any], properties: str | None
-    ) -> None:
-        self.id, self.time, self.fields, self.properties_text = id, time, fields, properties
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What it was told with."""
+        if self.told is None:
+            assert self.event is not None, "a row without fields is that of an event"
+            assert self.shop is not None, "and its value is in the currency of a shop"
+            self.told = _of_event(self.event, self.shop)
+        return self.told
 
-    @cached_property
+    @property
     def properties(self) -> Any:
         """The JSON object that it was told with."""
-        return None if self.properties_text is None else json.loads(self.properties_text)
+        if self.held is None and self.properties_text is not None:
+            self.held = json.loads(self.properties_text)
+        return self.held
 
 
 def rows(view: View, event: str, *, lined: bool) -> Sequence[Row]:
     """The rows of an event, with those of its lines where they are compared; kept by the view."""
     found = view.rows.get((event, lined))
     if found is None:
-        found = view.rows[event, lined] = list(_rows(view, event, lined=lined))
+        found = view.rows[event, lined] = tuple(_rows(view, event, lined=lined))
     return found
 
 
@@ -49,8 +62,7 @@ def _rows(view: View, event: str, *, lined: bool) -> Iterator[Row]:
         for order in orders(view):
             yield from order.placed(view, lined=lined)
     else:
-        for one in view.events.get(event, ()):
-            yield from _told(view, one, lined=lined)
+        yield from rows_of(view, view.events.get(event, ()), lined=lined)
 
 
 def amount(minor: int | None, currency: str | None, shop: Shop) -> Decimal | None:
@@ -61,18 +73,24 @@ def amount(minor: int | None, currency: str | None, shop: Shop) -> Decimal | Non
     return Decimal(minor).scaleb(-currency_exponent(ours))
 
 
-def _told(view: View, one: Event, *, lined: bool) -> Iterator[Row]:
-    fields = {"source": one.source, "value": amount(one.minor, one.currency, view.shop)}
-    if not lined:
-        yield Row(one.digest, one.time, fields, one.properties)
-        return
-    lines = json.loads(one.lines)
-    if not lines:
-        held = json.loads(one.properties)
-        code = held.get("item") if isinstance(held, dict) else None
-        lines = [(code if isinstance(code, str) else None, None, None)]
-    for code, quantity, _ in lines:
-        yield Row(one.digest, one.time, fields | _line(view, code, quantity), one.properties)
+def rows_of(view: View, events: Iterable[Event], *, lined: bool) -> Iterator[Row]:
+    """The rows of some events that tell of no order, as a view knows items."""
+    for one in events:
+        if not lined:
+            yield Row(one.digest, one.time, one.properties, None, one, view.shop)
+            continue
+        lines = json.loads(one.lines)
+        if not lines:
+            held = json.loads(one.properties)
+            code = held.get("item") if isinstance(held, dict) else None
+            lines = [(code if isinstance(code, str) else None, None, None)]
+        for code, quantity, _ in lines:
+            fields = _of_event(one, view.shop) | _line(view, code, quantity)
+            yield Row(one.digest, one.time, one.properties, fields)
+
+
+def _of_event(one: Event, shop: Shop) -> dict[str, Any]:
+    return {"source": one.source, "value": amount(one.minor, one.currency, shop)}
 
 
 def _line(view: View, code: str | None, quantity: str | None) -> dict[str, Any]:
@@ -122,11 +140,11 @@ class _Order:
         properties = None if told is None else told.properties
         fields = self._fields(view)
         if not lined:
-            yield Row(self.id, self.time, fields, properties)
+            yield Row(self.id, self.time, properties, fields)
             return
         lines = [_line(view, code, quantity) for _, code, quantity, _ in self._lines()]
         for line in lines or [_line(view, None, None)]:
-            yield Row(self.id, self.time, fields | line, properties)
+            yield Row(self.id, self.time, properties, fields | line)
 
     def ordered(self, view: View) -> Iterator[Row]:
         """The lines of the order that are items, each at the time at which it was told."""
@@ -134,7 +152,7 @@ class _Order:
             if is_item(code, view.shop):
                 value = amount(minor, self.currency, view.shop)
                 fields = self._fields(view) | {"value": value} | _line(view, code, quantity)
-                yield Row((self.id, place), time, fields, None)
+                yield Row((self.id, place), time, None, fields)
 
     def _fields(self, view: View) -> dict[str, Any]:
         return {"source": self.source, "value": amount(self.minor, self.currency, view.shop)}

@@ -5,7 +5,7 @@ from the lake anew (see `Profiles.rebuild`) leaves them as they are.
 """
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -41,6 +41,12 @@ CREATE TABLE IF NOT EXISTS progress (name TEXT PRIMARY KEY, value INTEGER NOT NU
 _PUT_CHANGE = """
 INSERT INTO changes (shop, audience, customer, change, at, detected_at, cause)
 VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+_STANDING = """
+-- one row per audience that some customers are in, or may come to be in
+SELECT customer, audience, joined, until FROM standing
+WHERE customer IN (SELECT value FROM json_each(?))
 """
 
 _PUT_STANDING = """
@@ -95,6 +101,17 @@ def put_changes(connection: sqlite3.Connection, changes: list[Changed], detected
             for one in changes
         ],
     )  # fmt: skip
+
+
+def standing(
+    connection: sqlite3.Connection, customers: Iterable[int]
+) -> dict[int, dict[int, Stands]]:
+    """How customers stand to audiences: of who is out and will stay out there is nothing."""
+    found: dict[int, dict[int, Stands]] = {}
+    asked = msgspec.json.encode(list(customers)).decode()
+    for customer, audience, joined, until in connection.execute(_STANDING, [asked]):
+        found.setdefault(customer, {})[audience] = (joined, until)
+    return found
 
 
 def put_standing(

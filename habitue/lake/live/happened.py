@@ -40,7 +40,10 @@ CREATE TABLE IF NOT EXISTS currencies (
 
 NAMES_OF_TABLES = ("events", "cancellations", "items", "currencies")
 
-_PUT_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_EVENT = """
+INSERT OR IGNORE INTO events (key, time, received, digest, visible, name, source, "order",
+    value_minor, currency, lines, properties) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 
 _ORDERING = """
 -- one row per key that placed one of some orders
@@ -56,6 +59,8 @@ class Touched:
 
     # by the key's id: the kind of row (the name of an event) and from when on it counts
     rows: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+    # by the key's id: events as they are kept
+    events: dict[int, list[Row]] = field(default_factory=dict)
     items: dict[str, list[tuple[str, int]]] = field(default_factory=dict)   # by shop: item, from
     # keys whose customer is another now: the one it was (none: the key is new), from when on
     moved: dict[int, tuple[int | None, int]] = field(default_factory=dict)
@@ -73,10 +78,10 @@ def keep(
 ) -> None:
     """Keep new events, whose keys have these ids (none: nobody's), and new items."""
     events = new.get("events", ())
-    connection.executemany(
-        _PUT_EVENT,
-        [_event(row, key) for row, key in zip(events, ids, strict=True) if key is not None],
-    )
+    rows = [_event(row, key) for row, key in zip(events, ids, strict=True) if key is not None]
+    connection.executemany(_PUT_EVENT, rows)
+    for one in rows:
+        touched.events.setdefault(one[0], []).append(one)
     _count_currencies(connection, events)
     _cancel(connection, [row for row, key in zip(events, ids, strict=True) if key is None], touched)
     items = [(row, visible(row)) for row in new.get("items", ())]
@@ -103,7 +108,7 @@ def _event(row: Row, key: int) -> Row:
     if order is None and name in (ORDER_PLACED, ORDER_UPDATED):
         order = own
     return (
-        key, time, digest, received, visible(row), name, source, order, minor, currency, lines,
+        key, time, received, digest, visible(row), name, source, order, minor, currency, lines,
         told or "{}",
     )  # fmt: skip
 

@@ -233,6 +233,10 @@ def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
     for table in ("seen", "counts", "profiles", "consents", "identifiers", "fresh"):
         connection.execute(f"DELETE FROM {table} WHERE key {among}", [gone])
     happened.forget(connection, ids)
+    connection.execute(                    # who remembers keys has to know: ids are used again
+        "INSERT INTO about VALUES ('forgotten', 1)"
+        " ON CONFLICT (name) DO UPDATE SET value = value + 1"
+    )
     for table in ("customers", "keys"):
         connection.execute(f"DELETE FROM {table} WHERE id {among}", [gone])
     _resolve(connection, beside, ())

@@ -1,0 +1,139 @@
+"""Customers who were looked at lately: what is known of them and how they stand, in memory.
+
+What is told of them is added, where it is events; everything else makes that they are read again.
+As many are kept as have so many rows together; whoever was not looked at for longest goes first.
+Another writer of the file (an erasure) makes that all are read again.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from habitue.audiences.live import tables
+from habitue.audiences.live.facts import Event, Facts
+from habitue.audiences.live.loading import cancel, load
+from habitue.audiences.live.tables import Stands
+from habitue.events import ORDER_CANCELLED
+from habitue.lake.live.happened import Touched
+
+MOST_ROWS = 200_000  # events and standings of the customers who are kept
+
+_STATE = """
+-- one row: how often keys were forgotten; nothing is kept across it
+SELECT coalesce(max(value), 0) FROM about WHERE name = 'forgotten'
+"""
+
+
+@dataclass(slots=True)
+class Held:
+    """One customer: what is known, and how they stand to each audience."""
+
+    shop: str
+    facts: Facts
+    standing: dict[int, Stands]
+    size: int = 0
+
+
+class Remembered:
+    """The customers who are kept, the one who was looked at last at the end."""
+
+    def __init__(self, most_rows: int = MOST_ROWS) -> None:
+        """At most so many rows of customers are kept."""
+        self._most_rows = most_rows
+        self._held: OrderedDict[int, Held] = OrderedDict()
+        self._rows = 0
+        self._state: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held.clear()
+        self._rows = 0
+
+    def drop(self, customers: Iterable[int]) -> None:
+        """Forget some."""
+        for one in customers:
+            if (held := self._held.pop(one, None)) is not None:
+                self._rows -= held.size
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Forget all where somebody else wrote, or took keys away."""
+        (others,) = connection.execute("PRAGMA data_version").fetchone()
+        (forgotten,) = connection.execute(_STATE).fetchone()
+        if self._state != (others, forgotten):
+            self.clear()
+        self._state = (others, forgotten)
+
+    def tell(
+        self,
+        connection: sqlite3.Connection,
+        touched: Touched,
+        whose: Mapping[int, tuple[str, int]],
+        reads: Mapping[str, Collection[str]],
+    ) -> None:
+        """Add events that were told of some keys, or forget whom else it was told of."""
+        self.drop(former for former, _ in touched.moved.values() if former is not None)
+        self.drop(whose[key][1] for key in touched.moved)
+        ordered: dict[str, dict[int, Facts]] = {}
+        for key, rows in touched.rows.items():
+            shop, customer = whose[key]
+            if (held := self._held.get(customer)) is None:
+                continue
+            told = touched.events.get(key, ())
+            if len(told) != len(rows):     # something else than events, or of another's order
+                self.drop([customer])
+                continue
+            events = [Event(*row[1:]) for row in told if row[5] in reads[shop]]
+            held.facts.add(events)
+            if any(one.order is not None for one in events):
+                ordered.setdefault(shop, {})[customer] = held.facts
+        for shop, facts in ordered.items():
+            if ORDER_CANCELLED in reads[shop]:
+                cancel(connection, shop, facts)
+
+    def of(
+        self,
+        connection: sqlite3.Connection,
+        shop: tuple[str, Collection[str]],
+        customers: Collection[int],
+    ) -> dict[int, Held]:
+        """Some customers of a shop, whose events of some names are read; read, and kept."""
+        name, reads = shop
+        missing = [one for one in customers if one not in self._held]
+        if missing:
+            facts = load(connection, name, missing, reads)
+            standing = tables.standing(connection, facts)
+            for customer, one in facts.items():
+                self._held[customer] = Held(name, one, standing.get(customer, {}))
+        found = {}
+        for customer in customers:
+            if (held := self._held.get(customer)) is not None:
+                self._held.move_to_end(customer)
+                found[customer] = held
+        return found
+
+    def stand(self, rows: Mapping[tuple[int, int], tuple[Stands, Stands]]) -> None:
+        """How customers stood and stand now was written."""
+        for (customer, audience), (_, now) in rows.items():
+            held = self._held.get(customer)
+            if held is None:
+                continue
+            if now == tables.NOWHERE:
+                held.standing.pop(audience, None)
+            else:
+                held.standing[audience] = now
+
+    def settle(self, looked_at: Iterable[Held]) -> None:
+        """These were looked at: keep what is needed next, and of all of them not too many."""
+        for held in looked_at:
+            held.facts.prune()
+            size = len(held.facts.events) + len(held.standing) + 1
+            self._rows += size - held.size
+            held.size = size
+        while self._rows > self._most_rows and self._held:
+            _, held = self._held.popitem(last=False)
+            self._rows -= held.size
+            held.facts.reset()             # facts and views hold each other
