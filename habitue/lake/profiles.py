@@ -297,6 +297,8 @@ class Profiles:
         fresh.note(connection, touched, received)
         if self._then is not None:
             self._then(connection, touched, received)
+        elif touched.rows:
+            store.note_aside(connection)
 
     def _customers(self, shop: str, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Of each key that is known: its customer's id and name, in the order of the keys."""

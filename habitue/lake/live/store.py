@@ -233,14 +233,18 @@ def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
     for table in ("seen", "counts", "profiles", "consents", "identifiers", "fresh"):
         connection.execute(f"DELETE FROM {table} WHERE key {among}", [gone])
     happened.forget(connection, ids)
-    connection.execute(                    # who remembers keys has to know: ids are used again
-        "INSERT INTO about VALUES ('forgotten', 1)"
-        " ON CONFLICT (name) DO UPDATE SET value = value + 1"
-    )
+    note_aside(connection)                 # ids are used again
     for table in ("customers", "keys"):
         connection.execute(f"DELETE FROM {table} WHERE id {among}", [gone])
     _resolve(connection, beside, ())
     _refresh(connection, beside)
+
+
+def note_aside(connection: sqlite3.Connection) -> None:
+    """Let whoever remembers rows know that some came or went and they were not told."""
+    connection.execute(
+        "INSERT INTO about VALUES ('aside', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+    )
 
 
 def known_among(connection: sqlite3.Connection, digests: Iterable[bytes]) -> set[bytes]:

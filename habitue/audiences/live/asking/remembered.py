@@ -2,7 +2,7 @@
 
 What is told of them is added, where it is events; everything else makes that they are read again.
 As many are kept as have so many rows together; whoever was not looked at for longest goes first.
-Another writer of the file (an erasure) makes that all are read again.
+Rows that another process put in or took away (an erasure) make that all are read again.
 """
 
 import sqlite3
@@ -19,9 +19,9 @@ from habitue.lake.live.happened import Touched
 
 MOST_ROWS = 200_000  # events and standings of the customers who are kept
 
-_STATE = """
--- one row: how often keys were forgotten; nothing is kept across it
-SELECT coalesce(max(value), 0) FROM about WHERE name = 'forgotten'
+_ASIDE = """
+-- one row: how often rows came or went without a word here; nothing is kept across it
+SELECT coalesce(max(value), 0) FROM about WHERE name = 'aside'
 """
 
 
@@ -43,7 +43,7 @@ class Remembered:
         self._most_rows = most_rows
         self._held: OrderedDict[int, Held] = OrderedDict()
         self._rows = 0
-        self._state: tuple[int, int] | None = None
+        self._aside = -1
 
     def __len__(self) -> int:
         return len(self._held)
@@ -60,12 +60,11 @@ class Remembered:
                 self._rows -= held.size
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Forget all where somebody else wrote, or took keys away."""
-        (others,) = connection.execute("PRAGMA data_version").fetchone()
-        (forgotten,) = connection.execute(_STATE).fetchone()
-        if self._state != (others, forgotten):
+        """Forget all where rows came or went and nothing was told."""
+        (aside,) = connection.execute(_ASIDE).fetchone()
+        if self._aside != aside:
             self.clear()
-        self._state = (others, forgotten)
+        self._aside = aside
 
     def tell(
         self,
