@@ -24,6 +24,7 @@ from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, sink_of
 from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Compared, Consent, Member
 from habitue.audiences.language.writing import written
+from habitue.audiences.live.evaluate import prepared
 from habitue.audiences.members import AsOf, Said, expanded, find, find_all, understood
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
@@ -77,6 +78,19 @@ class Saved:
         expanded(Member(name), {**self.sentences(), name: told})
         self._append(name, told)
         return told
+
+    def not_live(self, name: str) -> str:
+        """Why a named audience cannot be kept live, and what to do; an empty text: it can.
+
+        Raises:
+            NoSuchAudience: there is none of that name.
+        """
+        condition = expanded(Member(name), self.sentences())
+        try:
+            prepared(condition)
+        except BadAudience as error:
+            return str(error)
+        return ""
 
     def remove(self, name: str) -> None:
         """Take a name back, from now on; audiences that name it can no longer be asked for.

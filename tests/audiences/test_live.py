@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from habitue.audiences.changes.reading import followed
+from habitue.audiences.changes.reading import NotFollowed, followed, members
 from habitue.audiences.compile import asked as predictions_asked
 from habitue.audiences.language.nodes import (
     Compared,
@@ -27,6 +27,7 @@ from habitue.audiences.language.windows import Window
 from habitue.audiences.language.writing import written
 from habitue.audiences.live import evaluate, tables
 from habitue.audiences.members import expanded
+from habitue.audiences.saved import Saved
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds
 from habitue.lake.tables import Lake
@@ -281,15 +282,14 @@ KINDS = {
     "operands": get_args(Operand),
     "windows": get_args(Window),
 }
-NOT_FOLLOWED = {Similar}  # a rank among all customers by their embeddings
 
 
 @pytest.mark.parametrize("kind", [*KINDS["conditions"], *KINDS["operands"], *KINDS["windows"]])
-def test_every_kind_of_node_is_followed_or_known_not_to_be(kind):
-    """A new node has to be told to the live evaluation, or to this list."""
+def test_every_kind_of_node_is_followed_or_refused_by_name(kind):
+    """A new node has to be told to the live evaluation; audiences stand in place of `Member`."""
     known = Path(evaluate.__file__).read_text()
     is_named = re.search(rf"\b{kind.__name__}\b", known) is not None
-    assert is_named is (kind not in NOT_FOLLOWED | {Member})
+    assert is_named is (kind is not Member)
 
 
 def test_what_cannot_be_followed_is_said_and_the_rest_goes_on(live):
@@ -298,6 +298,16 @@ def test_what_cannot_be_followed_is_said_and_the_rest_goes_on(live):
     live.tell([event("a", 1)])
     problems = {row["name"]: row["problem"] for row in followed(live.path, "acme").to_pylist()}
     assert problems["buyers"] == ""
-    assert problems["near"].startswith("Similar cannot be followed live yet")
+    assert problems["near"].startswith('similar to audience "buyers" is not kept live')
     assert problems["likely"].startswith("nothing was predicted yet about churn in 90 days")
     assert live.members("buyers") == ["c1"]
+    with pytest.raises(NotFollowed, match=r"(?s)similar to audience .*habitue audience 'in aud"):
+        members(live.path, "acme", "near")
+
+
+def test_what_cannot_be_kept_live_is_said_where_it_is_saved(tmp_path):
+    shelf = Saved(filled(Lake(tmp_path / "lake"), event("a", 1)), "acme", lambda: day(2))
+    shelf.save("buyers", "did order_placed")
+    shelf.save("near", 'similar to audience "buyers" top 3 customers')
+    assert shelf.not_live("buyers") == ""
+    assert shelf.not_live("near").startswith('similar to audience "buyers" is not kept live')

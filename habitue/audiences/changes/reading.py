@@ -59,15 +59,18 @@ WHERE keys.shop = ? AND keys.key = ? AND followed.shop = keys.shop AND standing.
 ORDER BY followed.name
 """
 
-_IS_FOLLOWED = "SELECT 1 FROM followed WHERE shop = ? AND name = ?"
+_PROBLEM = "SELECT problem FROM followed WHERE shop = ? AND name = ?"
 _DONE = 1 << 62
 
 
 class NotFollowed(HabitueError, LookupError):
     """No audience of that name is followed live."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", problem: str = "") -> None:
         told = f"the audience {name!r} is not followed live" if name else "nothing is followed live"
+        if problem:
+            super().__init__(f"{told}: {problem}")
+            return
         super().__init__(
             f"{told}\nhint: save one (`habitue audience CONDITION --save NAME`), and let"
             " `habitue serve` or `habitue follow` run"
@@ -91,11 +94,12 @@ def members(path: Path, shop: str, name: str) -> pa.Table:
     """Who is in an audience, and since when.
 
     Raises:
-        NotFollowed: it is not followed.
+        NotFollowed: it is not followed, or cannot be.
     """
     with _opened(path) as connection:
-        if connection.execute(_IS_FOLLOWED, [shop, name]).fetchone() is None:
-            raise NotFollowed(name)
+        found = connection.execute(_PROBLEM, [shop, name]).fetchone()
+        if found is None or found[0]:
+            raise NotFollowed(name, found[0] if found else "")
         return _table(connection.execute(_MEMBERS, [shop, name]).fetchall(), MEMBERS)
 
 

@@ -36,6 +36,7 @@ from habitue.audiences.language.nodes import (
     Profile,
     Property,
     Rfm,
+    Similar,
     Step,
     Sum,
     every,
@@ -501,6 +502,12 @@ def _refuse_quantity(condition: Sum) -> None:
 
 def unknown(part: object) -> BadAudience:
     """The error for what cannot be followed live."""
+    if isinstance(part, Similar):
+        return BadAudience(
+            f'similar to audience "{part.audience}" is not kept live: it ranks all customers anew'
+            " whenever one enters or leaves that audience\n"
+            "hint: ask for it when it is needed: `habitue audience 'in audience \"NAME\"'`"
+        )
     return BadAudience(
         f"{type(part).__name__} cannot be followed live yet: an audience that is saved is followed"
         " from event to event\nhint: ask for it once with `habitue audience`, without --save"

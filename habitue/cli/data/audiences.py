@@ -205,6 +205,8 @@ audience.commands["suggest"] = suggest
 def _save(shop: Shop, name: str | None, said: str) -> None:
     if name is not None:
         say(f"saved {name}: {shop.audiences.save(name, said)}")
+        if problem := shop.audiences.not_live(name):
+            say(problem)
 
 
 def _said(condition: str | None, template: str | None) -> str:

@@ -116,22 +116,27 @@ class Carts:
     def _sending(self) -> None:
         """Customers come, and some of them order when their instant has come."""
         waiting: list[tuple[datetime, str]] = []
-        while not self._ending.is_set() or waiting:
+        coming = utc_now()
+        while waiting or not self._ending.is_set():
             now = utc_now()
             if waiting and waiting[0][0] <= now:
                 _, customer = heapq.heappop(waiting)
                 self._send_for_sure(f"order-{customer}", "order_placed", customer, utc_now())
-            elif self._ending.is_set():
-                time.sleep(0.05)
+            elif coming <= now and not self._ending.is_set():
+                coming = now + timedelta(seconds=self.rng.uniform(0, 2 * PAUSE_SECONDS))
+                self._come(waiting)
             else:
-                self.customers += 1
-                customer = f"c{self.customers}"
-                over = now + timedelta(seconds=self.rng.uniform(0.4, 2.5))
-                self._send_for_sure(f"cart-{customer}", "cart_added", customer, over - HOUR)
-                if self.rng.random() < 0.7:
-                    order = over + timedelta(seconds=self.rng.uniform(*self._orders))
-                    heapq.heappush(waiting, (max(order, now), customer))
-                time.sleep(self.rng.uniform(0, 2 * PAUSE_SECONDS))
+                time.sleep(0.002)
+
+    def _come(self, waiting: list[tuple[datetime, str]]) -> None:
+        """One more customer, who may order."""
+        self.customers += 1
+        customer = f"c{self.customers}"
+        over = utc_now() + timedelta(seconds=self.rng.uniform(0.4, 2.5))
+        self._send_for_sure(f"cart-{customer}", "cart_added", customer, over - HOUR)
+        if self.rng.random() < 0.7:
+            order = over + timedelta(seconds=self.rng.uniform(*self._orders))
+            heapq.heappush(waiting, (order, customer))
 
     def _send_for_sure(self, id: str, name: str, customer: str, when: datetime) -> None:
         while True:
