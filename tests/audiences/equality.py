@@ -43,7 +43,7 @@ from tests.lake.people import ADA, APP, BOB, WEB, A, B, rows_of
 from tests.lake.small import day
 
 KEYS = (A, B, ADA, BOB, WEB, APP)
-CUSTOMERS, EVENTS = 150, 1_300
+CUSTOMERS, EVENTS = 400, 2_600
 AUDIENCES, LATER = 10, 14                  # conditions at first, and those that come in their place
 END, LONG_AFTER = day(9), day(40)
 NAMED = {"reds": 'profile.color = "red" or did cart_added where color = "red"',
@@ -151,7 +151,7 @@ class Running:
         self.live.define(None, **NAMED)
         for _ in range(AUDIENCES):
             self._define()
-        told = pieces(self.nouns, self.draw)
+        told = pieces(self.nouns, self.draw, most=max(len(self.told.events) // 20, 1))
         for place, piece in enumerate(told):
             if place + 1 < len(told):
                 end = min(one.received for one in told[place + 1]) - TICK
@@ -344,7 +344,7 @@ def folded(stream: list[tuple], at: datetime) -> dict[str, set[str]]:
     return found
 
 
-def pieces(nouns: list[Noun], draw: random.Random) -> list[list[Noun]]:
+def pieces(nouns: list[Noun], draw: random.Random, *, most: int) -> list[list[Noun]]:
     """All in the order in which it was received, in pieces; what came at once stays together."""
     told = sorted(nouns, key=lambda one: (one.received, one.digest))
     found: list[list[Noun]] = []
@@ -354,7 +354,7 @@ def pieces(nouns: list[Noun], draw: random.Random) -> list[list[Noun]]:
             found[-1].append(one)
         else:
             found.append([one])
-            size = draw.choice([1, 1, 5, 10, 40])
+            size = draw.choice([1, 1, most // 10, most // 5, most])
     return found
 
 

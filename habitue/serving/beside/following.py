@@ -21,6 +21,7 @@ from habitue.lake.tables import Lake
 
 LIVE_SECONDS = 0.03  # between looks at the log
 LIVE_BYTES = 4_000_000  # of the log that are applied at once
+SETTLED = 20_000  # µs by which a request that was stamped is in the log
 DEFINED_SECONDS = 0.5  # between looks whether an audience was saved
 _MICROSECONDS = 1_000_000
 
@@ -70,7 +71,7 @@ class Following:
 
     def pause(self) -> float:
         """Seconds until there may be something to do."""
-        until = (self._due - self._clock()) / _MICROSECONDS
+        until = (self._due + SETTLED - self._clock()) / _MICROSECONDS
         return min(max(until, 0.0), LIVE_SECONDS)
 
     def define(self) -> bool:
@@ -89,7 +90,8 @@ class Following:
         return is_more
 
     def _applied(self) -> bool:
-        now = self._clock()  # before the log is read: all that came until then is told
+        # before the log is read: all that came until then is told
+        now = self._clock() - SETTLED
         is_more = False
         for shard in range(self._log.shards):
             cursor = self.profiles.cursor(shard)
