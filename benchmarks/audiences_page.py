@@ -1,4 +1,4 @@
-"""The parts of docs/benchmarks.md about audiences in batch and about lookalikes."""
+"""The parts of docs/benchmarks.md about audiences, in batch and live, and about lookalikes."""
 
 import re
 from collections import defaultdict
@@ -66,6 +66,44 @@ def lookalike() -> str:
                 f" {one['customers'].value:,.0f} | {_told(one['ordered'], 2)} |"
                 f" {_told(one['orders'], 2)} | {_told(one['revenue'], 0)} |"
             )
+    return "\n".join([*lines, ""])
+
+
+def equality() -> str:
+    """What was compared of audiences kept live, over all seeds."""
+    rows = read_rows(RESULTS / "audiences_equality.csv")
+    if not rows:
+        return ""
+    total: dict[str, float] = defaultdict(float)
+    for row in rows:
+        total[row.metric] += row.value or 0.0
+    seeds = len({row.seed for row in rows})
+    compared = sum(total[name] for name in ("now", "folded", "earlier"))
+    lines = [
+        f"{seeds} seeds, each {rows[0].data}: {rows[0].protocol}. In all **{compared:,.0f}"
+        f" memberships compared, {total['differences']:,.0f} differences.**\n",
+        "| beside a recomputation by SQL | memberships |",
+        "|---|---|",
+        f"| live, at each of {total['instants']:,.0f} instants | {total['now']:,.0f} |",
+        f"| the changes so far, added up, at the same instants | {total['folded']:,.0f} |",
+        f"| the changes up to earlier instants, added up afterwards | {total['earlier']:,.0f} |",
+        f"| of the first, members | {total['inside']:,.0f} |",
+        "",
+        f"{total['changes']:,.0f} changes were told, none of them another one later;"
+        f" {total['restarts']:,.0f} restarts.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def abandoned() -> str:
+    """What was told of abandoned carts across kills, and how late it was."""
+    rows = read_rows(RESULTS / "abandoned_carts.csv")
+    if not rows:
+        return ""
+    lines = [f"{rows[0].protocol}.\n", "| | |", "|---|---|"]
+    for row in rows:
+        digits = 1 if row.metric.endswith(("ms", "%")) else 0
+        lines.append(f"| {row.metric} | {row.value:,.{digits}f} |")
     return "\n".join([*lines, ""])
 
 

@@ -181,6 +181,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "lifetime_targets": lifetime_targets, "transfer": transfer,
     "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
+    "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
 

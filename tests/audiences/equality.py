@@ -43,7 +43,7 @@ from tests.lake.people import ADA, APP, BOB, WEB, A, B, rows_of
 from tests.lake.small import day
 
 KEYS = (A, B, ADA, BOB, WEB, APP)
-CUSTOMERS, EVENTS = 400, 2_600
+CUSTOMERS, EVENTS = 300, 1_500
 AUDIENCES, LATER = 10, 14                  # conditions at first, and those that come in their place
 END, LONG_AFTER = day(9), day(40)
 NAMED = {"reds": 'profile.color = "red" or did cart_added where color = "red"',
@@ -152,19 +152,9 @@ class Running:
         for _ in range(AUDIENCES):
             self._define()
         told = pieces(self.nouns, self.draw, most=max(len(self.told.events) // 20, 1))
-        for place, piece in enumerate(told):
-            if place + 1 < len(told):
-                end = min(one.received for one in told[place + 1]) - TICK
-            else:
-                end = END
-            self._tell(piece)
-            if self.draw.random() < 0.25:
-                self._define()
-            if self.draw.random() < 0.05:
-                self.live.restart()
-                self.tally.restarts += 1
-            self._compare()
-            self._wait(end)
+        ends = [min(one.received for one in piece) - TICK for piece in told[1:]]
+        for piece, end in zip(told, [*ends, END], strict=True):
+            self._live_through(piece, end)
             if self.tally.differences:
                 return
         for until in (END, LONG_AFTER):
@@ -181,6 +171,22 @@ class Running:
         )
 
     # -- what happens
+
+    def _live_through(self, piece: list[Noun], end: datetime) -> None:
+        """Tell some, let time pass until more is told, and change audiences in between."""
+        self._tell(piece)
+        if self.draw.random() < 0.25:
+            self._define()
+        if self.draw.random() < 0.05:
+            self.live.restart()
+            self.tally.restarts += 1
+        self._compare()
+        self._wait(end)
+        if self.draw.random() < 0.25:      # is applied to some now, to the others after more news
+            self.live.steps = self.draw.choice([0, 1, 2])
+            self.answers.pop(instant(self.live.now), None)
+            self._define()
+            self.live.steps = 1_000
 
     def _tell(self, piece: list[Noun]) -> None:
         """Tell it, some of what was told before once more; what is imported, batch gets now."""

@@ -24,6 +24,7 @@ class Living:
         self.zone = zone
         self.now = microseconds(day(0))
         self.path = path
+        self.steps = 1_000                 # that an audience is applied in when it is saved
         self.sentences: dict[str, str] = {}
         self.since: dict[str, int] = {}
         self.predictions: dict = {}
@@ -58,8 +59,9 @@ class Living:
         )  # fmt: skip
         with self.profiles.writing() as connection:
             self.keeper.follow(connection, taken(connection, [told], self.now))
-            while self.keeper.backfill(connection):
-                pass
+            for _ in range(self.steps):
+                if not self.keeper.backfill(connection):
+                    break
 
     def publish(self, rows: Sequence[Predicted]) -> None:
         """Take the sets of predictions that are in force by now, where they are others."""

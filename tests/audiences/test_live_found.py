@@ -4,10 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from habitue.audiences.language.parsing import parse
 from habitue.lake.live import store
 from habitue.lake.live.told import microseconds, told_by
 from habitue.lake.tables import Lake
+from tests.audiences.histories import History
 from tests.audiences.living import Living
+from tests.audiences.slow import Slow
 from tests.lake.people import item
 from tests.lake.small import day, event, filled
 
@@ -76,3 +79,18 @@ def test_an_audience_that_another_one_names_changes_it_from_its_own_instant_on(l
         ("buyers", "c1", "left", soon, soon, "definition"),
         ("others", "c1", "entered", soon, soon, "definition"),
     ]
+
+
+def test_groups_that_change_while_an_audience_is_applied_change_for_everyone(live):
+    said = {"recent": 'rfm = "recent"', "middle": 'rfm = "needs attention"'}
+    told = [event(f"e{n}", 1 - n / 1000, customer=f"c{n:03}") for n in range(MANY)]
+    live.tell(told)
+    live.steps = 1                                     # a hundred are reached
+    live.define(day(2), **said)
+    live.tell([event("late", 3, customer=f"c{MANY - 1}")])   # and all others move by one
+    live.wait(day(4))
+    for name, condition in said.items():
+        for at, events in ((day(2), told), (day(2.5), told), (day(3), live.nouns)):
+            slow = Slow(History(tuple(events), (), (), (), ()), at, at)
+            assert live.folded(name, at) == slow.members(parse(condition))
+        assert live.members(name) == live.folded(name)

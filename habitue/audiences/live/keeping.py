@@ -258,10 +258,32 @@ class Keeper:
         if ranking is None or not customers:
             return
         moved = ranking.look(connection, (shop.name, shop.shop), customers, time)
+        self._apply_before(connection, shop, moved, time)
         shop.shop.groups = ranking.groups
-        reading = [(one, None) for one in shop.by_kind["rfm"] if one.reached == DONE]
-        looks = [Look(reading, [time], "event")]
-        self._apply(connection, shop, dict.fromkeys(moved, looks), time)
+        looks = {}
+        for customer in moved:
+            reading = [(one, None) for one in shop.by_kind["rfm"] if customer <= one.reached]
+            looks[customer] = [Look(reading, [time], "event")] if reading else []
+        self._apply(connection, shop, looks, time)
+
+    def _apply_before(
+        self, connection: sqlite3.Connection, shop: Followed, customers: Collection[int], time: int
+    ) -> None:
+        """Apply audiences that wait to customers whose group is about to be another one.
+
+        They are as yet in the groups that they were in since; the rest begins at `time`.
+        """
+        for audience in shop.by_kind["rfm"]:
+            ahead = [one for one in customers if one > audience.reached]
+            if not ahead or audience.since >= time:
+                continue
+            self._recall(connection, [audience], ahead)
+            looks = [Look([(audience, None)], [audience.since], audience.cause)]
+            self._apply(
+                connection, shop, dict.fromkeys(ahead, looks), time - 1, thorough=True
+            )
+            for customer in ahead:
+                self._recent.put((customer, audience.id), time)
 
     def _rerank_due(self, connection: sqlite3.Connection, now: int) -> None:
         """Rank anew at each instant at which an order that was told ahead begins to count."""
@@ -370,7 +392,8 @@ class Keeper:
         by_name = {one.name: one.id for one in audiences}
         for customer, name, at in connection.execute(_LAST, [_json(customers)]):
             if name in by_name:
-                self._recent.put((customer, by_name[name]), at)
+                pair = (customer, by_name[name])
+                self._recent.put(pair, max(at, self._recent.get(pair, 0)))
 
     def _reads(self) -> dict[str, frozenset[str]]:
         return {one.name: one.reads for one in self._shops.values()}
