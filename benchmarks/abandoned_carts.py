@@ -7,6 +7,7 @@ are real; a cart is told an hour late, less a second or two, so that its hour is
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -64,6 +65,7 @@ def figures(judged: Judged) -> dict[str, float]:
         "out of order": not judged.in_order,
         "changes in a break": judged.while_down,
     }
+    found["load average"] = os.getloadavg()[0]
     for cause, name in CAUSES.items():
         late = np.array(judged.late_ms[cause])
         found[f"{name}: changes"] = len(late)

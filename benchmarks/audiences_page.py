@@ -102,7 +102,7 @@ def abandoned() -> str:
         return ""
     lines = [f"{rows[0].protocol}.\n", "| | |", "|---|---|"]
     for row in rows:
-        digits = 1 if row.metric.endswith(("ms", "%")) else 0
+        digits = 1 if row.metric.endswith(("ms", "%", "average")) else 0
         lines.append(f"| {row.metric} | {row.value:,.{digits}f} |")
     return "\n".join([*lines, ""])
 
