@@ -10,6 +10,7 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,6 +28,7 @@ from habitue.lake.eventlog.records import EventLog
 from habitue.serving import bodies
 from habitue.serving.auth import Caller, Keys, Windows, key_in_body, key_in_request
 from habitue.serving.beside.settlement import Settlement
+from habitue.serving.beside.underway import Underway
 from habitue.serving.bodies import Gone, Room
 from habitue.serving.collect import Collector, Kept, Origin, receipt_id
 from habitue.serving.doors.people import People
@@ -78,6 +80,7 @@ class Service:
     people: People
     reading: "Reading"
     metrics: Metrics
+    underway: Underway
     now: Callable[[], datetime]
     operator_key: str
     windows: Windows = field(default_factory=Windows)
@@ -232,12 +235,19 @@ class Application:
             asked = Asked(request, self.service, route, self.service.now())
             if not route.open and not route.keyed_body:
                 asked.authenticate(key_in_request(request))
-            response = await route.endpoint(asked)
+            with self._told(asked):
+                response = await route.endpoint(asked)
         except Gone:
             raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (told in other words)
             response = await self._refuse(_refused(error, path), asked, path)
         return self._dressed(response, asked)
+
+    def _told(self, asked: Asked) -> AbstractContextManager[None]:
+        """While it is answered, others know of a request that may be written."""
+        if asked.route.method == "GET":
+            return nullcontext()
+        return self.service.underway.one(asked.received)
 
     def _route(self, request: Request, path: str) -> Route | None:
         """Where a request leads; None for a browser's question whether it may ask."""

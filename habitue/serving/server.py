@@ -32,6 +32,7 @@ from habitue.lake.eventlog.segments import SqliteLog
 from habitue.serving.app import Application, Place, Service
 from habitue.serving.auth import Keys
 from habitue.serving.beside.settlement import PROGRESS_FILE, Settlement, read_progress
+from habitue.serving.beside.underway import UNDERWAY_FILE, Underway
 from habitue.serving.collect import Collector
 from habitue.serving.connection import Connection
 from habitue.serving.crowd import Crowd, places
@@ -175,6 +176,7 @@ class _Running:
             people=People(self.online / PROFILES_FILE),
             reading=Reading(self.online),
             metrics=self.metrics,
+            underway=Underway(self.online / UNDERWAY_FILE),
             now=self.now,
             operator_key=operator_key(self.online / OPERATOR_FILE),
             klaviyo_limits=open_to_all if config.klaviyo_limits is None else config.klaviyo_limits,

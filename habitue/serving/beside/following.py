@@ -21,7 +21,9 @@ from habitue.lake.tables import Lake
 
 LIVE_SECONDS = 0.03  # between looks at the log
 LIVE_BYTES = 4_000_000  # of the log that are applied at once
-SETTLED = 20_000  # µs by which a request that was stamped is in the log
+STAMPED = 1_000  # µs by which a request that was stamped is told to be underway
+SETTLED = 20_000  # µs by which it is in the log, where no server tells what is underway
+MOST_HELD = 80_000  # µs that time waits for a request
 DEFINED_SECONDS = 0.5  # between looks whether an audience was saved
 _MICROSECONDS = 1_000_000
 
@@ -30,10 +32,17 @@ class Following:
     """The live state behind the log: profiles, and the audiences that rest on them."""
 
     def __init__(
-        self, path: Path, log: EventLog, lake: Lake, *, refuses: Refuses, clock: Callable[[], int]
+        self,
+        path: Path,
+        log: EventLog,
+        lake: Lake,
+        *,
+        refuses: Refuses,
+        clock: Callable[[], int],
+        underway: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Open the state where it stopped; nothing is applied before it is known what to follow."""
-        self._log, self._lake, self._clock = log, lake, clock
+        self._log, self._lake, self._clock, self._underway = log, lake, clock, underway
         self.keeper = Keeper(clock)
         self.profiles = Profiles(path, refuses=refuses, then=self.keeper.told)
         with self.profiles.writing() as connection:
@@ -71,8 +80,8 @@ class Following:
 
     def pause(self) -> float:
         """Seconds until there may be something to do."""
-        until = (self._due + SETTLED - self._clock()) / _MICROSECONDS
-        return min(max(until, 0.0), LIVE_SECONDS)
+        until = (self._due - self._told_by()) / _MICROSECONDS
+        return min(max(until, 0.001), LIVE_SECONDS)
 
     def define(self) -> bool:
         """Notice audiences that were saved, and apply them to some customers; whether to go on."""
@@ -90,8 +99,7 @@ class Following:
         return is_more
 
     def _applied(self) -> bool:
-        # before the log is read: all that came until then is told
-        now = self._clock() - SETTLED
+        now = self._told_by()  # before the log is read
         is_more = False
         for shard in range(self._log.shards):
             cursor = self.profiles.cursor(shard)
@@ -106,6 +114,13 @@ class Following:
             is_more = self.keeper.fire(connection, now)
             self._due, self._is_new = self.keeper.due(connection), False
         return is_more
+
+    def _told_by(self) -> int:
+        """The instant up to which all that came is in the log, unless it takes very long."""
+        now, oldest = self._clock(), self._underway()
+        if oldest is None:
+            return now - SETTLED
+        return max(min(now - STAMPED, oldest - 1 if oldest else now), now - MOST_HELD)
 
     def _define(self) -> None:
         """Follow what the lake says, where that is something else than before."""

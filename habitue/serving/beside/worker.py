@@ -36,6 +36,7 @@ from habitue.lake.profiles import PROFILES_FILE
 from habitue.serving.app import Place
 from habitue.serving.beside.following import DEFINED_SECONDS, Following, clock_of
 from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
+from habitue.serving.beside.underway import UNDERWAY_FILE, heard
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ class Worker:
         )
         self.live = Following(
             self.online / PROFILES_FILE, self.log, self.lake, refuses=self.refusals[1],
-            clock=clock_of(utc_now),
+            clock=clock_of(utc_now), underway=heard(self.online / UNDERWAY_FILE),
         )  # fmt: skip
         self.profiles = self.live.profiles
         self._beside = [

@@ -1,0 +1,99 @@
+"""Time waits for what was stamped before and is not in the log yet, and not for long."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from habitue.audiences.saved import Saved
+from habitue.lake.eventlog.records import Entry, Part, encode
+from habitue.lake.live.told import microseconds
+from habitue.lake.tables import Lake
+from habitue.serving.beside.following import MOST_HELD, SETTLED, STAMPED, Following
+from habitue.serving.beside.underway import Underway, heard
+from tests.lake.small import day, event, filled
+from tests.serving.small import ListLog
+
+CARTS = "did cart_added between 72 and 1 hour ago then not order_placed"
+DUE = microseconds(day(1) + timedelta(hours=1))
+
+
+def test_the_oldest_request_is_known_to_others_until_it_is_answered(tmp_path):
+    path = tmp_path / "underway"
+    oldest = heard(path)
+    assert oldest() is None
+    underway = Underway(path)
+    assert oldest() == 0
+    with underway.one(day(1)):
+        with underway.one(day(2)):
+            assert oldest() == microseconds(day(1))
+        assert oldest() == microseconds(day(1))
+    assert oldest() == 0
+    with pytest.raises(ZeroDivisionError), underway.one(day(3)):
+        raise ZeroDivisionError
+    assert oldest() == 0
+    assert Underway(path) and heard(path)() == 0
+
+
+class Shop:
+    """A shop of one audience, whose clock and whose requests underway are told."""
+
+    def __init__(self, folder):
+        self.now, self.oldest = microseconds(day(1)), 0
+        self.log = ListLog()
+        lake = filled(Lake(folder / "lake"), event("before", 0.5, customer="c9"))
+        self.saved = Saved(lake, "acme", partial(day, 1), live=folder / "profiles.sqlite")
+        self.saved.save("carts", CARTS)
+        self.following = Following(
+            folder / "profiles.sqlite", self.log, lake, refuses=lambda _: False,
+            clock=lambda: self.now, underway=lambda: self.oldest,
+        )  # fmt: skip
+        self.tell(event("cart", 1, name="cart_added", order=None, value=None, lines=()))
+
+    def tell(self, told):
+        part = Part(receipt=told.id, shop="acme", source="till", origin="/v1/events",
+                    received=told.received, entries=(Entry(0, (told,)),))  # fmt: skip
+        self.log.append(0, [encode(part)])
+
+    def changes(self, now):
+        self.now = now
+        while self.following.define() or self.following.step():
+            pass
+        return self.saved.changes()["change"].to_pylist()
+
+
+@pytest.fixture
+def shop(tmp_path):
+    one = Shop(tmp_path)
+    yield one
+    one.following.close()
+
+
+def test_an_order_that_is_written_after_the_hour_and_came_before_it_keeps_one_out(shop):
+    late = day(1) + timedelta(minutes=59, seconds=59.999)
+    shop.oldest = microseconds(late)
+    assert shop.changes(DUE + MOST_HELD // 2) == []
+    shop.tell(event("order", 1, time=late, received=late))
+    assert shop.changes(DUE + MOST_HELD // 2) == []
+    shop.oldest = 0
+    assert shop.changes(DUE + MOST_HELD // 2) == []
+    assert shop.changes(DUE + 10 * MOST_HELD) == []
+
+
+def test_time_goes_on_at_once_where_nothing_is_underway_and_soon_where_something_is(shop):
+    assert shop.changes(DUE) == []
+    shop.oldest = DUE - 1
+    assert shop.changes(DUE + MOST_HELD - 1) == []
+    shop.oldest = DUE + 1                              # what came after it holds up nothing
+    assert shop.changes(DUE + STAMPED) == ["entered"]
+
+
+def test_a_request_that_takes_long_does_not_hold_up_time(shop):
+    shop.oldest = DUE - 1
+    assert shop.changes(DUE + MOST_HELD) == ["entered"]
+
+
+def test_where_no_server_tells_time_waits_a_little(shop):
+    shop.oldest = None
+    assert shop.changes(DUE + SETTLED - 1) == []
+    assert shop.changes(DUE + SETTLED) == ["entered"]
