@@ -62,7 +62,7 @@ def figures(judged: Judged) -> dict[str, float]:
         "told twice or wrongly": judged.doubled,
         "delivered: lost": judged.delivered_lost,
         "delivered: twice": judged.delivered_doubled,
-        "out of order": not judged.in_order,
+        "out of order": float(not judged.in_order),
         "changes in a break": judged.while_down,
     }
     found["load average"] = os.getloadavg()[0]

@@ -92,7 +92,7 @@ def equality() -> str:
         f"{total['changes']:,.0f} changes were told, none of them another one later;"
         f" {total['restarts']:,.0f} restarts.",
     ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", ""])
 
 
 def abandoned() -> str:
@@ -104,7 +104,7 @@ def abandoned() -> str:
     for row in rows:
         digits = 1 if row.metric.endswith(("ms", "%", "average")) else 0
         lines.append(f"| {row.metric} | {row.value:,.{digits}f} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", ""])
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
