@@ -44,7 +44,8 @@ test: lint  ## Lint, then every test that is short and needs nothing.
 verify: lint  ## The long runs: slow tests too, and many more examples of every property.
 	$(THREADS) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not gpu" \
 	  --hypothesis-profile=verify
-	$(THREADS) $(BIN)/python -m benchmarks.audiences_equality
+	$(THREADS) $(BIN)/python -m benchmarks.audiences_equality --seeds 12 \
+	  --results build/audiences_equality.csv
 
 bench: install  ## Run the benchmarks; with DATA=folder also those on public data sets.
 	$(BIN)/python -m benchmarks.import_speed

@@ -22,7 +22,7 @@ OURS = ("habitue", "tests/serving/crashing/carts.py", "benchmarks/abandoned_cart
 PROTOCOL = (
     "`habitue serve` and `habitue deliver FILE`; server, worker and delivery killed at random;"
     " milliseconds from the instant of a change to when it was written, of changes whose instant"
-    " is in no break"
+    " is in no break (which ends half a second after the first look that follows a kill)"
 )
 PROMISED_MS = 100.0
 CAUSES = {"time": "entered, its hour over", "event": "left, by an order"}

@@ -33,6 +33,7 @@ from tests.serving.small import Server, start
 
 CARTS = "did cart_added between 72 and 1 hour ago then not order_placed"
 HOUR, MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
+CAUGHT_UP = timedelta(seconds=0.5)         # until what came in a break is done with
 PAUSE_SECONDS = 0.15                       # between two customers
 PATIENCE_SECONDS = 60.0
 NAME = "carts"
@@ -179,9 +180,9 @@ class Carts:
         self._until_it_follows(begun)
 
     def _until_it_follows(self, begun: datetime) -> None:
-        """A break is over as soon as something was looked at that came after it had begun."""
+        """A break is over soon after something was looked at that came after it had begun."""
         self._until(lambda: self._frontier() > begun)
-        self.breaks.append((begun, utc_now()))
+        self.breaks.append((begun, utc_now() + CAUGHT_UP))
 
     def _frontier(self) -> datetime:
         path = self.workspace / "online" / PROFILES_FILE
