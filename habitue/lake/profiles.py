@@ -245,6 +245,11 @@ class Profiles:
         with self._reading():
             return self._load([id for (id,) in self._read(sql, shop, *place, most)])
 
+    def chosen(self, question: Callable[[sqlite3.Connection], Sequence[int]]) -> list[LiveProfile]:
+        """The customers whose ids (of the keys that name them) a question gives, in its order."""
+        with self._reading():
+            return self._load(question(self._connection))
+
     def customers_of(self, shop: str, keys: Sequence[str]) -> dict[str, str]:
         """The customer of each key that is known."""
         with self._reading():

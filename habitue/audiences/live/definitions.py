@@ -74,6 +74,21 @@ def _defined(lake: Lake, shop: str, now: datetime) -> Defined:
     saved = read(lake, _SAVED, shop=shop).to_pylist()
     if not saved:
         return Defined(shop=shop)
+    settings, since = settings_of(lake, shop)
+    sentences = {row["name"]: row["condition"] for row in saved}
+    settings.predictions, versions = _predicted(lake, shop, _asked(sentences), now)
+    return Defined(
+        shop=shop,
+        versions=versions,
+        sentences=sentences,
+        since={row["name"]: microseconds(row["since"]) for row in saved},
+        settings=settings,
+        settings_since=since,
+    )
+
+
+def settings_of(lake: Lake, shop: str) -> tuple[Shop, int]:
+    """The settings that a shop has in force, and since when (µs)."""
     rows = read(lake, _SETTINGS, shop=shop).to_pylist()
     settings, since = Shop(), 0
     if rows:
@@ -86,16 +101,7 @@ def _defined(lake: Lake, shop: str, now: datetime) -> Defined:
             not_items=frozenset(told["not_item_codes"] or ()),
             not_item_patterns=tuple(told["not_item_patterns"] or ()),
         )
-    sentences = {row["name"]: row["condition"] for row in saved}
-    settings.predictions, versions = _predicted(lake, shop, _asked(sentences), now)
-    return Defined(
-        shop=shop,
-        versions=versions,
-        sentences=sentences,
-        since={row["name"]: microseconds(row["since"]) for row in saved},
-        settings=settings,
-        settings_since=since,
-    )
+    return settings, since
 
 
 def _asked(sentences: Mapping[str, str]) -> set[tuple[str, int]]:

@@ -1,20 +1,32 @@
 """`Book`: the files that answers are read from, opened when first asked for."""
 
 import asyncio
+import math
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from habitue.audiences.changes.reading import memberships
+from habitue.audiences.live.definitions import settings_of
+from habitue.audiences.live.facts import Shop
+from habitue.audiences.live.loading import currency
 from habitue.lake.live import fresh
 from habitue.lake.live.scored import SCORES_FILE, Scored, ScoredCustomer
 from habitue.lake.profiles import PROFILES_FILE, LiveProfile, Profiles
+from habitue.lake.tables import Lake
 from habitue.scoring.told import Listed, Similar, WholeShop
 
+LOOK_SECONDS = 1.0                         # between looks whether a shop's settings changed
+
 Found = TypeVar("Found")
+
+# one row per customer of some, by the key that names them
+_IDS = "SELECT key, id FROM keys WHERE shop = ? AND key IN (SELECT value FROM json_each(?))"
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,14 +43,16 @@ class Book:
 
     def __init__(self, online: Path) -> None:
         self.path = online / PROFILES_FILE
-        self._profiles = Profiles(self.path)
-        self._scored = Scored(online / SCORES_FILE)
+        self.profiles = Profiles(self.path)
+        self.scored = Scored(online / SCORES_FILE)
         self._wholes: dict[bytes, WholeShop] = {}      # the last that were read
+        # when they were looked for, in which files, what was told, and with a currency
+        self._settings: dict[str, tuple[float, list[str] | None, Shop, Shop]] = {}
 
     def close(self) -> None:
         """Give the files back."""
-        self._profiles.close()
-        self._scored.close()
+        self.profiles.close()
+        self.scored.close()
 
     async def ask(self, question: "Callable[[Book], Found]") -> Found:
         """Ask in a thread, so that no other request waits for the disk."""
@@ -46,23 +60,29 @@ class Book:
 
     def customer(self, shop: str, key: str) -> Known | None:
         """Who is known by a key, or by the id of their profile; none: nobody."""
-        found = self._profiles.find(shop, key)
-        profile = found[0] if found else self._profiles.get(shop, key)
+        found = self.profiles.find(shop, key)
+        profile = found[0] if found else self.profiles.get(shop, key)
         if profile is None:
             return None
-        told, scored = self._scored.customers(shop, [profile.customer])
+        told, scored = self.scored.customers(shop, [profile.customer])
         return Known(
             profile=profile,
             shop=self._whole(told) if told else self.shop(shop),
             scored=scored[0] if scored else None,
-            waiting_since=self._profiles.look(
+            waiting_since=self.profiles.look(
                 lambda connection: fresh.waits(connection, shop, profile.keys)
             ),
         )
 
+    def ids(self, shop: str, customers: Sequence[str]) -> dict[str, int]:
+        """Of customers by name: the ids by which the live state's tables call them."""
+        asked = msgspec.json.encode(list(customers)).decode()
+        rows = self.profiles.look(lambda one: one.execute(_IDS, [shop, asked]).fetchall())
+        return dict(rows)
+
     def shop(self, shop: str) -> WholeShop | None:
         """What is of the whole shop; none: it was never scored."""
-        found = self._scored.whole(shop)
+        found = self.scored.whole(shop)
         return None if found is None else self._whole(found[1])
 
     def listed(self, scored: ScoredCustomer) -> list[Listed]:
@@ -71,7 +91,7 @@ class Book:
 
     def item(self, shop: str, item: str) -> Similar | None:
         """An item, and those bought beside it."""
-        told = self._scored.item(shop, item)
+        told = self.scored.item(shop, item)
         return None if told is None else msgspec.json.decode(told, type=Similar)
 
     def memberships(self, shop: str, customer: str) -> list[tuple[str, int]]:
@@ -80,7 +100,19 @@ class Book:
         def read(connection: sqlite3.Connection) -> list[tuple[str, int]]:
             return memberships(connection, shop, customer)
 
-        return self._profiles.look(read)
+        return self.profiles.look(read)
+
+    def settings(self, lake: Lake, shop: str) -> Shop:
+        """How a shop counts its orders; what it said is looked for again after a second."""
+        looked, files, told, held = self._settings.get(shop, (-math.inf, None, Shop(), Shop()))
+        if time.monotonic() - looked >= LOOK_SECONDS:
+            found = lake.files("shops")
+            if found != files:
+                told = settings_of(lake, shop)[0] if shop in lake.shops() else Shop()
+            usual = self.profiles.look(lambda connection: currency(connection, shop))
+            held = replace(told, currency=told.currency or usual)
+            self._settings[shop] = time.monotonic(), found, told, held
+        return held
 
     def _whole(self, told: bytes) -> WholeShop:
         if told not in self._wholes:

@@ -1,7 +1,8 @@
 """Every path of the service."""
 
 from habitue.serving.app import Route
-from habitue.serving.doors import answers, erasures, klaviyo, native, operating, segment
+from habitue.serving.doors import answers, erasures, native, operating, segment
+from habitue.serving.doors.klaviyo import routes as klaviyo
 
 ROUTES: tuple[Route, ...] = (
     *native.ROUTES, *segment.ROUTES, *klaviyo.ROUTES, *erasures.ROUTES,

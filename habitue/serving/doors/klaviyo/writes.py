@@ -1,11 +1,10 @@
-"""Klaviyo's paths: its statuses, its empty bodies, its resources, its limits.
+"""Klaviyo's paths that write: its statuses, its empty bodies, its resources, its limits.
 
 What writes is listed by the translators; here it gets its answer. A profile's id is made of its
 strongest key, so it is the same for whoever asks, and needs no table.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,28 +17,30 @@ from habitue.ingest.doors.klaviyo import profiles as translator
 from habitue.ingest.doors.klaviyo.problems import duplicate_profile, errors_body
 from habitue.ingest.doors.klaviyo.routes import ROUTES as WRITES
 from habitue.ingest.doors.klaviyo.routes import Route as Write
-from habitue.lake.keys import external_of, kind_of
+from habitue.lake.keys import kind_of
 from habitue.serving.app import Asked, Endpoint, Route
 from habitue.serving.collect import is_of_shop, is_receipt_id
-from habitue.serving.replies import JSON_API, Refused, empty, encoded
+from habitue.serving.doors.klaviyo.asking import EXTRA_LARGE, LARGE, MEDIUM
+from habitue.serving.doors.klaviyo.resources import address, document, text
+from habitue.serving.doors.klaviyo.shown import attributes_of, no_profile, one_profile, told_over
+from habitue.serving.replies import Refused, empty
 
 if TYPE_CHECKING:
     from habitue.lake.profiles import LiveProfile
 
 MOST_BYTES = 5_242_880
-_EXTRA_LARGE, _LARGE, _MEDIUM = Limit(350, 3_500), Limit(75, 750), Limit(10, 150)
 _LIMITS = {
-    "/api/events": _EXTRA_LARGE,
-    "/client/events": _EXTRA_LARGE,
-    "/client/profiles": _EXTRA_LARGE,
+    "/api/events": EXTRA_LARGE,
+    "/client/events": EXTRA_LARGE,
+    "/client/profiles": EXTRA_LARGE,
     "/client/subscriptions": Limit(100, 700),
-    "/api/profiles": _LARGE,
-    "/api/profiles/{id}": _LARGE,
-    "/api/profile-import": _LARGE,
-    "/api/catalog-items": _LARGE,
-    "/api/catalog-items/{id}": _LARGE,
-    "/api/catalog-variants": _LARGE,
-    "/api/catalog-variants/{id}": _LARGE,
+    "/api/profiles": LARGE,
+    "/api/profiles/{id}": LARGE,
+    "/api/profile-import": LARGE,
+    "/api/catalog-items": LARGE,
+    "/api/catalog-items/{id}": LARGE,
+    "/api/catalog-variants": LARGE,
+    "/api/catalog-variants/{id}": LARGE,
 }
 # what these answer with a job that can be asked for
 _JOBS = {
@@ -58,10 +59,6 @@ _ABOUT = {
     "/api/profile-subscription-bulk-create-jobs": "Subscribe profiles, all or none.",
     "/api/profile-subscription-bulk-delete-jobs": "Unsubscribe profiles, all or none.",
 }
-_ATTRIBUTES = (
-    "email", "phone_number", "external_id", "first_name", "last_name", "organization", "locale",
-    "title", "image",
-)  # fmt: skip
 
 
 def _taken(write: Write, about: str) -> Endpoint:
@@ -70,7 +67,7 @@ def _taken(write: Write, about: str) -> Endpoint:
     async def endpoint(asked: Asked) -> Response:
         kept = await asked.take(await asked.body(most_bytes=MOST_BYTES), write.translate)
         if write.path in _JOBS:
-            return _resource(_job(asked, write.path, asked.receipt, kept.accepted), write.status)
+            return document(_job(asked, write.path, asked.receipt, kept.accepted), write.status)
         return empty(write.status)
 
     endpoint.__doc__ = about
@@ -86,9 +83,9 @@ def _shown(write: Write, about: str) -> Endpoint:
         await asked.take(body, write.translate)
         data = msgspec.json.decode(body, type=_Document).data
         shown = data.id or catalog.item_id(str(data.attributes.get("external_id", "")))
-        links = {"self": f"{_address(asked)}/api/{kind}s/{shown}/"}
+        links = {"self": f"{address(asked)}/api/{kind}s/{shown}/"}
         told = {"type": kind, "id": shown, "attributes": data.attributes, "links": links}
-        return _resource(told, write.status)
+        return document(told, write.status)
 
     endpoint.__doc__ = about
     return endpoint
@@ -102,7 +99,7 @@ async def create_profile(asked: Asked) -> Response:
     if taken is not None:
         raise _duplicate(taken)
     await asked.take(body, translator.tell_profile)
-    return _profile(asked, asked.service.people.made(asked.shop, keys), body, None, 201)
+    return await _profile(asked, asked.service.people.made(asked.shop, keys), body, None, 201)
 
 
 async def import_profile(asked: Asked) -> Response:
@@ -117,7 +114,7 @@ async def import_profile(asked: Asked) -> Response:
     known = found[0].id if found else asked.service.people.recent(asked.shop, keys)
     shown = known or asked.service.people.made(asked.shop, keys)
     held = found[0] if found else None
-    return _profile(asked, shown, body, held, 201 if known is None else 200)
+    return await _profile(asked, shown, body, held, 201 if known is None else 200)
 
 
 async def update_profile(asked: Asked) -> Response:
@@ -131,18 +128,9 @@ async def update_profile(asked: Asked) -> Response:
         )  # fmt: skip
     held = await asked.service.people.get(asked.shop, shown)
     if held is None and not asked.service.people.recent(asked.shop, [f"profile:{shown}"]):
-        raise _no_profile()
+        raise no_profile()
     await asked.take(body, translator.tell_profile)
-    return _profile(asked, shown, body, held, 200)
-
-
-async def get_profile(asked: Asked) -> Response:
-    """Show a profile as it is now."""
-    shown = asked.request.path_params["id"]
-    held = await asked.service.people.get(asked.shop, shown)
-    if held is None:
-        raise _no_profile()
-    return _profile(asked, shown, b"{}", held, 200)
+    return await _profile(asked, shown, body, held, 200)
 
 
 async def delete_item(asked: Asked) -> Response:
@@ -156,8 +144,8 @@ async def merge_profiles(asked: Asked) -> Response:
     body = await asked.body(most_bytes=MOST_BYTES)
     await asked.take(body, translator.merge_profiles)
     shown = translator.claimed_id(body)
-    links = {"self": f"{_address(asked)}/api/profiles/{shown}/"}
-    return _resource({"type": "profile", "id": shown, "links": links}, 201)
+    links = {"self": f"{address(asked)}/api/profiles/{shown}/"}
+    return document({"type": "profile", "id": shown, "links": links}, 201)
 
 
 async def get_job(asked: Asked) -> Response:
@@ -166,7 +154,7 @@ async def get_job(asked: Asked) -> Response:
     path = asked.route.path.removesuffix("/{id}")
     if not (is_receipt_id(receipt) and is_of_shop(receipt, shop.secret)):
         raise Refused(404, "not_found", "A job with that id does not exist.")
-    return _resource(_job(asked, path, receipt, 0), 200)
+    return document(_job(asked, path, receipt, 0), 200)
 
 
 def kept_apart(found: "Sequence[LiveProfile]", keys: Sequence[str]) -> str | None:
@@ -207,60 +195,19 @@ def _duplicate(taken: str) -> Refused:
     return refused
 
 
-def _no_profile() -> Refused:
-    return Refused(404, "not_found", "A profile with that id does not exist.")
-
-
-def _profile(
+async def _profile(
     asked: Asked, shown: str, body: bytes, held: "LiveProfile | None", status: int
 ) -> Response:
     """The profile as it is known, and on top of that what the request says."""
     told = msgspec.json.decode(body, type=_Document).data.attributes
-    known = _held(held) if held is not None else {}
-    properties = known.pop("properties", {}) | (told.get("properties") or {})
-    attributes: dict[str, Any] = dict.fromkeys(_ATTRIBUTES)
-    attributes |= {"location": {}, "last_event_date": None}
-    attributes |= {"created": _text(asked.received), "updated": _text(asked.received)} | known
-    attributes |= {name: told[name] for name in (*_ATTRIBUTES, "location") if told.get(name)}
-    base = f"{_address(asked)}/api/profiles/{shown}"
-    return _resource(
-        {
-            "type": "profile", "id": shown,
-            "attributes": attributes | {"properties": properties},
-            "relationships": {
-                name: {"links": {"self": f"{base}/relationships/{name}/",
-                                 "related": f"{base}/{name}/"}}
-                for name in ("lists", "segments")
-            },
-            "links": {"self": f"{base}/"},
-        },
-        status,
-    )  # fmt: skip
-
-
-def _held(profile: "LiveProfile") -> dict[str, Any]:
-    """A live profile in Klaviyo's attributes; what is no attribute of its own is a property."""
-    attributes: dict[str, Any] = {"location": {}, "properties": {}}
-    for name, value in msgspec.json.decode(profile.properties, type=dict[str, Any]).items():
-        if name in _ATTRIBUTES:
-            attributes[name] = value
-        elif name.startswith("location."):
-            attributes["location"][name.removeprefix("location.")] = value
-        else:
-            attributes["properties"][name.removeprefix("properties.")] = value
-    external = [key for key in profile.keys if kind_of(key) == "external"]
-    attributes |= {
-        "email": profile.email, "phone_number": profile.phone,
-        "external_id": external_of(external[0]) if external else None,
-        "created": _text(profile.created), "updated": _text(profile.updated),
-        "last_event_date": _text(profile.last_event) if profile.last_event else None,
-    }  # fmt: skip
-    return attributes
+    attributes = told_over(attributes_of(held, asked.received), told)
+    resource = await one_profile(asked, shown, attributes, held)
+    return document(resource, status)
 
 
 def _job(asked: Asked, path: str, receipt: str, count: int) -> dict[str, Any]:
     """A job that was done as soon as it was acknowledged."""
-    at = _text(asked.received)
+    at = text(asked.received)
     return {
         "type": _JOBS[path],
         "id": receipt,
@@ -268,22 +215,8 @@ def _job(asked: Asked, path: str, receipt: str, count: int) -> dict[str, Any]:
             "status": "complete", "created_at": at, "total_count": count,
             "completed_count": count, "failed_count": 0, "completed_at": at, "expires_at": at,
         },
-        "links": {"self": f"{_address(asked)}{path}/{receipt}/"},
+        "links": {"self": f"{address(asked)}{path}/{receipt}/"},
     }  # fmt: skip
-
-
-def _resource(resource: Mapping[str, Any], status: int) -> Response:
-    return encoded({"data": resource}, status=status, kind=JSON_API)
-
-
-def _address(asked: Asked) -> str:
-    """Where the client reached us, as it says itself."""
-    url = asked.request.url
-    return f"{url.scheme}://{url.netloc}"
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat(timespec="seconds")
 
 
 def _route(write: Write) -> Route:
@@ -295,7 +228,7 @@ def _route(write: Write) -> Route:
         endpoint = _shown(write, about) if shows else _taken(write, about)
     return Route(
         method=write.method, path=write.path, endpoint=endpoint, public=write.is_public,
-        source="klaviyo", limit=_LIMITS.get(write.path, _MEDIUM),
+        source="klaviyo", limit=_LIMITS.get(write.path, MEDIUM),
     )  # fmt: skip
 
 
@@ -308,20 +241,16 @@ _ENDPOINTS: dict[tuple[str, str], Endpoint] = {
 
 ROUTES = (
     *(_route(write) for write in WRITES),
-    Route(
-        method="GET", path="/api/profiles/{id}", endpoint=get_profile, source="klaviyo",
-        limit=_LARGE,
-    ),
     *(
         Route(
             method="DELETE", path=f"/api/catalog-{kind}/{{id}}", endpoint=delete_item,
-            source="klaviyo", limit=_LARGE,
+            source="klaviyo", limit=LARGE,
         )
         for kind in ("items", "variants")
     ),
     *(
         Route(
-            method="GET", path=f"{path}/{{id}}", endpoint=get_job, source="klaviyo", limit=_MEDIUM
+            method="GET", path=f"{path}/{{id}}", endpoint=get_job, source="klaviyo", limit=MEDIUM
         )
         for path in _JOBS
     ),

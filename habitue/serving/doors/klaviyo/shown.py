@@ -1,0 +1,166 @@
+"""A profile as Klaviyo shows it: its attributes, and those told only where they are asked for.
+
+Klaviyo's client reads strictly: an attribute that is text there is text or null here, whatever the
+shop told; and of what is kept as a property of ours the names are those that Klaviyo gives it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from habitue.lake.keys import external_of, kind_of
+from habitue.serving.app import Asked
+from habitue.serving.doors.klaviyo.asking import MEDIUM, additional, fields, narrow
+from habitue.serving.doors.klaviyo.resources import resource, text
+from habitue.serving.replies import Refused
+
+if TYPE_CHECKING:
+    from habitue.lake.profiles import LiveProfile
+    from habitue.serving.answers.book import Book
+
+ADDITIONAL = ("subscriptions", "predictive_analytics")
+_TEXTS = (
+    "email", "phone_number", "external_id", "first_name", "last_name", "organization", "locale",
+    "title", "image",
+)  # fmt: skip
+FIELDS = (*_TEXTS, "created", "updated", "last_event_date", "location", "properties", *ADDITIONAL)
+_PLACES = (
+    "address1", "address2", "city", "country", "latitude", "longitude", "region", "zip",
+    "timezone", "ip",
+)  # fmt: skip
+_NUMBERS = ("latitude", "longitude")
+_CHANNELS = ("email", "sms")
+
+
+def attributes_of(profile: "LiveProfile | None", now: datetime) -> dict[str, Any]:
+    """A live profile in Klaviyo's attributes; of one that is not known yet, empty ones."""
+    attributes: dict[str, Any] = dict.fromkeys(_TEXTS)
+    attributes |= {
+        "created": text(now), "updated": text(now), "last_event_date": None,
+        "location": dict.fromkeys(_PLACES), "properties": {},
+    }  # fmt: skip
+    if profile is None:
+        return attributes
+    for name, value in msgspec.json.decode(profile.properties, type=dict[str, Any]).items():
+        if name in _TEXTS:
+            attributes[name] = _text(value)
+        elif name.removeprefix("location.") in _PLACES and name.startswith("location."):
+            place = name.removeprefix("location.")
+            attributes["location"][place] = value if place in _NUMBERS else _text(value)
+        else:
+            attributes["properties"][name.removeprefix("properties.")] = value
+    external = [key for key in profile.keys if kind_of(key) == "external"]
+    return attributes | {
+        "email": profile.email, "phone_number": profile.phone,
+        "external_id": external_of(external[0]) if external else None,
+        "created": text(profile.created), "updated": text(profile.updated),
+        "last_event_date": text(profile.last_event) if profile.last_event else None,
+    }  # fmt: skip
+
+
+def told_over(attributes: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes, and on top of them what a request says."""
+    found = attributes | {name: _text(told[name]) for name in _TEXTS if told.get(name)}
+    location, properties = told.get("location") or {}, told.get("properties") or {}
+    return found | {
+        "location": found["location"] | {
+            name: value if name in _NUMBERS else _text(value)
+            for name, value in location.items() if name in _PLACES
+        },
+        "properties": found["properties"] | properties,
+    }  # fmt: skip
+
+
+async def one_profile(
+    asked: Asked, shown: str, attributes: Mapping[str, Any], held: "LiveProfile | None"
+) -> dict[str, Any]:
+    """The resource of one profile, with what the request wants of it."""
+    wanted, more = wanted_of(asked)
+    found = dict(attributes)
+    if more:
+        told: list[dict[str, Any]] = [_nothing(more)]
+        if held is not None:
+            told = await asked.service.reading.ask(lambda book: beside(asked, book, [held], more))
+        found |= told[0]
+    return profile_resource(asked, shown, found, wanted)
+
+
+def wanted_of(asked: Asked) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """The attributes of profiles that are wanted (none: all), and those beside them."""
+    wanted, more = fields(asked, "profile", FIELDS), additional(asked, "profile", ADDITIONAL)
+    if "predictive_analytics" in more:
+        narrow(asked, "predictive", MEDIUM)
+    return None if wanted is None else wanted | more, more
+
+
+def beside(
+    asked: Asked, book: "Book", profiles: "Sequence[LiveProfile]", more: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Of each profile, what is told only where it is asked for."""
+    found: list[dict[str, Any]] = [{} for _ in profiles]
+    if "subscriptions" in more:
+        for one, profile in zip(found, profiles, strict=True):
+            one["subscriptions"] = _subscriptions(profile)
+    if "predictive_analytics" in more:
+        from habitue.lake.live.told import microseconds
+        from habitue.serving.answers.analytics import analytics_of
+
+        settings = book.settings(asked.service.place.lake(), asked.shop.name)
+        now = microseconds(asked.service.now())
+        for one, told in zip(found, analytics_of(book, settings, profiles, now), strict=True):
+            one["predictive_analytics"] = told
+    return found
+
+
+def profile_resource(
+    asked: Asked, shown: str, attributes: Mapping[str, Any], wanted: frozenset[str] | None
+) -> dict[str, Any]:
+    """A profile as a resource."""
+    told = resource(asked, "profile", shown, attributes, wanted=wanted)
+    base = told["links"]["self"]
+    told["relationships"] = {
+        name: {"links": {"self": f"{base}relationships/{name}/", "related": f"{base}{name}/"}}
+        for name in ("lists", "segments")
+    }
+    return told
+
+
+def no_profile() -> Refused:
+    """That nobody of the shop has the id."""
+    return Refused(404, "not_found", "A profile with that id does not exist.")
+
+
+def _nothing(more: frozenset[str]) -> dict[str, Any]:
+    """What is told beside of whom nothing is known yet."""
+    return dict.fromkeys(more)
+
+
+def _subscriptions(profile: "LiveProfile") -> dict[str, Any]:
+    """Consent by channel: of whom none was told, they never subscribed."""
+    found: dict[str, Any] = {}
+    for channel in _CHANNELS:
+        held = profile.consents.get(channel)
+        status = None if held is None else held.status
+        found[channel] = {
+            "marketing": {
+                f"can_receive_{channel}_marketing": status == "subscribed",
+                "consent": _CONSENT.get(status or "", "NEVER_SUBSCRIBED"),
+                "consent_timestamp": None if held is None else text(held.since),
+                "last_updated": None if held is None else text(held.since),
+                "method": None if held is None else held.method,
+                "method_detail": "",
+            }
+        }
+    return found
+
+
+_CONSENT = {"subscribed": "SUBSCRIBED", "unsubscribed": "UNSUBSCRIBED"}
+
+
+def _text(value: object) -> str | None:
+    """A value where Klaviyo's client wants text."""
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
