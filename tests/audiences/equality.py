@@ -44,6 +44,7 @@ from tests.lake.small import day
 
 KEYS = (A, B, ADA, BOB, WEB, APP)
 CUSTOMERS, EVENTS = 300, 1_500
+ALL = 1_000                                # of the steps in which an audience is applied
 AUDIENCES, LATER = 10, 14                  # conditions at first, and those that come in their place
 END, LONG_AFTER = day(9), day(40)
 NAMED = {"reds": 'profile.color = "red" or did cart_added where color = "red"',
@@ -157,6 +158,7 @@ class Running:
             self._live_through(piece, end)
             if self.tally.differences:
                 return
+        self.live.steps = ALL
         for until in (END, LONG_AFTER):
             self._until(until)
         self._compare_earlier()
@@ -174,19 +176,16 @@ class Running:
 
     def _live_through(self, piece: list[Noun], end: datetime) -> None:
         """Tell some, let time pass until more is told, and change audiences in between."""
+        # now and then an audience is applied to some customers, to the others after more news
+        self.live.steps = self.draw.choice([ALL, ALL, 0, 1, 2])
         self._tell(piece)
-        if self.draw.random() < 0.25:
+        if self.draw.random() < 0.35:
             self._define()
         if self.draw.random() < 0.05:
             self.live.restart()
             self.tally.restarts += 1
         self._compare()
         self._wait(end)
-        if self.draw.random() < 0.25:      # is applied to some now, to the others after more news
-            self.live.steps = self.draw.choice([0, 1, 2])
-            self.answers.pop(instant(self.live.now), None)
-            self._define()
-            self.live.steps = 1_000
 
     def _tell(self, piece: list[Noun]) -> None:
         """Tell it, some of what was told before once more; what is imported, batch gets now."""
@@ -238,6 +237,8 @@ class Running:
     # -- what is compared
 
     def _compare(self) -> None:
+        if self.live.is_applying():
+            return
         now = instant(self.live.now)
         wanted = self._batch(now, self.live.sentences, list(self.live.sentences))
         live = self._members()

@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from habitue.audiences.live import tables
-from habitue.audiences.live.definitions import Defined, taken
+from habitue.audiences.live.definitions import Defined, taken, too_early
 from habitue.audiences.live.facts import Predictions, Shop
-from habitue.audiences.live.keeping import Keeper
+from habitue.audiences.live.keeping import DONE, Keeper
 from habitue.events import Noun
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds, told_by
@@ -58,10 +58,10 @@ class Living:
             settings=Shop(currency="GBP", zone=self.zone, predictions=self.predictions),
         )  # fmt: skip
         with self.profiles.writing() as connection:
+            while self.keeper.shops and too_early(connection, [told]):
+                self.keeper.backfill(connection)
             self.keeper.follow(connection, taken(connection, [told], self.now))
-            for _ in range(self.steps):
-                if not self.keeper.backfill(connection):
-                    break
+            self._apply(connection)
 
     def publish(self, rows: Sequence[Predicted]) -> None:
         """Take the sets of predictions that are in force by now, where they are others."""
@@ -107,8 +107,19 @@ class Living:
         with self.profiles.writing() as connection:
             while self.keeper.fire(connection, self.now):
                 pass
-            while self.keeper.backfill(connection):
-                pass
+            self._apply(connection)
+
+    def _apply(self, connection) -> None:
+        """Apply what is new to everybody, or to as many as `steps` allow."""
+        for _ in range(self.steps):
+            if not self.keeper.backfill(connection):
+                return
+
+    def is_applying(self) -> bool:
+        """Whether some customers were not reached yet."""
+        return any(
+            one.reached != DONE for shop in self.keeper.shops.values() for one in shop.audiences
+        )
 
     def members(self, name: str) -> list[str]:
         sql = """SELECT keys.key FROM standing JOIN keys ON keys.id = standing.customer

@@ -146,6 +146,19 @@ def taken(connection: sqlite3.Connection, told: list[Defined], now: int) -> list
     return [_taken(connection, one, now) for one in by_shop.values()]
 
 
+def too_early(connection: sqlite3.Connection, told: list[Defined]) -> bool:
+    """Whether an audience that is still applied to some customers is to become another one.
+
+    Whoever was not reached yet would never be told of what it was in between.
+    """
+    sql = "SELECT name, condition, basis FROM followed WHERE shop = ? AND reached <> ?"
+    for one in told:
+        for name, *held in connection.execute(sql, [one.shop, DONE]).fetchall():
+            if tuple(held) != _meaning(one, name):
+                return True
+    return False
+
+
 def _taken(connection: sqlite3.Connection, told: Defined, now: int) -> Followed:
     settings = told.settings
     if settings.currency is None:
@@ -184,8 +197,7 @@ def _note(
 ) -> None:
     """Write down what a name means, where that is something else than before."""
     condition, ready, problem = _ready(told, name)
-    text = None if condition is None or ready is None else written(condition)
-    basis = _basis(told, condition)
+    text, basis = _meaning(told, name)
     if held == (text, basis) or (held is None and name not in told.sentences):
         return
     # a removal is only known to be some time before now
@@ -209,6 +221,13 @@ def _note(
         " (SELECT id FROM followed WHERE shop = ? AND name = ?)",
         [NEVER, told.shop, name],
     )
+
+
+def _meaning(told: Defined, name: str) -> tuple[str | None, str]:
+    """A name's condition in words, where it can be asked, and what else than events it rests on."""
+    condition, ready, _ = _ready(told, name)
+    text = None if condition is None or ready is None else written(condition)
+    return text, _basis(told, condition)
 
 
 def _since(told: Defined, name: str) -> int:

@@ -129,6 +129,8 @@ class Following:
             return
         told = definitions.defined(self._lake, instant(self._clock()))
         with self.profiles.writing() as connection:
+            if self.keeper.shops and definitions.too_early(connection, told):
+                return                     # it is applied to everybody first
             shops = definitions.taken(connection, told, self._clock())
             self.keeper.follow(connection, shops)
         self._held = list(held)
