@@ -21,6 +21,7 @@ from habitue.events import Instant, Noun
 from habitue.lake.eventlog.records import Record, decode
 from habitue.lake.keys import STRENGTH, kind_of
 from habitue.lake.live import fresh, store
+from habitue.lake.live.checkpoints import MOST_PAGES, Checkpoints
 from habitue.lake.live.happened import Touched
 from habitue.lake.live.told import COLUMNS, Told, held_in, instant, microseconds, told_by
 from habitue.lake.tables import Lake, data_sequence
@@ -123,6 +124,7 @@ class Profiles:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._refuses, self._then = refuses, then
+        self._checkpoints: Checkpoints | None = None
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
@@ -135,9 +137,14 @@ class Profiles:
         if self._read("PRAGMA user_version") != [(_FORMAT,)]:
             with self.writing() as connection:    # a reader waits for no writer
                 _make(connection)
+        if then is not None:               # somebody waits for what is written
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {MOST_PAGES}")
+            self._checkpoints = Checkpoints(self.path)
 
     def close(self) -> None:
         """Give the file back."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         with self._lock:
             self._connection.close()
 
@@ -367,6 +374,8 @@ class Profiles:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+            if self._checkpoints is not None:
+                self._checkpoints.wake()
 
 
 class _Known(msgspec.Struct, frozen=True):

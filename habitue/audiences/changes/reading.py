@@ -46,8 +46,9 @@ WHERE followed.shop = ? AND followed.name = ? AND standing.joined IS NOT NULL OR
 
 _FOLLOWED = """
 -- one row per audience that is followed
-SELECT name, (SELECT count(joined) FROM standing WHERE audience = followed.id), since,
-    reached = ?, problem
+SELECT name,
+    (SELECT count(*) FROM standing WHERE audience = followed.id AND joined IS NOT NULL),
+    since, reached = ?, problem
 FROM followed WHERE shop = ? ORDER BY name
 """
 

@@ -147,6 +147,11 @@ class Facts:
             else:
                 self.reset()
 
+    def is_first_of(self, orders: Sequence[str]) -> bool:
+        """Whether one event tells of each of some orders, and no other one does."""
+        told = sum(1 for one in self.events if one.order in orders)
+        return told == len(orders) == len(set(orders))
+
     def reset(self) -> None:
         """Forget what was worked out."""
         self.views.clear()

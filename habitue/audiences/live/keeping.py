@@ -18,12 +18,12 @@ import msgspec
 from habitue.audiences.live import tables
 from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent
 from habitue.audiences.live.asking.remembered import Remembered
-from habitue.audiences.live.asking.steering import ORDERS
+from habitue.audiences.live.asking.steering import NEW_ORDER, ORDERS
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
 from habitue.audiences.live.loading import items, wanted
 from habitue.audiences.live.ranking import Ranking
 from habitue.audiences.live.tables import NOWHERE, Changed
-from habitue.events import ORDER_REFUNDED
+from habitue.events import ORDER_PLACED, ORDER_REFUNDED
 from habitue.lake.live.happened import Touched
 
 Kinds: TypeAlias = tuple[str, ...]
@@ -74,7 +74,7 @@ class Followed:
         self.by_kind = {
             kind: [one for one in self.audiences if kind in told.get(one.id, ())] for kind in kinds
         }
-
+        self.by_kind[NEW_ORDER] = self.by_kind.get(ORDER_PLACED, [])
 
     def told(self, kinds: Kinds) -> list[tuple[Kinds, Steered]]:
         """The audiences that read some kinds of rows, by which of them they read; kept."""
@@ -96,6 +96,15 @@ class _Work:
 
     kinds: dict[str, list[int]] = field(default_factory=dict)  # what was told -> since when
     everything: list[int] = field(default_factory=list)  # since when they are another
+    orders: list[str] = field(default_factory=list)  # that were placed
+
+    def name_orders(self, facts: Facts) -> None:
+        """Call orders new, where all of them are: then no row takes the place of another one."""
+        if self.orders and facts.is_first_of(self.orders):
+            self.kinds = {
+                NEW_ORDER if kind == ORDER_PLACED else kind: since
+                for kind, since in self.kinds.items()
+            }
 
 
 class Keeper:
@@ -228,7 +237,10 @@ class Keeper:
         start, horizon = span
         is_whole = all(one.reached == DONE for one in shop.audiences)
         looks: dict[int, list[Look]] = {}
+        held = self._held.of(connection, (shop.name, shop.reads), work)
         for customer, told in work.items():
+            if customer in held:
+                told.name_orders(held[customer].facts)
             found = looks[customer] = []
             for kinds, audiences in _reading(shop, told):
                 instants = {*told.everything, *(one for kind in kinds for one in told.kinds[kind])}
@@ -429,6 +441,9 @@ def _sorted(
         work = found[shop].setdefault(customer, _Work())
         for kind, since in rows:
             work.kinds.setdefault(kind, []).append(since)
+    for key, events in touched.events.items():
+        shop, customer = whose[key]
+        found[shop][customer].orders += [row[7] for row in events if row[5] == ORDER_PLACED]
     for key, (former, since) in touched.moved.items():
         shop, customer = whose[key]
         first = min(one for _, one in touched.rows.get(key, [("", since)]))

@@ -25,7 +25,8 @@ CREATE TABLE IF NOT EXISTS standing (
     customer INTEGER NOT NULL, audience INTEGER NOT NULL, joined INTEGER, until INTEGER NOT NULL,
     PRIMARY KEY (customer, audience)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS standing_by_until ON standing (until) WHERE until < {NEVER};
-CREATE INDEX IF NOT EXISTS standing_by_audience ON standing (audience, joined);
+DROP INDEX IF EXISTS standing_by_audience;
+CREATE INDEX IF NOT EXISTS standing_inside ON standing (audience, joined) WHERE joined IS NOT NULL;
 
 -- one row per change of a membership, in the order in which they were found
 CREATE TABLE IF NOT EXISTS changes (

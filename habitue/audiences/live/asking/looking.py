@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from habitue.audiences.live.evaluate import Ready
-from habitue.audiences.live.facts import NEVER, Facts, Shop
+from habitue.audiences.live.facts import NEVER, Facts, Shop, View
 from habitue.audiences.live.tables import NOWHERE, Changed, Stands
 
 MOST_RECENT = 100_000  # pairs of which the last change is remembered
@@ -38,7 +38,7 @@ class Audience:
         """The answer that rows of these kinds leave as it is; none: there is none."""
         if self.ready is None:
             return None
-        told = {self.ready.settled.get(kind) for kind in kinds if kind in self.ready.reads}
+        told = {self.ready.settled.get(kind) for kind in kinds}
         return told.pop() if len(told) == 1 else None
 
 
@@ -82,25 +82,29 @@ class Looking:
 
     def at(self, facts: Facts, look: Look, standing: Mapping[int, Stands]) -> None:
         """Look at one customer, who stands so to audiences."""
-        customer = facts.customer
+        customer, horizon, time = facts.customer, self.horizon, look.steps[0]
+        view = facts.at(self.shop, time) if len(look.steps) == 1 else None
         for audience, settled in look.audiences:
             before = standing.get(audience.id, NOWHERE)
             joined, until = before
-            if (
-                settled is (joined is not None)
-                and until > self.horizon
-                and customer <= audience.reached
-            ):
+            if until <= horizon or customer > audience.reached:
+                now = self._followed(facts, audience, look, before)
+            elif settled is (joined is not None):
                 continue
-            now = self._followed(facts, audience, look, before)
+            elif view is not None and self.recent.get((customer, audience.id), 0) <= time:
+                now = self._asked(facts, audience, (view, time, look.cause), joined)
+                while now[1] <= horizon:
+                    asked = (facts.at(self.shop, now[1]), now[1], "time")
+                    now = self._asked(facts, audience, asked, now[0])
+            else:
+                now = self._followed(facts, audience, look, before)
             if now != before:
                 self.kept[customer, audience.id] = (before, now)
 
     def _followed(self, facts: Facts, audience: Audience, look: Look, before: Stands) -> Stands:
         """How one customer stands to an audience after some instants, up to the horizon."""
         joined, until = before
-        pair, ready = (facts.customer, audience.id), audience.ready
-        first = self.recent.get(pair, 0)
+        first = self.recent.get((facts.customer, audience.id), 0)
         steps = look.steps
         if steps[0] < first or facts.customer > audience.reached:
             begins = () if audience.waits(facts.customer) is None else (audience.since,)
@@ -109,20 +113,28 @@ class Looking:
         if until < time:
             time, cause = max(until, first), "time"
         while True:
-            holds, until = (
-                (False, NEVER) if ready is None else ready.holds(facts.at(self.shop, time), time)
-            )
-            if holds is (joined is None):
-                joined = time if holds else None
-                self.recent.put(pair, time)
-                self.changes.append(
-                    Changed(shop=self.name, audience=audience.name, customer=facts.name,
-                            entered=holds, at=time, cause=cause)
-                )  # fmt: skip
+            asked = (facts.at(self.shop, time), time, cause)
+            joined, until = self._asked(facts, audience, asked, joined)
             step = _after(steps, time)
             time, cause = (step, look.cause) if step <= until else (until, "time")
             if time > self.horizon:
                 return joined, until
+
+    def _asked(
+        self, facts: Facts, audience: Audience, asked: tuple[View, int, str], joined: int | None
+    ) -> Stands:
+        """Ask what holds at an instant; how the customer stands from then on, and until when."""
+        view, time, cause = asked
+        ready = audience.ready
+        holds, until = (False, NEVER) if ready is None else ready.holds(view, time)
+        if holds is not (joined is None):
+            return joined, until
+        self.recent.put((facts.customer, audience.id), time)
+        self.changes.append(
+            Changed(shop=self.name, audience=audience.name, customer=facts.name, entered=holds,
+                    at=time, cause=cause)
+        )  # fmt: skip
+        return (time if holds else None), until
 
 
 def _after(steps: Sequence[int], time: int) -> int:

@@ -39,6 +39,8 @@ from habitue.events import (
 )
 
 ORDERS = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED, ORDER_CANCELLED)
+NEW_ORDER = "order_placed, of a new order"     # the kind of a row that tells of one at last
+_OF_ORDERS = (ORDER_PLACED, ITEM_ORDERED)
 NOTHING: frozenset[str] = frozenset()
 NOWHERE: frozenset[bool] = frozenset()
 UP, DOWN = frozenset({True}), frozenset({False})  # what the answer may become
@@ -67,7 +69,8 @@ def of_event(event: str) -> frozenset[str]:
 def settled(condition: Condition) -> MappingProxyType[str, bool]:
     """Kinds of rows that cannot change an answer, each with the answer that it is."""
     found = {}
-    for kind in reads(condition):
+    kinds = reads(condition)
+    for kind in (*kinds, NEW_ORDER) if ORDER_PLACED in kinds else kinds:
         moves = _moves(condition, kind)
         if len(moves) == 1:
             found[kind] = True in moves
@@ -99,15 +102,23 @@ def _moves(condition: Condition, kind: str) -> frozenset[bool]:
             return NOWHERE.union(*(_moves(one, kind) for one in parts))
         case Not(inner):
             return frozenset(not one for one in _moves(inner, kind))
-    if kind not in reads(condition):
+    if (ORDER_PLACED if kind == NEW_ORDER else kind) not in reads(condition):
         return NOWHERE
     if kind in ORDERS or kind == "items":  # what is told of an order may take another one's place
         return ANYWHERE
+    return _moved(condition, kind)
+
+
+def _moved(condition: Condition, kind: str) -> frozenset[bool]:
+    """What one more row that takes no other's place may make of the answer."""
     match condition:
         case Count(operator=">=" | ">"):
             return UP
         case Count(operator="<=" | "<") | Count(operator="=", number=0):
             return DOWN
+        case Sum(event=event, of=Field("value"), operator=operator) if event == ORDER_PLACED:
+            # an order that stands is worth more than nought
+            return {">=": UP, ">": UP, "<=": DOWN, "<": DOWN}.get(operator, ANYWHERE)
         case Followed():
             return _followed(condition, kind)
     return ANYWHERE
@@ -116,7 +127,8 @@ def _moves(condition: Condition, kind: str) -> frozenset[bool]:
 def _followed(condition: Followed, kind: str) -> frozenset[bool]:
     events = [(condition.event, UP)]
     events += [(step.event, DOWN if step.is_absent else UP) for step in condition.steps]
-    return _union(moves for event, moves in events if event == kind)
+    told = _OF_ORDERS if kind == NEW_ORDER else (kind,)
+    return _union(moves for event, moves in events if event in told)
 
 
 def _union(moves: Iterable[frozenset[bool]]) -> frozenset[bool]:
