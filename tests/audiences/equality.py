@@ -237,7 +237,7 @@ class Running:
     # -- what is compared
 
     def _compare(self) -> None:
-        if self.live.is_applying():
+        if self.live.keeper.is_applying:
             return
         now = instant(self.live.now)
         wanted = self._batch(now, self.live.sentences, list(self.live.sentences))

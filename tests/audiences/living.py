@@ -8,7 +8,7 @@ from pathlib import Path
 from habitue.audiences.live import tables
 from habitue.audiences.live.definitions import Defined, taken, too_early
 from habitue.audiences.live.facts import Predictions, Shop
-from habitue.audiences.live.keeping import DONE, Keeper
+from habitue.audiences.live.keeping import Keeper
 from habitue.events import Noun
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds, told_by
@@ -114,12 +114,6 @@ class Living:
         for _ in range(self.steps):
             if not self.keeper.backfill(connection):
                 return
-
-    def is_applying(self) -> bool:
-        """Whether some customers were not reached yet."""
-        return any(
-            one.reached != DONE for shop in self.keeper.shops.values() for one in shop.audiences
-        )
 
     def members(self, name: str) -> list[str]:
         sql = """SELECT keys.key FROM standing JOIN keys ON keys.id = standing.customer

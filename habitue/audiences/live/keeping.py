@@ -127,6 +127,11 @@ class Keeper:
         """What is followed, by shop."""
         return self._shops
 
+    @property
+    def is_applying(self) -> bool:
+        """Whether an audience was not applied to everybody yet."""
+        return any(one.reached != DONE for shop in self._shops.values() for one in shop.audiences)
+
     def forget(self) -> None:
         """Forget what is only remembered: a transaction failed."""
         self._shops, self._rankings = {}, {}

@@ -49,7 +49,7 @@ class Following:
             tables.make(connection)
         self._held: list[object] = []
         self._is_stale = threading.Event()
-        self._due, self._is_new = NEVER, True
+        self._due, self._is_new, self._is_early = NEVER, True, False
         self._define()
 
     def close(self) -> None:
@@ -124,12 +124,15 @@ class Following:
 
     def _define(self) -> None:
         """Follow what the lake says, where that is something else than before."""
+        if self._is_early and self.keeper.is_applying:
+            return
         held = [self._lake.files(name) for name in ("audiences", "shops", "predictions")]
         if held == self._held:
             return
         told = definitions.defined(self._lake, instant(self._clock()))
         with self.profiles.writing() as connection:
-            if self.keeper.shops and definitions.too_early(connection, told):
+            self._is_early = bool(self.keeper.shops) and definitions.too_early(connection, told)
+            if self._is_early:
                 return                     # it is applied to everybody first
             shops = definitions.taken(connection, told, self._clock())
             self.keeper.follow(connection, shops)
