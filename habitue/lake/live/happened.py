@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS events (
     value_minor INTEGER, currency TEXT, lines TEXT NOT NULL, properties TEXT NOT NULL,
     PRIMARY KEY (key, time, digest)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS events_by_order ON events ("order") WHERE name = 'order_placed';
+CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 
 -- one row per cancellation that names an order and no customer
 CREATE TABLE IF NOT EXISTS cancellations (

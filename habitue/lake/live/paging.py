@@ -7,7 +7,7 @@ value. So whatever comes meanwhile shifts no page.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 By: TypeAlias = Literal["id", "email", "created", "updated"]
 
@@ -24,6 +24,44 @@ _CUSTOMERS = """
 SELECT id FROM customers WHERE shop = ? {within} {beyond}
 ORDER BY {column} {direction}, profile {direction} LIMIT ?
 """
+
+_EVENT = """told.time, told.key, told.digest, told.name, told.value_minor, told.currency,
+    told.lines, told.properties, name.profile"""
+
+# one row per event of a shop, in the order of their times, after a place in it
+_EVENTS = f"""
+SELECT {_EVENT}
+FROM events AS told {{index}} JOIN keys ON keys.id = told.key
+JOIN keys AS name ON name.id = keys.customer
+WHERE keys.shop = ? {{within}}
+ORDER BY told.time {{direction}}, told.key {{direction}}, told.digest {{direction}} LIMIT ?
+"""
+
+_ONE = f"""
+-- at most one row: the event of an identity
+SELECT {_EVENT}
+FROM seen JOIN events AS told ON told.key = seen.key AND told.digest = seen.digest
+JOIN keys ON keys.id = told.key JOIN keys AS name ON name.id = keys.customer
+WHERE seen.digest = ? AND keys.shop = ?
+"""
+
+_KEYS_OF = """
+(SELECT own.id FROM keys AS shown JOIN keys AS own ON own.customer = shown.customer
+WHERE shown.profile = ? AND shown.shop = ?)"""
+
+
+class Event(NamedTuple):
+    """One event, and the id by which its customer's profile is shown."""
+
+    time: int                              # µs
+    key: int
+    digest: bytes
+    name: str
+    minor: int | None
+    currency: str | None
+    lines: str                             # JSON: [item, quantity, minor units] of each
+    properties: str                        # JSON
+    profile: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +89,42 @@ def customers(connection: sqlite3.Connection, shop: str, window: Window) -> list
         direction="DESC" if window.descending else "ASC",
     )  # fmt: skip
     return [id for (id,) in connection.execute(sql, [shop, *values, window.most])]
+
+
+def events(
+    connection: sqlite3.Connection,
+    shop: str,
+    window: Window,
+    *,
+    profile: str | None = None,
+    name: str | None = None,
+) -> list[Event]:
+    """A page of a shop's events, of one customer or of all, of one name or of all.
+
+    A place is the time (µs), the id of the key and the digest in hexadecimal.
+    """
+    within, values = bounds(window, ("told.time",))
+    if name is not None:
+        within, values = f"{within} AND told.name = ?", [*values, name]
+    if profile is not None:
+        within, values = f"{within} AND told.key IN {_KEYS_OF}", [*values, profile, shop]
+    if window.after is not None:
+        time, key, digest = window.after
+        sign = "<" if window.descending else ">"
+        within += f" AND (told.time, told.key, told.digest) {sign} (?, ?, ?)"
+        values += [time, key, bytes.fromhex(digest)]
+    # of all customers' events only as many are read as are shown
+    index = "INDEXED BY events_by_time CROSS" if profile is None else ""
+    sql = _EVENTS.format(
+        index=index, within=within, direction="DESC" if window.descending else "ASC"
+    )
+    return [Event(*row) for row in connection.execute(sql, [shop, *values, window.most])]
+
+
+def event(connection: sqlite3.Connection, shop: str, digest: bytes) -> Event | None:
+    """The event of an identity; none: it is not known, or of nobody, or of another shop."""
+    row = connection.execute(_ONE, [digest, shop]).fetchone()
+    return None if row is None else Event(*row)
 
 
 def bounds(window: Window, columns: Sequence[str]) -> tuple[str, list[Any]]:

@@ -1,6 +1,8 @@
 """Every path of Klaviyo's."""
 
 from habitue.serving.app import Route
-from habitue.serving.doors.klaviyo import profiles, writes
+from habitue.serving.doors.klaviyo import events, metrics, profiles, writes
 
-ROUTES: tuple[Route, ...] = (*writes.ROUTES, *profiles.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *writes.ROUTES, *profiles.ROUTES, *metrics.ROUTES, *events.ROUTES,
+)  # fmt: skip
