@@ -26,6 +26,7 @@ from habitue.audiences.live import tables
 from habitue.audiences.live.definitions import Defined, taken
 from habitue.audiences.live.facts import NEVER, Shop
 from habitue.audiences.live.keeping import Keeper
+from habitue.config import collect_rarely
 from habitue.events import Event, Line, Money
 from habitue.lake.eventlog.records import Entry, Part, Record, encode
 from habitue.lake.live import store
@@ -41,7 +42,9 @@ NAMES = ("item_viewed",) * 7 + ("cart_added",) * 2 + ("order_placed",)
 # customers, audiences, events a second (0: as many as go)
 CELLS = [
     (5_000, 50, 500), (5_000, 50, 0), (5_000, 10, 0), (5_000, 200, 0), (5_000, 50, 2_000),
+    (5_000, 50, 1_000), (100_000, 50, 0), (100_000, 50, 500), (100_000, 50, 2_000),
 ]  # fmt: skip
+ADDED = "did item_viewed >= 2 times in 9 days"     # saved in the middle of a run at a pace
 
 
 def sentences(count: int) -> dict[str, str]:
@@ -105,21 +108,17 @@ def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
                 store.take(connection, told_by(piece))
         without = peak_mb()
         held = profiles.path.stat().st_size
-        told = Defined(
-            shop=SHOP, sentences=sentences(audiences), settings=Shop(currency="GBP"),
-            since=dict.fromkeys(sentences(audiences), clock()),
-        )  # fmt: skip
         began = time.process_time()
-        with profiles.writing() as connection:
-            keeper.follow(connection, taken(connection, [told], clock()))
-            while keeper.backfill(connection):
-                pass
+        define(profiles, keeper, sentences(audiences))
+        while apply_some(profiles, keeper):
+            pass
         backfill = time.process_time() - began
+        collect_rarely()                   # as `habitue follow` does
         found = fast(profiles, keeper, draw, customers) if not pace else paced(
-            profiles, keeper, draw, (customers, pace)
+            profiles, keeper, draw, (customers, pace, audiences)
         )
-        grown = _size(profiles.path) - held
-        profiles.close()
+        profiles.close()                   # which copies what the log of writes still holds
+        grown = profiles.path.stat().st_size - held
     return {
         **found,
         "backfill_processor_seconds": backfill,
@@ -127,6 +126,22 @@ def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
         "bytes_per_customer": grown / customers,
         "peak_mb": peak_mb(),
     }
+
+
+def define(profiles: Profiles, keeper: Keeper, told: dict[str, str]) -> None:
+    """Follow these audiences from now on."""
+    defined = Defined(
+        shop=SHOP, sentences=told, settings=Shop(currency="GBP"),
+        since=dict.fromkeys(told, clock()),
+    )  # fmt: skip
+    with profiles.writing() as connection:
+        keeper.follow(connection, taken(connection, [defined], clock()))
+
+
+def apply_some(profiles: Profiles, keeper: Keeper) -> bool:
+    """Apply what is new to some more customers; whether there are more of them."""
+    with profiles.writing() as connection:
+        return keeper.backfill(connection)
 
 
 def fast(
@@ -150,15 +165,16 @@ def fast(
 
 
 def paced(
-    profiles: Profiles, keeper: Keeper, draw: random.Random, load: tuple[int, int]
+    profiles: Profiles, keeper: Keeper, draw: random.Random, load: tuple[int, int, int]
 ) -> dict[str, float]:
-    """Events one by one at a pace, and carts whose hour is over in between."""
-    customers, pace = load
+    """Events one by one at a pace, carts whose hour is over, and an audience that is saved."""
+    customers, pace, audiences = load
     start = datetime.fromtimestamp(time.time() + 5 + SECONDS * pace / 2_000, UTC)
     at = [start + timedelta(seconds=number / pace) for number in range(SECONDS * pace)]
     bodies = [record(0, [event(draw, customers, number, when)]) for number, when in enumerate(at)]
     ends = [microseconds(one) for one in at]
     place, commits, due, spent = 0, [], NEVER, 0.0
+    is_saved = is_more = False
     load_average = os.getloadavg()[0]
     while place < len(bodies):
         now = clock()
@@ -171,10 +187,15 @@ def paced(
             if keeper.due(connection) <= now:
                 keeper.fire(connection, now)
             due = keeper.due(connection)
+        if not is_saved and place > len(bodies) // 2:
+            define(profiles, keeper, {**sentences(audiences), "added": ADDED})
+            is_saved = is_more = True
+        is_more = is_more and apply_some(profiles, keeper)
+        with profiles.writing() as connection:
             (sequence,) = connection.execute("SELECT max(sequence) FROM changes").fetchone()
         spent += time.process_time() - began
         commits.append((sequence or 0, clock()))
-        time.sleep(min(max((due - clock()) / 1e6, 0.0), PAUSE_SECONDS))
+        time.sleep(0.001 if is_more else min(max((due - clock()) / 1e6, 0.0), PAUSE_SECONDS))
     late = lateness(profiles, commits, ends[0])
     return {**late, "share_of_a_core": spent / SECONDS, "load_average": load_average}
 
@@ -189,7 +210,7 @@ def lateness(
         ).fetchall()
     sequences = np.array([one for one, _ in commits])
     found: dict[str, float] = {}
-    for cause in ("event", "time"):
+    for cause in ("event", "time", "definition"):
         late = [
             (commits[int(np.searchsorted(sequences, sequence))][1] - at) / 1_000
             for sequence, at, why in rows
@@ -247,10 +268,6 @@ def clock() -> int:
 def clock_time() -> datetime:
     """Now."""
     return datetime.now(UTC)
-
-
-def _size(path: Path) -> int:
-    return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ the command line wins over all three. This is the only file that reads the envir
 clock: everything else is told.
 """
 
+import gc
 import os
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ PREFIX = "HABITUE_"
 OF_TESTS = "HABITUE_TEST_"               # what only tests read
 FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_COLLECTED = 10_000                        # things that are new, until the collector looks at them
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Place = Literal["here", "processes", "ray"]
 _RAY = {
@@ -97,6 +99,16 @@ def limit_threads(threads: int) -> None:
     count = str(threads or max((os.cpu_count() or 1) // 2, 1))
     for name in _THREADED:
         os.environ[name] = count if threads else os.environ.get(name, count)
+
+
+def collect_rarely() -> None:
+    """Let the garbage collector leave alone what is there now, and look less often at the rest.
+
+    A process that keeps many small things would otherwise stop for a tenth of a second now and
+    then, to look through all of them.
+    """
+    gc.freeze()
+    gc.set_threshold(_COLLECTED, 20, 20)
 
 
 def prepare_ray() -> None:

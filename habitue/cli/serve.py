@@ -13,7 +13,7 @@ import click
 
 from habitue.cli.options import examples
 from habitue.cli.output import say
-from habitue.config import limit_threads, utc_now
+from habitue.config import collect_rarely, limit_threads, utc_now
 from habitue.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def follow(
     place = _place(workspace)
     with contextlib.closing(place.log):
         worker = Worker(place, workspace.places, most_rows=commit_rows)
+        collect_rarely()
         with contextlib.closing(worker):
             if parent is None:
                 worker.settle(within_seconds=math.inf)

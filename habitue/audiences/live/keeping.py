@@ -31,7 +31,8 @@ Steered: TypeAlias = Sequence[tuple[Audience, bool | None]]  # with the answer t
 
 RACE = 10_000_000  # µs by which a row may come later than others beside it
 AT_ONCE = 2_000  # pairs of customer and audience whose time is over, of one transaction
-FILLED = 100  # customers to whom an audience is applied in one
+FILLED = 100  # customers to whom audiences are applied in one
+FILLED_ALONE = 300  # with one audience only
 
 _DUE = f"""
 -- one row per customer and audience whose time is over, the earliest first
@@ -215,13 +216,14 @@ class Keeper:
             one for of, one in waiting if of is shop and one.reached == first.reached
         ]  # fmt: skip
         sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
-        rows = connection.execute(sql, [shop.name, first.reached, FILLED]).fetchall()
+        most = max(FILLED, FILLED_ALONE // len(together))
+        rows = connection.execute(sql, [shop.name, first.reached, most]).fetchall()
         customers = [customer for (customer,) in rows]
         looks = [Look([(one, None)], [one.since], one.cause) for one in together]
         self._recall(connection, together, customers)
         horizon = max([tables.frontier(connection), *(one.since for one in together)])
         self._apply(connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True)
-        reached = customers[-1] if len(customers) == FILLED else DONE
+        reached = customers[-1] if len(customers) == most else DONE
         for one in together:
             one.reached = reached
         connection.executemany(

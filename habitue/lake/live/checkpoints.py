@@ -12,8 +12,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 0.2                        # between two copies: a page that changes again goes once
-MOST_PAGES = 16_000                        # of the log, until who writes has to copy
+PAUSE_SECONDS = 1.0                        # between two copies: a page that changes again goes once
+MOST_PAGES = 32_000                        # of the log, until who writes has to copy
 
 
 class Checkpoints:
