@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from habitue.serving.doors.klaviyo.cursors import BadCursor, cursor, place_of
-from habitue.serving.doors.klaviyo.filters import (
+from habitue.serving.doors.klaviyo.wire.cursors import BadCursor, cursor, place_of
+from habitue.serving.doors.klaviyo.wire.filters import (
     MOST_FILTERS,
     OPERATORS,
     BadFilter,

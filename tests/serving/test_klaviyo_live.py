@@ -8,6 +8,7 @@ import pytest
 from klaviyo_api import KlaviyoAPI
 
 from habitue.config import utc_now
+from habitue.workspace import open_workspace
 from tests.serving.small import Server, keys_of, running
 
 NOW = utc_now().replace(microsecond=0)
@@ -148,3 +149,142 @@ def test_another_shop_sees_none_of_it(server, api):
     assert other.Events.get_events(filter=named).data == []
 
 
+
+
+BUYERS = {"condition_groups": [{"conditions": [{
+    "type": "profile-metric", "metric_id": "", "measurement": "count",
+    "measurement_filter": {"type": "numeric", "operator": "greater-than-or-equal", "value": 1},
+}]}]}  # fmt: skip
+
+
+def segment(name: str, definition: dict, **told: object) -> dict:
+    attributes = {"name": name, "definition": definition, **told}
+    return {"data": {"type": "segment", "attributes": attributes}}
+
+
+def change(id: str, **told: object) -> dict:
+    return {"data": {"type": "segment", "id": id, "attributes": told}}
+
+
+def buyers(api: KlaviyoAPI, at_least: int = 1) -> dict:
+    (condition,) = BUYERS["condition_groups"][0]["conditions"]
+    told = condition | {
+        "metric_id": metrics(api)["Placed Order"],
+        "measurement_filter": condition["measurement_filter"] | {"value": at_least},
+    }
+    return {"condition_groups": [{"conditions": [told]}]}
+
+
+def members(api: KlaviyoAPI, id: str, count: int) -> list:
+    def read() -> list | None:
+        shown = api.Segments.get_segment(id, additional_fields_segment=["profile_count"])
+        is_done = not shown.data.attributes.is_processing
+        if not is_done or shown.data.attributes.profile_count != count:
+            return None
+        return [api.Segments.get_profiles_for_segment(id).data]
+
+    return soon(read)[0]
+
+
+def test_a_segment_is_an_audience_that_is_followed(server, api):
+    made = api.Segments.create_segment(segment("Buyers", buyers(api), is_starred=True)).data
+    assert (made.attributes.is_processing, made.attributes.is_starred) == (True, True)
+    assert api.Segments.get_segment(made.id).data.attributes.name == "Buyers"
+    found = members(api, made.id, 2)
+    ada, bob = profile_of(api, "ada@example.com"), profile_of(api, "bob@example.com")
+    assert {one.id for one in found} == {ada, bob}
+    joined = {one.id: one.attributes.joined_group_at for one in found}
+    shown = api.Segments.get_segment(made.id).data.attributes
+    (condition,) = shown.definition.condition_groups[0].conditions
+    assert condition["metric_id"] == metrics(api)["Placed Order"]
+    api.Events.create_event(order(20, "eve@example.com", utc_now(), 5.0))
+    found = members(api, made.id, 3)
+    assert found[0].attributes.email == "eve@example.com"          # who came last
+    assert {one.id: one.attributes.joined_group_at for one in found[1:]} == joined
+    text = found[0].attributes.joined_group_at.isoformat().replace("+00:00", "Z")
+
+    def ids(told: str, **asked: object) -> list[str]:
+        page = api.Segments.get_profiles_for_segment(made.id, filter=told, **asked)
+        return [one.id for one in page.data]
+
+    assert ids(f"greater-or-equal(joined_group_at,{text})") == [found[0].id]
+    assert set(ids(f"less-than(joined_group_at,{text})")) == {ada, bob}
+    assert ids('equals(email,"bob@example.com")') == [bob]
+    assert ids(f'any(profile_id,["{ada}"])') == [ada]
+    assert ids('equals(email,"nobody@example.com")') == []
+    page, seen = api.Segments.get_profile_ids_for_segment(made.id, page_size=1), []
+    while page.links.next is not None:
+        seen += page.data
+        page = api.Segments.get_profile_ids_for_segment(
+            made.id, page_size=1, page_cursor=page.links.next
+        )
+    assert [one.id for one in [*seen, *page.data]] == [one.id for one in found]
+    of = api.Profiles.get_segments_for_profile(bob)
+    assert [one.attributes.name for one in of.data] == ["Buyers"]
+    api.Segments.delete_segment(made.id)
+    with pytest.raises(Exception, match="does not exist"):
+        api.Segments.get_segment(made.id)
+    soon(lambda: not api.Profiles.get_segments_for_profile(bob).data)
+
+
+def test_a_segment_is_changed_and_switched_off(api):
+    made = api.Segments.create_segment(segment("Many orders", buyers(api, 3))).data
+    members(api, made.id, 1)
+    renamed = api.Segments.update_segment(made.id, change(made.id, name="Regulars"))
+    assert renamed.data.attributes.name == "Regulars"
+    assert [one.id for one in members(api, made.id, 1)] == [profile_of(api, "ada@example.com")]
+    wider = api.Segments.update_segment(made.id, change(made.id, definition=buyers(api, 4)))
+    assert wider.data.attributes.is_processing
+    members(api, made.id, 1)
+    with pytest.raises(Exception, match="only attribute"):
+        api.Segments.update_segment(made.id, change(made.id, is_active=False, is_starred=True))
+    off = api.Segments.update_segment(made.id, change(made.id, is_active=False)).data
+    assert not off.attributes.is_active
+    members(api, made.id, 0)
+    names = {one.attributes.name: one for one in api.Segments.get_segments().data}
+    assert not names["Regulars"].attributes.is_active
+    assert api.Segments.get_segments(filter="equals(is_active,true)").data == []
+    api.Segments.update_segment(made.id, change(made.id, is_active=True))
+    members(api, made.id, 1)
+    api.Segments.delete_segment(made.id)
+
+
+def test_a_segment_that_cannot_be_followed_is_refused_at_its_condition(server, api):
+    bad = buyers(api)
+    bad["condition_groups"][0]["conditions"].append(
+        {"type": "profile-predictive-analytics", "dimension": "predicted_gender",
+         "filter": {"type": "string", "operator": "equals", "value": "female"}}
+    )  # fmt: skip
+    here = "/data/attributes/definition/condition_groups/0/conditions"
+    with server.client() as client:
+        told = client.post("/api/segments", json=segment("Bad", bad))
+        assert told.status_code == 400
+        (error,) = told.json()["errors"]
+        assert error["source"]["pointer"] == f"{here}/1/dimension"
+        strange = buyers(api)
+        strange["condition_groups"][0]["conditions"][0]["metric_id"] = "NoSuch"
+        (error,) = client.post("/api/segments", json=segment("Bad", strange)).json()["errors"]
+        assert error["source"]["pointer"] == f"{here}/0"
+        assert "NoSuch" in error["detail"]
+        for body in ("[]", "{}", '{"data":{"attributes":{"name":""}}}',
+                     '{"data":{"attributes":{"name":"x","definition":{}}}}'):  # fmt: skip
+            assert client.post("/api/segments", content=body).status_code == 400, body
+        assert client.get("/api/segments/nothing/profiles").status_code == 404
+        assert client.delete("/api/segments/nothing").status_code == 404
+
+
+def test_a_saved_audience_is_a_segment_of_its_own_shop_alone(server, api):
+    shop = open_workspace(server.workspace).shop("acme")
+    shop.audiences.save("loyal", "did order_placed >= 2 times")
+    (one,) = api.Segments.get_segments(filter='equals(name,"loyal")').data
+    assert len(members(api, one.id, 1)) == 1
+    secret, _ = keys_of(server.workspace, "other")
+    other = KlaviyoAPI(secret, max_retries=0, test_host=server.url)
+    assert other.Segments.get_segments().data == []
+    with pytest.raises(Exception, match="does not exist"):
+        other.Segments.get_segment(one.id)
+    with pytest.raises(Exception, match="does not exist"):
+        other.Segments.get_profiles_for_segment(one.id)
+    with pytest.raises(Exception, match="send an event first"):
+        other.Segments.create_segment(segment("x", {"condition_groups": []}))
+    api.Segments.delete_segment(one.id)

@@ -4,13 +4,16 @@ Whoever reads waits for nobody, and sees what was committed.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from habitue.errors import HabitueError
+from habitue.lake.live.paging import Window, bounds
 from habitue.lake.schema import TIME
 
 MOST = 100_000  # changes of one answer
@@ -61,6 +64,25 @@ ORDER BY followed.name
 """
 
 _PROBLEM = "SELECT problem FROM followed WHERE shop = ? AND name = ?"
+_STATES = """
+-- one row per audience that is followed: whether it was applied to everybody
+SELECT name, reached = ?, since, problem FROM followed WHERE shop = ?
+"""
+
+_COUNT = """
+-- one row: how many are in an audience
+SELECT count(standing.joined) FROM followed JOIN standing ON standing.audience = followed.id
+WHERE followed.shop = ? AND followed.name = ?
+"""
+
+# one row per customer who is in an audience, in the order in which they came in
+_PAGE = """
+SELECT standing.customer, standing.joined FROM followed
+JOIN standing ON standing.audience = followed.id JOIN keys ON keys.id = standing.customer
+WHERE followed.shop = ? AND followed.name = ? AND standing.joined IS NOT NULL {within}
+ORDER BY standing.joined {direction}, standing.customer {direction} LIMIT ?
+"""
+
 _DONE = 1 << 62
 
 
@@ -108,9 +130,57 @@ def memberships(
     connection: sqlite3.Connection, shop: str, customer: str
 ) -> list[tuple[str, int]]:
     """The audiences that a customer, by any key, is in, and since when (µs)."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'followed'").fetchone():
+    if not _is_made(connection):
         return []
     return connection.execute(_MEMBERSHIPS, [shop, customer]).fetchall()
+
+
+class State(NamedTuple):
+    """How an audience is followed."""
+
+    applied: bool                          # to everybody
+    since: int                             # µs, from when on it counts as it does
+    problem: str
+
+
+def states(connection: sqlite3.Connection, shop: str) -> dict[str, State]:
+    """How the audiences of a shop are followed, by name."""
+    if not _is_made(connection):
+        return {}
+    rows = connection.execute(_STATES, [_DONE, shop]).fetchall()
+    return {name: State(bool(applied), since, problem) for name, applied, since, problem in rows}
+
+
+def count(connection: sqlite3.Connection, shop: str, name: str) -> int:
+    """How many are in an audience."""
+    if not _is_made(connection):
+        return 0
+    return int(connection.execute(_COUNT, [shop, name]).fetchone()[0])
+
+
+def page(
+    connection: sqlite3.Connection,
+    shop: str,
+    name: str,
+    window: Window,
+    among: Collection[int] | None = None,
+) -> list[tuple[int, int]]:
+    """Who is in an audience, by the ids of their keys, and since when (µs): a page of them.
+
+    A place is the instant (µs) and the id; `among` are the only ones that are looked for.
+    """
+    if not _is_made(connection):
+        return []
+    within, values = bounds(window, ("standing.joined",))
+    if among is not None:
+        within += " AND standing.customer IN (SELECT value FROM json_each(?))"
+        values.append(msgspec.json.encode(list(among)).decode())
+    if window.after is not None:
+        sign = "<" if window.descending else ">"
+        within += f" AND (standing.joined, standing.customer) {sign} (?, ?)"
+        values += window.after
+    sql = _PAGE.format(within=within, direction="DESC" if window.descending else "ASC")
+    return connection.execute(sql, [shop, name, *values, window.most]).fetchall()
 
 
 def followed(path: Path, shop: str) -> pa.Table:
@@ -121,6 +191,12 @@ def followed(path: Path, shop: str) -> pa.Table:
     """
     with _opened(path) as connection:
         return _table(connection.execute(_FOLLOWED, [_DONE, shop]).fetchall(), FOLLOWED)
+
+
+def _is_made(connection: sqlite3.Connection) -> bool:
+    """Whether anything was ever followed."""
+    sql = "SELECT 1 FROM sqlite_master WHERE name = 'followed'"
+    return connection.execute(sql).fetchone() is not None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from habitue.audiences.changes.reading import memberships
 from habitue.audiences.live.definitions import settings_of
 from habitue.audiences.live.facts import Shop
 from habitue.audiences.live.loading import currency
+from habitue.audiences.saved import Saved
+from habitue.config import utc_now
 from habitue.lake.live import fresh
 from habitue.lake.live.scored import SCORES_FILE, Scored, ScoredCustomer
 from habitue.lake.profiles import PROFILES_FILE, LiveProfile, Profiles
@@ -47,6 +50,7 @@ class Book:
         self.scored = Scored(online / SCORES_FILE)
         self._wholes: dict[bytes, WholeShop] = {}      # the last that were read
         # when they were looked for, in which files, what was told, and with a currency
+        self._saved: dict[str, tuple[list[str] | None, dict[str, tuple[str, datetime]]]] = {}
         self._settings: dict[str, tuple[float, list[str] | None, Shop, Shop]] = {}
 
     def close(self) -> None:
@@ -112,6 +116,17 @@ class Book:
             usual = self.profiles.look(lambda connection: currency(connection, shop))
             held = replace(told, currency=told.currency or usual)
             self._settings[shop] = time.monotonic(), found, told, held
+        return held
+
+    def saved(self, lake: Lake, shop: str) -> dict[str, tuple[str, datetime]]:
+        """The audiences of a shop as they are saved now: what each means, and since when."""
+        files, held = self._saved.get(shop, (None, {}))
+        found = lake.files("audiences")
+        if found != files:
+            table = Saved(lake, shop, utc_now).table() if shop in lake.shops() else None
+            rows = [] if table is None else table.to_pylist()
+            held = {row["name"]: (row["condition"], row["since"]) for row in rows}
+            self._saved[shop] = found, held
         return held
 
     def _whole(self, told: bytes) -> WholeShop:

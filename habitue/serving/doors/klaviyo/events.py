@@ -10,7 +10,9 @@ from starlette.responses import Response
 
 from habitue.events import NO_CURRENCY, currency_exponent
 from habitue.serving.app import Asked, Route
-from habitue.serving.doors.klaviyo.asking import (
+from habitue.serving.doors.klaviyo.metrics import metric, metric_id, names_by_id
+from habitue.serving.doors.klaviyo.shown import attributes_of, profile_resource
+from habitue.serving.doors.klaviyo.wire.asking import (
     EXTRA_LARGE,
     Page,
     fields,
@@ -19,10 +21,8 @@ from habitue.serving.doors.klaviyo.asking import (
     included,
     page,
 )
-from habitue.serving.doors.klaviyo.filters import BadFilter, Filter, moment, texts
-from habitue.serving.doors.klaviyo.metrics import metric, metric_id, names_by_id
-from habitue.serving.doors.klaviyo.resources import collection, document, resource, text
-from habitue.serving.doors.klaviyo.shown import attributes_of, profile_resource
+from habitue.serving.doors.klaviyo.wire.filters import BadFilter, Filter, moment, texts
+from habitue.serving.doors.klaviyo.wire.resources import collection, document, resource, text
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from habitue.directory import ShopEntry
 from habitue.events import CANONICAL_NAMES
 from habitue.ingest.doors.names import KLAVIYO
 from habitue.serving.app import Asked, Route
-from habitue.serving.doors.klaviyo.asking import MEDIUM, fields, page
-from habitue.serving.doors.klaviyo.resources import collection, document, resource, text
+from habitue.serving.doors.klaviyo.wire.asking import MEDIUM, fields, page
+from habitue.serving.doors.klaviyo.wire.resources import collection, document, resource, text
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:

@@ -9,9 +9,6 @@ from starlette.responses import Response
 from habitue.ingest.doors.keys import email_key, normalised_email, normalised_phone, phone_key
 from habitue.lake.keys import external_key
 from habitue.serving.app import Asked, Route
-from habitue.serving.doors.klaviyo.asking import LARGE, Page, filtered, filters, page
-from habitue.serving.doors.klaviyo.filters import Filter, moment, texts
-from habitue.serving.doors.klaviyo.resources import collection, document
 from habitue.serving.doors.klaviyo.shown import (
     attributes_of,
     beside,
@@ -20,6 +17,9 @@ from habitue.serving.doors.klaviyo.shown import (
     profile_resource,
     wanted_of,
 )
+from habitue.serving.doors.klaviyo.wire.asking import LARGE, Page, filtered, filters, page
+from habitue.serving.doors.klaviyo.wire.filters import Filter, moment, texts
+from habitue.serving.doors.klaviyo.wire.resources import collection, document
 
 if TYPE_CHECKING:
     from habitue.lake.profiles import LiveProfile

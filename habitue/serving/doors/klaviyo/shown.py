@@ -12,8 +12,8 @@ import msgspec
 
 from habitue.lake.keys import external_of, kind_of
 from habitue.serving.app import Asked
-from habitue.serving.doors.klaviyo.asking import MEDIUM, additional, fields, narrow
-from habitue.serving.doors.klaviyo.resources import resource, text
+from habitue.serving.doors.klaviyo.wire.asking import MEDIUM, additional, fields, narrow
+from habitue.serving.doors.klaviyo.wire.resources import resource, text
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
@@ -87,9 +87,12 @@ async def one_profile(
     return profile_resource(asked, shown, found, wanted)
 
 
-def wanted_of(asked: Asked) -> tuple[frozenset[str] | None, frozenset[str]]:
+def wanted_of(
+    asked: Asked, *, also: Sequence[str] = ()
+) -> tuple[frozenset[str] | None, frozenset[str]]:
     """The attributes of profiles that are wanted (none: all), and those beside them."""
-    wanted, more = fields(asked, "profile", FIELDS), additional(asked, "profile", ADDITIONAL)
+    wanted = fields(asked, "profile", (*FIELDS, *also))
+    more = additional(asked, "profile", ADDITIONAL)
     if "predictive_analytics" in more:
         narrow(asked, "predictive", MEDIUM)
     return None if wanted is None else wanted | more, more

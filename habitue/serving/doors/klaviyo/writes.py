@@ -20,9 +20,9 @@ from habitue.ingest.doors.klaviyo.routes import Route as Write
 from habitue.lake.keys import kind_of
 from habitue.serving.app import Asked, Endpoint, Route
 from habitue.serving.collect import is_of_shop, is_receipt_id
-from habitue.serving.doors.klaviyo.asking import EXTRA_LARGE, LARGE, MEDIUM
-from habitue.serving.doors.klaviyo.resources import address, document, text
 from habitue.serving.doors.klaviyo.shown import attributes_of, no_profile, one_profile, told_over
+from habitue.serving.doors.klaviyo.wire.asking import EXTRA_LARGE, LARGE, MEDIUM
+from habitue.serving.doors.klaviyo.wire.resources import address, document, text
 from habitue.serving.replies import Refused, empty
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from habitue.serving.app import Asked
-from habitue.serving.doors.klaviyo.asking import Page
-from habitue.serving.doors.klaviyo.cursors import cursor
+from habitue.serving.doors.klaviyo.wire.asking import Page
+from habitue.serving.doors.klaviyo.wire.cursors import cursor
 from habitue.serving.replies import JSON_API, encoded
 
 Resource: TypeAlias = Mapping[str, Any]

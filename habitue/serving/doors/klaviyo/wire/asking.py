@@ -7,8 +7,8 @@ from typing import TypeVar
 from habitue.directory import Limit
 from habitue.ingest.doors.klaviyo.problems import Problem, errors_body
 from habitue.serving.app import Asked
-from habitue.serving.doors.klaviyo.cursors import BadCursor, Place, place_of
-from habitue.serving.doors.klaviyo.filters import BadFilter, Filter, checked, parsed
+from habitue.serving.doors.klaviyo.wire.cursors import BadCursor, Place, place_of
+from habitue.serving.doors.klaviyo.wire.filters import BadFilter, Filter, checked, parsed
 from habitue.serving.replies import Refused
 
 EXTRA_LARGE, LARGE, MEDIUM, SMALL = Limit(350, 3_500), Limit(75, 750), Limit(10, 150), Limit(3, 60)

@@ -1,0 +1,173 @@
+"""Segments: the shop's saved audiences, and what only Klaviyo's clients say of one.
+
+What an audience means stands in the lake. Its label, whether it is starred, when it was made, and
+what it meant before it was switched off stand among the shop's jobs, by the id of the segment. An
+audience that was saved in another way is a segment, too.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from habitue.audiences.changes.reading import State, states
+from habitue.audiences.language.klaviyo import Names, from_klaviyo
+from habitue.audiences.language.klaviyo_writing import to_klaviyo
+from habitue.audiences.language.parsing import parse
+from habitue.audiences.language.writing import written
+from habitue.audiences.saved import Saved
+from habitue.config import utc_now
+from habitue.directory import Directory, Job, ShopEntry
+from habitue.errors import BadAudience, HabitueError
+from habitue.lake.live.told import microseconds
+from habitue.lake.tables import Lake
+from habitue.serving.answers.book import Book
+
+KIND = "segment"
+ON, OFF, GONE = "active", "inactive", "complete"
+_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One segment."""
+
+    id: str
+    audience: str                          # the name of the saved audience
+    label: str                             # what it is called to Klaviyo's clients
+    condition: str                         # a sentence
+    created: datetime
+    updated: datetime
+    active: bool = True
+    starred: bool = False
+    applied: bool = False                  # to everybody
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where segments are kept, of one shop."""
+
+    book: Book
+    lake: Lake
+    directory: Directory
+    shop: ShopEntry
+
+
+class MetricIds(dict[str, str]):
+    """Names of events by metric id; a name may stand for itself, anything else is refused."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The name of an id."""
+        if key in self:
+            return self[key]
+        if key in self.values():
+            return key
+        raise BadAudience(f"the shop has no metric of the id {key!r}")
+
+
+def segments_of(places: Places) -> dict[str, Segment]:
+    """The segments of a shop, by id."""
+    shop = places.shop
+    followed = places.book.profiles.look(lambda held: states(held, shop.name))
+    jobs = {
+        str(one.detail["audience"]): one
+        for one in places.directory.jobs(shop.name)
+        if one.kind == KIND and one.status != GONE
+    }
+    saved = places.book.saved(places.lake, shop.name)
+    found = [_of_saved(places, name, saved[name], jobs.get(name), followed) for name in saved]
+    found += [
+        _of_job(job) for name, job in jobs.items() if job.status == OFF and name not in saved
+    ]
+    return {one.id: one for one in found}
+
+
+def segment_id(secret: bytes, audience: str) -> str:
+    """The id of an audience as a segment, in the shop that has this secret."""
+    digest = hmac.digest(secret, f"segment\0{audience}".encode(), "sha256")
+    number = int.from_bytes(digest[:8], "big")
+    return "".join(_LETTERS[number >> shift & 31] for shift in range(45, -1, -5))
+
+
+def put(places: Places, segment: Segment, *, is_saved: bool) -> None:
+    """Keep a segment; where `is_saved` what it means is saved, too, or taken back if it is off.
+
+    Raises:
+        HabitueError: its condition is none.
+    """
+    audiences = Saved(places.lake, places.shop.name, utc_now)
+    if is_saved and segment.active:
+        audiences.save(segment.audience, segment.condition)
+    elif is_saved and segment.audience in audiences.sentences():
+        audiences.remove(segment.audience)
+    places.directory.put_job(_job(places, segment, ON if segment.active else OFF))
+
+
+def drop(places: Places, segment: Segment) -> None:
+    """Take a segment away."""
+    audiences = Saved(places.lake, places.shop.name, utc_now)
+    if segment.audience in audiences.sentences():
+        audiences.remove(segment.audience)
+    places.directory.put_job(_job(places, segment, GONE))
+
+
+def sentence_of(definition: Mapping[str, Any], names: Names) -> str:
+    """What a definition means, in words.
+
+    Raises:
+        BadAudience: it is none, or holds what is not supported; the message begins with a pointer.
+    """
+    return written(from_klaviyo(definition, names))
+
+
+def definition_of(segment: Segment, names: Names) -> dict[str, Any] | None:
+    """A segment's definition; none where its condition can no longer be read."""
+    try:
+        return to_klaviyo(parse(segment.condition), names)
+    except HabitueError:
+        return None
+
+
+def _of_saved(
+    places: Places,
+    name: str,
+    saved: tuple[str, datetime],
+    job: Job | None,
+    followed: Mapping[str, State],
+) -> Segment:
+    condition, since = saved
+    state = followed.get(name)
+    detail = {} if job is None else job.detail
+    return Segment(
+        id=segment_id(places.shop.secret, name),
+        audience=name,
+        label=str(detail.get("label", name)),
+        condition=condition,
+        created=since if job is None else job.created,
+        updated=since if job is None else max(since, job.updated),
+        starred=bool(detail.get("starred")),
+        # what is followed may still be what the name meant before
+        applied=state is not None and state.applied and state.since >= microseconds(since),
+        problem="" if state is None else state.problem,
+    )
+
+
+def _of_job(job: Job) -> Segment:
+    return Segment(
+        id=job.id, audience=str(job.detail["audience"]), label=str(job.detail["label"]),
+        condition=str(job.detail["condition"]), created=job.created, updated=job.updated,
+        active=False, starred=bool(job.detail.get("starred")), applied=True,
+    )  # fmt: skip
+
+
+def _job(places: Places, one: Segment, status: str) -> Job:
+    detail = {
+        "audience": one.audience, "label": one.label, "condition": one.condition,
+        "starred": one.starred,
+    }  # fmt: skip
+    return Job(
+        id=one.id, shop=places.shop.name, kind=KIND, status=status, created=one.created,
+        updated=one.updated, detail=detail,
+    )  # fmt: skip
