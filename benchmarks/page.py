@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import audiences_page
+from benchmarks import audiences_page, live_page
 from benchmarks.lifetime_page import lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
 from benchmarks.rows import RESULTS, Row, read_rows
@@ -96,7 +96,7 @@ def figures() -> dict[str, str]:
     """Every plot by its file's name."""
     rows = read_rows(RESULTS / "next_item.csv")
     next_items = {f"next_item_{data}.svg": bars(data, table(rows, data)) for data in _known(rows)}
-    return next_items | transfer_figures()
+    return next_items | transfer_figures() | live_page.figures(STYLE)
 
 
 def next_item() -> str:
@@ -181,6 +181,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "lifetime_targets": lifetime_targets, "transfer": transfer,
     "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
+    "audiences_live_cost": live_page.cost, "audiences_live_pace": live_page.pace,
     "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
