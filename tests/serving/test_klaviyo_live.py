@@ -288,3 +288,40 @@ def test_a_saved_audience_is_a_segment_of_its_own_shop_alone(server, api):
     with pytest.raises(Exception, match="send an event first"):
         other.Segments.create_segment(segment("x", {"condition_groups": []}))
     api.Segments.delete_segment(one.id)
+
+
+def test_what_a_shop_told_oddly_is_read_by_the_strict_client(server, api):
+    told = {"first_name": 5, "title": ["Dr"], "location.city": 7, "location.moon": 1, "plan": 3.5,
+            "properties.title": "own"}  # fmt: skip
+    with server.client() as client:
+        sent = client.post("/v1/events", json={"kind": "profile", "customer": "odd", "set": told})
+        assert sent.raise_for_status().json()["accepted"] == 1
+    soon(lambda: api.Profiles.get_profiles(filter='equals(external_id,"odd")').data)
+    (one,) = api.Profiles.get_profiles(
+        filter='equals(external_id,"odd")',
+        additional_fields_profile=["subscriptions", "predictive_analytics"],
+    ).data
+    held = one.attributes
+    assert (held.first_name, held.title, held.location.city) == ("5", '["Dr"]', "7")
+    assert held.properties == {"location.moon": 1, "plan": 3.5, "title": "own"}
+    assert held.predictive_analytics.historic_number_of_orders == 0
+    assert held.predictive_analytics.churn_probability is None
+
+
+def test_a_change_of_a_profile_shows_what_is_asked_for_beside(api):
+    ada = profile_of(api, "ada@example.com")
+    told = {"data": {"type": "profile", "id": ada, "attributes": {"first_name": "Ada"}}}
+    shown = api.Profiles.update_profile(
+        ada, told, additional_fields_profile=["predictive_analytics"]
+    ).data
+    assert shown.attributes.first_name == "Ada"
+    analytics = shown.attributes.predictive_analytics
+    assert (analytics.historic_number_of_orders, analytics.historic_clv) == (5, 150.0)
+    assert analytics.average_days_between_orders == pytest.approx(1)
+
+
+def test_klaviyos_limits_are_told_where_they_hold(tmp_path):
+    with running(tmp_path / "work", "--klaviyo-limits") as server, server.client() as client:
+        told = client.get("/api/segments")
+        assert told.headers["RateLimit-Limit"] == "75, 75;w=1, 750;w=60"
+        assert client.get("/api/metrics").headers["RateLimit-Limit"] == "10, 10;w=1, 150;w=60"

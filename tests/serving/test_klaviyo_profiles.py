@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from klaviyo_api import KlaviyoAPI
 
 from habitue.lake.keys import profile_id
@@ -209,3 +211,35 @@ def test_klaviyos_own_rates_hold_and_are_told(tmp_path):
         assert told.headers["RateLimit-Limit"] == "75, 75;w=1, 750;w=60"
         dear = client.get("/api/profiles?additional-fields[profile]=predictive_analytics")
         assert dear.headers["RateLimit-Limit"] == "10, 10;w=1, 150;w=60"
+
+
+ASKED = st.dictionaries(
+    st.sampled_from(
+        ("filter", "sort", "page[size]", "page[cursor]", "fields[profile]", "include",
+         "additional-fields[profile]", "fields[event]", "additional-fields[segment]")
+    ),
+    st.text(max_size=30)
+    | st.sampled_from(
+        ("equals(id,null)", "any(email,[1,true])", 'equals(email,"\\u0000")', "id", "-created",
+         "datetime", "1", "20", "greater-than(created,0001-01-01T00:00:00+14:00)",
+         "less-than(updated,9999-12-31T23:59:59Z)", "less-than(timestamp,0)",
+         "greater-than(datetime,9999-12-31)", "equals(is_active,5)", "equals(metric_id,5)",
+         "greater-than(joined_group_at,5)", "properties", "predictive_analytics", "profile")
+    ),
+    max_size=4,
+)  # fmt: skip
+PATHS = (
+    "profiles", "profiles/x", "events", "events/x", "events/00", "metrics", "metrics/x", "segments",
+    "segments/x", "segments/x/profiles", "segments/x/relationships/profiles", "profiles/x/segments",
+)  # fmt: skip
+
+
+@given(path=st.sampled_from(PATHS), asked=ASKED)
+def test_whatever_is_asked_is_answered_or_refused(server, path, asked):
+    with server.client() as client:
+        told = client.get(f"/api/{path}", params=asked)
+    assert told.status_code in (200, 400, 404), told.text
+    if told.status_code == 200:
+        assert told.json()["links"]["self"]
+    else:
+        assert told.json()["errors"]

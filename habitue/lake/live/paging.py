@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+FEW = 20_000                               # events that are all read and put in order
+
 By: TypeAlias = Literal["id", "email", "created", "updated"]
 
 # the last that was told of a customer's emails; who has none comes first
@@ -48,6 +50,12 @@ WHERE seen.digest = ? AND keys.shop = ?
 _KEYS_OF = """
 (SELECT own.id FROM keys AS shown JOIN keys AS own ON own.customer = shown.customer
 WHERE shown.profile = ? AND shown.shop = ?)"""
+
+_KEYS_THAT = """
+(SELECT own.id FROM keys AS own JOIN counts ON counts.key = own.id
+WHERE own.shop = ? AND counts.name = ?)"""
+
+_KEYS_ALL = "(SELECT own.id FROM keys AS own WHERE own.shop = ?)"
 
 
 class Event(NamedTuple):
@@ -104,21 +112,32 @@ def events(
     A place is the time (µs), the id of the key and the digest in hexadecimal.
     """
     within, values = bounds(window, ("told.time",))
+    is_few = _count(connection, shop, name) <= FEW
     if name is not None:
         within, values = f"{within} AND told.name = ?", [*values, name]
     if profile is not None:
         within, values = f"{within} AND told.key IN {_KEYS_OF}", [*values, profile, shop]
+    elif is_few and name is not None:
+        within, values = f"{within} AND told.key IN {_KEYS_THAT}", [*values, shop, name]
+    elif is_few:
+        within, values = f"{within} AND told.key IN {_KEYS_ALL}", [*values, shop]
     if window.after is not None:
         time, key, digest = window.after
         sign = "<" if window.descending else ">"
         within += f" AND (told.time, told.key, told.digest) {sign} (?, ?, ?)"
         values += [time, key, bytes.fromhex(digest)]
-    # of all customers' events only as many are read as are shown
-    index = "INDEXED BY events_by_time CROSS" if profile is None else ""
+    # of many only as many are read as are shown, and those between that are of other shops
+    index = "" if is_few or profile is not None else "INDEXED BY events_by_time CROSS"
     sql = _EVENTS.format(
         index=index, within=within, direction="DESC" if window.descending else "ASC"
     )
     return [Event(*row) for row in connection.execute(sql, [shop, *values, window.most])]
+
+
+def _count(connection: sqlite3.Connection, shop: str, name: str | None) -> int:
+    """How many events of a name, or of any, a shop has."""
+    sql = "SELECT coalesce(sum(events), 0) FROM names WHERE shop = ? AND (? IS NULL OR name = ?)"
+    return int(connection.execute(sql, [shop, name, name]).fetchone()[0])
 
 
 def event(connection: sqlite3.Connection, shop: str, digest: bytes) -> Event | None:
