@@ -82,7 +82,8 @@ ordered_lines AS (
         line.item, line.quantity, c.title, c.category, c.brand
     FROM hidden.lined AS line
     LEFT JOIN items AS c ON c.item = line.item
-    WHERE line.is_item AND line.value_minor > 0 AND line.cancelled_at IS NULL
+    WHERE line.customer IS NOT NULL
+        AND line.is_item AND line.value_minor > 0 AND line.cancelled_at IS NULL
 )"""
 
 # one row per other event, as it came

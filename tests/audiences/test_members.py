@@ -157,6 +157,13 @@ def test_customers_of_whom_anything_was_told_are_found_by_did_not(lake):
     assert members(lake, "did not order_placed", day(1) - TICK) == []
 
 
+def test_an_order_of_nobody_makes_nobody_a_member(lake):
+    filled(lake, event("a", 1), event("b", 1, customer=None))
+    for said in ("did item_ordered then not item_ordered within 1 hour", "did item_ordered",
+                 "did order_placed then not order_placed within 1 hour"):  # fmt: skip
+        assert members(lake, said, day(2)) == ["c1"]
+
+
 def test_sums_are_exact_and_of_the_shops_currency(lake):
     orders = [event(f"a{place}", 1, value=Money(10, "GBP")) for place in range(3)]
     filled(lake, *orders, event("b", 1, value=Money(500, "EUR")))
