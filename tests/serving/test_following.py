@@ -1,6 +1,6 @@
 """An audience that is saved again while it is applied: nobody misses what it was in between."""
 
-from habitue.audiences.live.keeping import FILLED
+from habitue.audiences.live.keeping import FILLED_ALONE
 from habitue.audiences.saved import Saved
 from habitue.lake.live.told import instant, microseconds
 from habitue.lake.tables import Lake
@@ -8,7 +8,7 @@ from habitue.serving.beside.following import Following
 from tests.lake.small import day, event, filled
 from tests.serving.small import ListLog
 
-MANY = 2 * FILLED                          # customers, of whom half are looked at in one go
+MANY = 2 * FILLED_ALONE                    # customers, of whom half are looked at in one go
 
 
 def test_an_audience_that_is_another_one_is_first_applied_to_everybody_as_it_was(tmp_path):
