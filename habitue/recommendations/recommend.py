@@ -153,7 +153,11 @@ def _reasons(
 ) -> list[tuple[Reason, str]]:
     """(N,) what weighed most for each cell of the lists: customers of the batch, rows, items."""
     customers, row, item = places
-    companion = _companions(past, customers, row, item)
+    # looked for only where it could be what is told
+    rivals = np.stack([parts.category, parts.model, np.maximum(parts.popular, 1e-6)])
+    beside = (parts.entry < 0) & (parts.together > 0) & (parts.together >= rivals.max(axis=0))
+    companion = np.full(len(row), -1, dtype=np.int64)
+    companion[beside] = _companions(past, customers, row[beside], item[beside])
     lender = _lenders(past)
     sold = past.popularity[1][item].astype(int)
     return [

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from habitue.sequences.build import Sequences, ShopRules, rules_of, sequences_am
 from habitue.transfer.opening import AsOf, Held, Source, open_as_of
 
 HORIZONS_DAYS = (7.0, 30.0, 60.0, 90.0, 180.0, 365.0)      # of counts and spend; chances: any
-LISTED = 100                               # items kept of a customer's list: exclusions eat some
+LISTED = 50                                # items kept of a customer's list: exclusions eat some
 SIMILAR = 50                               # items kept that are bought beside an item
 
 
@@ -41,6 +42,7 @@ class Basis:
     scores: Scores
     recommender: FittedRecommender
     rules: ShopRules
+    connection: duckdb.DuckDBPyConnection  # for reading events; to open one costs more than to ask
 
     @property
     def cutoff(self) -> int:
@@ -98,7 +100,9 @@ class Basis:
 
         Who has no order that stands is left out.
         """
-        some = sequences_among(events, self.held.sequences, self.rules, cutoff=now)
+        some = sequences_among(
+            events, self.held.sequences, self.rules, cutoff=now, connection=self.connection
+        )
         if not len(some.time):
             return
         scores = self.score(some)
@@ -148,6 +152,7 @@ def open_basis(source: Source, cutoff: datetime) -> Basis:
         scores=held.learnt.scores(HORIZONS_DAYS),
         recommender=held.recommender(Rules()),
         rules=rules_of(source.lake, source.shop),
+        connection=duckdb.connect(config={"threads": 1}),
     )
 
 

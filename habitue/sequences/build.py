@@ -118,22 +118,28 @@ def sequences_from_events(
     shop: str,
     cutoff: int,
     rules: ShopRules | None = None,
+    connection: duckdb.DuckDBPyConnection | None = None,
 ) -> Sequences:
     """`Sequences` of one shop from rows in the EVENTS and ITEMS schemas (habitue.lake.schema).
 
-    Rows later than `cutoff` (µs) are ignored, so the result depends on nothing after it.
+    Rows later than `cutoff` (µs) are ignored, so the result depends on nothing after it. Who asks
+    often lends a connection, which takes longer to open than a few customers do.
     """
+    if connection is None:
+        with duckdb.connect() as opened:
+            return sequences_from_events(
+                events, catalogue, shop=shop, cutoff=cutoff, rules=rules, connection=opened
+            )
     rules = rules or ShopRules()
     known = events.filter(pc.less_equal(events["time"].cast(pa.int64()), cutoff))
 
     titles = _titles(catalogue, cutoff)
-    with duckdb.connect() as connection:
-        connection.register("events", known)
-        terms = _terms(
-            lambda sql, values: connection.sql(sql, params=values).to_arrow_table(),
-            titles, rules, shares=1,
-        )  # fmt: skip
-        rows = rows_of(known, terms, connection)
+    connection.register("events", known)
+    terms = _terms(
+        lambda sql, values: connection.sql(sql, params=values).to_arrow_table(),
+        titles, rules, shares=1,
+    )  # fmt: skip
+    rows = rows_of(known, terms, connection)
     flat = flatten([rows], terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
@@ -178,7 +184,12 @@ def rules_of(lake: Lake, shop: str) -> ShopRules:
 
 
 def sequences_among(
-    events: pa.Table, shop: Sequences, rules: ShopRules, *, cutoff: int
+    events: pa.Table,
+    shop: Sequences,
+    rules: ShopRules,
+    *,
+    cutoff: int,
+    connection: duckdb.DuckDBPyConnection | None = None,
 ) -> Sequences:
     """Some customers' events up to `cutoff` (µs), told with the items and sales of a built shop.
 
@@ -186,8 +197,9 @@ def sequences_among(
     shop did not have when it was built are left out; the order and its value count.
     """
     held = sequences_from_events(
-        events, shop=shop.shop, cutoff=cutoff, rules=replace(rules, currency=shop.currency)
-    )
+        events, shop=shop.shop, cutoff=cutoff, rules=replace(rules, currency=shop.currency),
+        connection=connection,
+    )  # fmt: skip
     place = _positions(shop.items, pa.array(held.items, pa.string())).astype(np.int32)
     item = place[held.line_item]
     known = item >= 0
