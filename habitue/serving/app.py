@@ -222,7 +222,10 @@ class Application:
             response = await self._answer(request)
         except Gone:
             return                         # the server sees that nobody waits for an answer
-        self.service.metrics.answered(response.status_code, time.monotonic() - began)
+        self.service.metrics.answered(
+            response.status_code, time.monotonic() - began,
+            is_read=request.method in ("GET", "HEAD"),
+        )  # fmt: skip
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

@@ -45,7 +45,7 @@ class Metrics:
         self.accepted: Counter[str] = Counter()                  # by shop
         self.rejected: Counter[tuple[str, str]] = Counter()      # by shop and reason
         self.answers: Counter[int] = Counter()                   # by status
-        self.flush, self.answer = Histogram(), Histogram()
+        self.flush, self.ack, self.read = Histogram(), Histogram(), Histogram()
         self.flush_failures = 0
 
     def took(self, shop: str, accepted: int, rejections: Iterable[Rejection]) -> None:
@@ -69,11 +69,11 @@ class Metrics:
                 told.setdefault(shop, {})[reason] = count
         return told
 
-    def answered(self, status: int, seconds: float) -> None:
-        """Count one answer, and how long it took from the first byte on."""
+    def answered(self, status: int, seconds: float, *, is_read: bool) -> None:
+        """Count one answer, to who reads or who sends, and how long it took from the first byte."""
         with self._guard:
             self.answers[status] += 1
-            self.answer.add(seconds)
+            (self.read if is_read else self.ack).add(seconds)
 
     def flushed(self, seconds: float) -> None:
         """Count one flush."""
@@ -85,11 +85,20 @@ class Metrics:
         with self._guard:
             self.flush_failures += 1
 
-    def text(self, gauges: Mapping[str, float], settled: Mapping[str, int]) -> str:
-        """All of it for Prometheus; `settled` counts what the worker appended, and repeats."""
+    def text(
+        self,
+        gauges: Mapping[str, float],
+        settled: Mapping[str, int],
+        versions: Mapping[str, str],
+    ) -> str:
+        """All of it for Prometheus; `settled` counts what the worker appended, and repeats.
+
+        `versions` says which model answers for a shop.
+        """
         with self._guard:
-            lines = [*self._counters(settled), *_gauges(gauges)]
-            for name, histogram in (("flush", self.flush), ("ack", self.answer)):
+            lines = [*self._counters(settled), *_gauges(gauges), *_versions(versions)]
+            told = (("flush", self.flush), ("ack", self.ack), ("read", self.read))
+            for name, histogram in told:
                 lines.append(f"# TYPE habitue_{name}_seconds histogram")
                 lines += histogram.lines(f"habitue_{name}_seconds")
         return "\n".join(lines) + "\n"
@@ -116,6 +125,12 @@ def _gauges(gauges: Mapping[str, float]) -> Iterator[str]:
     for name, value in gauges.items():
         yield f"# TYPE habitue_{name} gauge"
         yield f"habitue_{name} {value:g}"
+
+
+def _versions(versions: Mapping[str, str]) -> Iterator[str]:
+    yield "# TYPE habitue_model_info gauge"
+    for shop, version in sorted(versions.items()):
+        yield f"habitue_model_info{{shop={_quoted(shop)},version={_quoted(version)}}} 1"
 
 
 def _quoted(label: str) -> str:

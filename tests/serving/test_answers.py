@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from habitue.lake.keys import profile_id
 from habitue.scoring.scorer import Scorer
 from habitue.sequences.build import DAY, instant
+from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
 from habitue.workspace import open_workspace
 from tests.scoring.small import CUTOFF, SHOP, source_of
 from tests.scoring.test_scorer import Clock, scorer_of, steps
@@ -197,3 +199,29 @@ def test_only_a_secret_key_reads_and_only_its_own_shop(
         else:
             assert told.status_code == 404
         assert customer not in told.text
+
+
+def test_who_runs_it_sees_whether_it_is_ready_and_how_reads_go(
+    server: Server, client: httpx.Client
+) -> None:
+    client.get("/v1/recommendations").raise_for_status()
+    with server.client(None) as anyone:
+        assert anyone.get("/healthz").json() == {"status": "ok"}
+        assert anyone.get("/readyz").json() == {"status": "ready"}
+        told = anyone.get("/metrics").text
+    lines = dict(line.rsplit(" ", 1) for line in told.splitlines() if not line.startswith("#"))
+    assert int(lines["habitue_read_seconds_count"]) > 0
+    assert float(lines["habitue_scoring_lag_seconds"]) == 0
+    (info,) = [name for name in lines if name.startswith("habitue_model_info")]
+    assert 'shop="acme"' in info
+
+
+def test_a_server_whose_worker_is_silent_is_not_ready(tmp_path: Path) -> None:
+    with in_process(tmp_path / "work", ListLog()) as server:
+        progress = server.workspace / "online" / PROGRESS_FILE
+        progress.write_bytes(msgspec.json.encode(Progress(pid=1, time=0.0)))
+        with server.client(None) as anyone:
+            told = anyone.get("/readyz")
+    assert told.status_code == 503
+    assert "Retry-After" in told.headers
+    assert "worker" in told.json()["message"]

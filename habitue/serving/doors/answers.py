@@ -37,6 +37,11 @@ class Reading:
         self._book: Book | None = None
         self._opening = asyncio.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody who asks has to wait for it."""
+        return self._book is not None
+
     async def open(self) -> "Book":
         """The book; the first call takes a moment."""
         async with self._opening:

@@ -1,15 +1,22 @@
 """Paths for whoever runs the service: whether it lives, its metrics, and how far the lake is."""
 
+import asyncio
 import hmac
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from habitue.serving.app import Asked, Route
 from habitue.serving.auth import is_from_here, key_in_request, unknown_key
 from habitue.serving.beside.settlement import Progress, depth_bytes
-from habitue.serving.replies import encoded
+from habitue.serving.replies import encoded, unavailable
 
+if TYPE_CHECKING:
+    from habitue.serving.beside.overview import ScoringStatus
+
+SILENT_SECONDS = 30.0                      # after which a worker that says nothing is missed
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -30,7 +37,25 @@ async def get_metrics(asked: Asked) -> Response:
         "commit_lag_seconds": lag_seconds(progress, time.time()),
     }
     settled = progress.settled if progress else {}
-    return Response(service.metrics.text(gauges, settled), media_type=_TEXT)
+    scoring = await asyncio.to_thread(_scoring, service.place.online)
+    gauges["scoring_waiting_keys"] = sum(one.waiting for one in scoring)
+    gauges["scoring_lag_seconds"] = max((one.lag_seconds for one in scoring), default=0.0)
+    versions = {one.shop: one.version for one in scoring if one.version is not None}
+    return Response(service.metrics.text(gauges, settled, versions), media_type=_TEXT)
+
+
+async def get_ready(asked: Asked) -> Response:
+    """Say whether events can be taken and answers read; 503 until then, with what is missing."""
+    service = asked.service
+    missing = [] if service.reading.is_open else ["what answers are read from is being opened"]
+    progress = service.settlement.progress
+    if progress is not None and time.time() - progress.time > SILENT_SECONDS:
+        missing.append("the worker beside the server has said nothing for a while")
+    if progress is not None and progress.failure:
+        missing.append("the worker cannot commit; `habitue status` says why")
+    if missing:
+        raise unavailable("; ".join(missing))
+    return encoded({"status": "ready"})
 
 
 async def get_status(asked: Asked) -> Response:
@@ -50,9 +75,17 @@ async def get_status(asked: Asked) -> Response:
 
 ROUTES = (
     Route(method="GET", path="/health", endpoint=get_health, open=True),
+    Route(method="GET", path="/healthz", endpoint=get_health, open=True),
+    Route(method="GET", path="/readyz", endpoint=get_ready, open=True),
     Route(method="GET", path="/metrics", endpoint=get_metrics, open=True),
     Route(method="GET", path="/v1/status", endpoint=get_status),
 )
+
+
+def _scoring(online: Path) -> "tuple[ScoringStatus, ...]":
+    from habitue.serving.beside.overview import scoring
+
+    return scoring(online, time.time())
 
 
 def lag_seconds(progress: Progress | None, now: float) -> float:
