@@ -135,6 +135,18 @@ def source_of(path: Path) -> Source:
 
 def sequences_of(path: Path, cutoff: int | None = None) -> Sequences:
     """The shop, imported into a lake that is thrown away, as of a cutoff or its last event (µs)."""
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder) / "lake")
+        fill(lake, path, path.stem)
+        sequences = build_sequences(lake, path.stem, cutoff=ALWAYS if cutoff is None else cutoff)
+    if cutoff is not None:
+        return sequences
+    # nothing is known after the last event, so no horizon that ends later can be judged
+    return replace(sequences, cutoff=int(sequences.time.max()))
+
+
+def fill(lake: Lake, path: Path, shop: str) -> None:
+    """Import a file into a lake, cleaned as its kind of file is."""
     source = source_of(path)
     with tempfile.TemporaryDirectory() as folder:
         clean = Path(folder) / f"{path.stem}.parquet"
@@ -142,10 +154,4 @@ def sequences_of(path: Path, cutoff: int | None = None) -> Sequences:
             table = connection.sql(source.sql, params={"path": str(path)}).to_arrow_table()
             connection.register("cleaned", table)
             connection.execute(f"COPY cleaned TO '{clean}' (FORMAT parquet)")
-        lake = Lake(Path(folder) / "lake")
-        import_file(clean, lake=lake, shop=path.stem, mapping=source.mapping(), now=IMPORTED)
-        sequences = build_sequences(lake, path.stem, cutoff=ALWAYS if cutoff is None else cutoff)
-    if cutoff is not None:
-        return sequences
-    # nothing is known after the last event, so no horizon that ends later can be judged
-    return replace(sequences, cutoff=int(sequences.time.max()))
+        import_file(clean, lake=lake, shop=shop, mapping=source.mapping(), now=IMPORTED)

@@ -6,6 +6,7 @@ cost. What comes of it is what scoring the same customers on the same basis from
 """
 
 # C customers · V items · k places of a list
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -177,5 +178,5 @@ def _told(
     scores: Scores, lists: dict[str, list[Listed]], now: int
 ) -> Iterator[ScoredCustomer]:
     for name, anchor, curve in zip(scores.names, scores.anchor, rows_of(scores), strict=True):
-        listed = msgspec.json.encode(lists.get(name, []))
+        listed = zlib.compress(msgspec.json.encode(lists.get(name, [])), 1)
         yield ScoredCustomer(str(name), int(anchor), now, curve, listed)

@@ -1,5 +1,6 @@
 """Who is scored when: at once who did something, what waits survives, and shops as a whole."""
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def test_what_is_kept_of_a_shop_can_be_read(scorer: Scorer, source: Source) -> N
     assert shop.popular[0].item not in {one for one, _ in similar}
     assert [how for _, how in similar] == sorted((how for _, how in similar), reverse=True)
     (one, *_) = scorer.scored.customers(SHOP.shop, list(everyone()))[1]
-    listed = msgspec.json.decode(one.listed, type=list[Listed])
+    listed = msgspec.json.decode(zlib.decompress(one.listed), type=list[Listed])
     assert len({each.item for each in listed}) == len(listed) > 10
 
 

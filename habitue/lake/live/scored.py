@@ -14,7 +14,7 @@ import msgspec
 
 SCORES_FILE = "scores.sqlite"
 _WAIT_SECONDS = 30.0
-_FORMAT = 1
+_FORMAT = 2
 _AT_ONCE = 1_000                           # rows of one transaction
 
 _TABLES = """

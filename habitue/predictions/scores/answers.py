@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import ndtr
 from scipy.stats import nbinom, norm
 
 from habitue.model.readings import Readings
@@ -253,7 +254,7 @@ def _spend_cdf(
 ) -> np.ndarray:
     """(C,) P(spend within the horizon <= `spend`): a mass at zero and a lognormal mixture."""
     z = (np.log(np.maximum(spend, 1e-9))[:, None] - location) / scale
-    given = (weight * norm.cdf(z)).sum(axis=1)
+    given = (weight * ndtr(z)).sum(axis=1)
     return (1 - probability) + probability * np.where(spend > 0, given, 0.0)
 
 
@@ -267,9 +268,11 @@ def _spend_quantile(
     """(C,) the share-quantile of spend, by halving on its logarithm."""
     low = (location - 6 * scale).min(axis=1)
     high = (location + 6 * scale).max(axis=1)
+    wanted = share - (1 - probability)
     for _ in range(40):
         middle = (low + high) / 2
-        below = _spend_cdf(np.exp(middle), probability, weight, location, scale) < share
+        given = (weight * ndtr((middle[:, None] - location) / scale)).sum(axis=1)
+        below = probability * given < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return np.where(1 - probability >= share, 0.0, np.exp(high))
 

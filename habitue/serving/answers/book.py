@@ -4,6 +4,7 @@ import asyncio
 import math
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -91,7 +92,7 @@ class Book:
 
     def listed(self, scored: ScoredCustomer) -> list[Listed]:
         """A customer's list."""
-        return msgspec.json.decode(scored.listed, type=list[Listed])
+        return msgspec.json.decode(zlib.decompress(scored.listed), type=list[Listed])
 
     def item(self, shop: str, item: str) -> Similar | None:
         """An item, and those bought beside it."""
