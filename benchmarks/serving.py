@@ -262,7 +262,8 @@ def model_alone(workspace: Path) -> Figures:
     """Processor time of a score without a service around it, of one customer and of many."""
     place = open_workspace(workspace)
     basis = open_basis(place.shop(SHOP).source, datetime.now(UTC))
-    with closing(Profiles(workspace / "online" / PROFILES_FILE)) as profiles:
+    path = workspace / "online" / PROFILES_FILE
+    with closing(basis), closing(Profiles(path)) as profiles:
         found = [_alone(basis, profiles, count) for count in (1, 16, 256)]
     return {name: value for one in found for name, value in one.items()}
 

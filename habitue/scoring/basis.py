@@ -50,6 +50,10 @@ class Basis:
         """The instant (µs) at which it was."""
         return self.held.sequences.cutoff
 
+    def close(self) -> None:
+        """Give the connection back."""
+        self.connection.close()
+
     def whole(self) -> Whole:
         """What is of the whole shop."""
         standing = self.held.standing

@@ -82,6 +82,9 @@ class Scorer:
 
     def close(self) -> None:
         """Give the files back."""
+        for kept in self._kept.values():
+            kept.basis.close()
+        self._kept.clear()
         self.profiles.close()
         self.scored.close()
 
@@ -145,7 +148,7 @@ class Scorer:
         Raises:
             NotEnoughHistory, NoSuchModel, SawTheFuture: nothing can answer for it.
         """
-        self._kept[shop] = self._scored_whole(shop, self._mark())
+        self._keep(shop, self._scored_whole(shop, self._mark()))
         return self._kept[shop].customers
 
     def _refresh_when_held(self, shop: str) -> None:
@@ -156,13 +159,20 @@ class Scorer:
             return
         del self._marks[shop]
         try:
-            self._kept[shop] = self._scored_whole(shop, mark)
+            self._keep(shop, self._scored_whole(shop, mark))
         except (HabitueError, OSError) as error:
             why = str(error).partition("\n")[0]
             log.info("shop is not scored yet shop=%s why=%s", shop, why)
             self._rest[shop] = (time.monotonic() + AGAIN_SECONDS, why)
         else:
             self._rest.pop(shop, None)
+
+    def _keep(self, shop: str, kept: _Kept) -> None:
+        """From now on score the shop's customers on this."""
+        former = self._kept.get(shop)
+        self._kept[shop] = kept
+        if former is not None:
+            former.basis.close()
 
     def _mark(self) -> _Mark:
         with self.profiles.writing() as connection:

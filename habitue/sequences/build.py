@@ -135,11 +135,10 @@ def sequences_from_events(
 
     titles = _titles(catalogue, cutoff)
     connection.register("events", known)
-    terms = _terms(
-        lambda sql, values: connection.sql(sql, params=values).to_arrow_table(),
-        titles, rules, shares=1,
-    )  # fmt: skip
+    terms = _terms(partial(_asked, connection), titles, rules, shares=1)
     rows = rows_of(known, terms, connection)
+    for name in ("events", "cancelled", "told"):
+        connection.unregister(name)
     flat = flatten([rows], terms)
     return _sequences(
         flat, titles, shop=shop, cutoff=cutoff, currency=terms.currency, timezone=rules.timezone
@@ -217,6 +216,12 @@ def sequences_among(
         sales_item=shop.sales_item,
         sales_orders=shop.sales_orders,
     )
+
+
+def _asked(
+    connection: duckdb.DuckDBPyConnection, sql: str, values: list[object]
+) -> pa.Table:
+    return connection.sql(sql, params=values).to_arrow_table()
 
 
 def _rows_of_run(read: Read, terms: Terms, run: tuple[int, int, int, int]) -> Rows:

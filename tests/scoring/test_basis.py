@@ -1,6 +1,8 @@
 """Customers scored as they go on are scored as they would be from the lake, and see no future."""
 
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -27,10 +29,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 
 @pytest.fixture(scope="module")
-def basis(source: Source) -> Basis:
+def basis(source: Source) -> Iterator[Basis]:
     opened = open_basis(source, instant(CUTOFF))
     receive(source, between(CUTOFF, END))          # which the basis never sees
-    return opened
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
