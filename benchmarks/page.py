@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import audiences_page, live_page
+from benchmarks import audiences_page, live_page, serving_page
 from benchmarks.lifetime_page import lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
 from benchmarks.rows import RESULTS, Row, read_rows
@@ -182,6 +182,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
     "audiences_live_cost": live_page.cost, "audiences_live_pace": live_page.pace,
+    "serving": serving_page.answers,
     "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
