@@ -26,7 +26,7 @@ from habitue.audiences.live import tables
 from habitue.audiences.live.definitions import Defined, taken
 from habitue.audiences.live.facts import NEVER, Shop
 from habitue.audiences.live.keeping import Keeper
-from habitue.config import collect_rarely
+from habitue.config import collecting_rarely
 from habitue.events import Event, Line, Money
 from habitue.lake.eventlog.records import Entry, Part, Record, encode
 from habitue.lake.live import store
@@ -113,10 +113,10 @@ def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
         while apply_some(profiles, keeper):
             pass
         backfill = time.process_time() - began
-        collect_rarely()                   # as `habitue follow` does
-        found = fast(profiles, keeper, draw, customers) if not pace else paced(
-            profiles, keeper, draw, (customers, pace, audiences)
-        )
+        with collecting_rarely():          # as `habitue follow` does
+            found = fast(profiles, keeper, draw, customers) if not pace else paced(
+                profiles, keeper, draw, (customers, pace, audiences)
+            )
         profiles.close()                   # which copies what the log of writes still holds
         grown = profiles.path.stat().st_size - held
     return {

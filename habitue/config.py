@@ -8,7 +8,8 @@ clock: everything else is told.
 import gc
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,14 +102,21 @@ def limit_threads(threads: int) -> None:
         os.environ[name] = count if threads else os.environ.get(name, count)
 
 
-def collect_rarely() -> None:
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
     """Let the garbage collector leave alone what is there now, and look less often at the rest.
 
     A process that keeps many small things would otherwise stop for a tenth of a second now and
     then, to look through all of them.
     """
+    before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(_COLLECTED, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()                      # what ends with the process can be collected again
 
 
 def prepare_ray() -> None:

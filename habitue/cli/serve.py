@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 
 from habitue.cli.options import examples
 from habitue.cli.output import say
-from habitue.config import collect_rarely, limit_threads, utc_now
+from habitue.config import collecting_rarely, limit_threads, utc_now
 from habitue.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -125,8 +124,7 @@ def follow(
     place = _place(workspace)
     with contextlib.closing(place.log):
         worker = Worker(place, workspace.places, most_rows=commit_rows)
-        collect_rarely()
-        with contextlib.closing(worker):
+        with contextlib.closing(worker), collecting_rarely():
             if parent is None:
                 worker.settle(within_seconds=math.inf)
             else:
@@ -170,9 +168,6 @@ def score(folder: Path | None, parent: int | None, again: bool) -> None:
             running.catch_up(scorer, workspace.lake, said=say)
         else:
             running.run(scorer, hear)
-    if parent is not None:
-        # all is written: what is left is to take modules apart, of which DuckDB's complains
-        os._exit(0)
 
 
 def _place(workspace: Workspace) -> "Place":

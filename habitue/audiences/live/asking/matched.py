@@ -103,13 +103,11 @@ class Matched(msgspec.Struct, gc=False):  # many are kept, and they hold nothing
         return told
 
 
-NONE = Matched((), ())
-
-
 def matched(rows: Iterable[Row]) -> Matched:
     """Rows in any order as rows in time."""
     told = tuple(sorted(rows, key=_time))
-    return Matched(told, tuple([one.time for one in told])) if told else NONE
+    # nothing is shared, not even where it is empty: a module that holds one is never let go
+    return Matched(told, tuple([one.time for one in told]))
 
 
 def _time(row: Row) -> int:
