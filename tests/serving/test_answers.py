@@ -1,5 +1,6 @@
 """Answers over HTTP: predictions, lists, memberships and profiles of the shop of the key."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,13 +73,26 @@ def test_a_customer_is_predicted_with_interval_version_and_status(
         (question, days) for question in ("order", "churn", "orders", "revenue")
         for days in (30.0, 90.0)
     } | {("next_order", None)}  # fmt: skip
-    for one in told["predictions"]:
-        assert one["low"] <= one["value"] <= one["high"] or one["question"] == "orders"
+    for one in told["predictions"]:        # of a date, what lies beyond the forecast is none
+        low, value, high = (
+            math.inf if one[name] is None else one[name] for name in ("low", "value", "high")
+        )
+        assert low <= value <= high or one["question"] == "orders"
     order, churn = (
         predict(client, customer, question=name, horizon_days=90)["predictions"][0]["value"]
         for name in ("order", "churn")
     )
     assert order + churn == pytest.approx(1)
+
+
+def test_a_date_beyond_where_hazards_end_is_none_as_in_predict(
+    client: httpx.Client, customer: str
+) -> None:
+    for days in (0, 300, 2_000):
+        (told,) = predict(client, customer, question="next_order", at=at(days))["predictions"]
+        bounds = [told["low"], told["value"], told["high"]]
+        assert all(one is None or one <= 730 for one in bounds)
+        assert ("date" in told) == (told["value"] is not None)
 
 
 def test_silence_lowers_or_raises_a_prediction_without_any_event(

@@ -26,11 +26,10 @@ from habitue.events import (
 from habitue.lake.live.scored import ScoredCustomer
 from habitue.lake.live.told import instant
 from habitue.lake.profiles import LiveProfile
-from habitue.predictions.curves import FAR_DAYS
 from habitue.scoring.told import WholeShop
 from habitue.sequences.build import DAY
 from habitue.serving.answers.book import Book
-from habitue.serving.answers.predictions import scores_at
+from habitue.serving.answers.predictions import MAX_HORIZON_DAYS, scores_at
 
 YEAR = 365.0                               # days that the predictions look ahead
 _READS = wanted({ORDER_PLACED}) | {ORDER_REFUNDED, ORDER_CANCELLED}
@@ -167,7 +166,7 @@ def _predicted(
             told[f"{name}_low"], told[f"{name}_high"] = float(span.low[row]), float(span.high[row])
         for ending, day in zip(("_low", "", "_high"), days, strict=True):
             name = f"expected_date_of_next_order{ending}"
-            told[name] = None if day >= FAR_DAYS else instant(at + round(float(day) * DAY))
+            told[name] = None if day > MAX_HORIZON_DAYS else instant(at + round(float(day) * DAY))
         yield one.customer, told
 
 

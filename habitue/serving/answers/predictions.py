@@ -8,7 +8,6 @@ import numpy as np
 from habitue.events import Instant
 from habitue.lake.live.scored import ScoredCustomer
 from habitue.lake.live.told import instant
-from habitue.predictions.curves import FAR_DAYS
 from habitue.predictions.scores.answers import Interval, Scores
 from habitue.predictions.scores.kept import scores_of_rows
 from habitue.scoring.told import WholeShop
@@ -27,7 +26,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     question: str
-    value: float | None                    # none: not in a lifetime
+    value: float | None                    # none: beyond MAX_HORIZON_DAYS
     low: float | None
     high: float | None
     horizon_days: float | None = None
@@ -75,13 +74,14 @@ def is_answered(shop: WholeShop, question: str, horizon_days: float) -> bool:
 def _next_order(scores: Scores, at: int) -> Prediction:
     low, middle, high = (float(days) for days in scores.next_order()[0])
     return Prediction(
-        question="next_order", value=_lifetime(middle), low=_lifetime(low), high=_lifetime(high),
-        date=None if middle >= FAR_DAYS else instant(at + round(middle * DAY)),
+        question="next_order", value=_known(middle), low=_known(low), high=_known(high),
+        date=None if middle > MAX_HORIZON_DAYS else instant(at + round(middle * DAY)),
     )  # fmt: skip
 
 
-def _lifetime(days: float) -> float | None:
-    return None if days >= FAR_DAYS else days
+def _known(days: float) -> float | None:
+    """Days, as `predict` tells them too; none beyond where hazards end."""
+    return None if days > MAX_HORIZON_DAYS else days
 
 
 def _columns(interval: Interval) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
