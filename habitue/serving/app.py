@@ -37,7 +37,7 @@ from habitue.serving.replies import Refused, empty, refusal, refused_as, unavail
 
 if TYPE_CHECKING:
     from habitue.lake.tables import Lake
-    from habitue.serving.doors.answers import Reading
+    from habitue.serving.doors.answers.reading import Reading
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from habitue.serving.beside.underway import UNDERWAY_FILE, Underway
 from habitue.serving.collect import Collector
 from habitue.serving.connection import Connection
 from habitue.serving.crowd import Crowd, places
-from habitue.serving.doors.answers import Reading
+from habitue.serving.doors.answers.reading import Reading
 from habitue.serving.doors.people import People
 from habitue.serving.doors.routes import ROUTES
 from habitue.serving.metrics import Metrics

@@ -1,7 +1,8 @@
 """Every path of the service."""
 
 from habitue.serving.app import Route
-from habitue.serving.doors import answers, erasures, native, operating, segment
+from habitue.serving.doors import erasures, native, operating, segment
+from habitue.serving.doors.answers import routes as answers
 from habitue.serving.doors.klaviyo import routes as klaviyo
 
 ROUTES: tuple[Route, ...] = (
