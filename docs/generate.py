@@ -19,6 +19,7 @@ import habitue
 from habitue import config, events
 from habitue.cli import app
 from habitue.demo import words
+from habitue.directory import SCOPES
 from habitue.ingest.doors.faults import REASONS
 from habitue.lake import query, schema
 from habitue.lake.tables import Lake
@@ -260,6 +261,10 @@ def http_page() -> str:
         rows = ((f"`{one.method} {one.path}`", _key(one), one.about) for one in routes)
         parts += [title, _table(("path", "key", "what it does"), rows)]
     parts += [
+        "## Scopes",
+        _table(
+            ("scope", "lets a secret key"), ((f"`{name}`", told) for name, told in SCOPES.items())
+        ),
         "## Why an input is not taken",
         "The reasons in receipts, in `/v1/rejected` and in `habitue rejected`.",
         _table(("reason", "the input has"), ((f"`{one}`", told) for one, told in REASONS.items())),
@@ -270,7 +275,8 @@ def http_page() -> str:
 def _key(route: Route) -> str:
     if route.open:
         return "none"
-    return "public or secret" if route.public else "secret"
+    scope = f"`{route.scope}`" if route.scope else "all scopes"
+    return f"public, or secret with {scope}" if route.public else f"secret with {scope}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

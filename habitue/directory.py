@@ -8,20 +8,19 @@ import base64
 import hashlib
 import hmac
 import json
-import math
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from habitue.audit import ACTS, Act, insert, read
 from habitue.errors import BadSetting, Busy, NoSuchKey, NoSuchShop
-from habitue.events import Identifier, Item, Link, Noun
 
 DIRECTORY_FILE = "directory.sqlite"
 PREFIXES: dict[str, str] = {"public": "hp_", "secret": "hs_"}
@@ -33,13 +32,24 @@ LOOK_SECONDS = 0.5                         # between looks at whether somebody w
 
 KeyKind: TypeAlias = Literal["public", "secret"]
 
+# what a secret key may be held to; a public one may send, whatever it is for
+SCOPES: dict[str, str] = {
+    "events:write": "send events, profiles, consents and items",
+    "events:read": "read events and metrics, receipts, what was rejected, and how sending goes",
+    "profiles:read": "read customers: keys, properties, consents, what they are in",
+    "predictions:read": "read predictions, lists of items and what the model says of itself",
+    "audiences:read": "read audiences and who is in them",
+    "audiences:write": "make, change and remove audiences",
+    "erase": "erase customers, and see how far that is",
+}
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS shops (
     shop TEXT PRIMARY KEY, secret BLOB NOT NULL, currency TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, shop TEXT NOT NULL REFERENCES shops, kind TEXT NOT NULL,
     hash BLOB NOT NULL UNIQUE, label TEXT NOT NULL, per_second INTEGER, per_minute INTEGER,
-    created TEXT NOT NULL, revoked TEXT) WITHOUT ROWID;
+    created TEXT NOT NULL, revoked TEXT, scopes TEXT, expires TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS keys_of_shop ON keys (shop);
 CREATE TABLE IF NOT EXISTS names (
     shop TEXT NOT NULL REFERENCES shops, source TEXT NOT NULL, theirs TEXT NOT NULL,
@@ -53,9 +63,15 @@ CREATE TABLE IF NOT EXISTS tombstones (
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, shop TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL,
     created TEXT NOT NULL, updated TEXT NOT NULL, detail TEXT NOT NULL) WITHOUT ROWID;
-"""
+""" + ACTS
+_GROWN = ("scopes", "expires")             # columns of keys that earlier releases did not have
 
-_KEY_COLUMNS = "id, shop, kind, label, per_second, per_minute, created, revoked"
+_KEY_COLUMNS = "id, shop, kind, label, per_second, per_minute, created, revoked, scopes, expires"
+_PUT_KEY = f"INSERT INTO keys (hash, {_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EXPIRE = """
+UPDATE keys SET expires = min(coalesce(expires, ?), ?)
+WHERE id = ? AND shop = ? AND revoked IS NULL AND coalesce(expires, '9') > ?
+"""
 _KEY_BY_HASH = f"SELECT hash, {_KEY_COLUMNS} FROM keys WHERE hash = ? AND revoked IS NULL"
 
 # one row per key of a shop, oldest first
@@ -85,6 +101,15 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a key may do, how often, and until when."""
+
+    limit: Limit = field(default_factory=Limit)
+    scopes: frozenset[str] | None = None   # of SCOPES; none: all that its kind may
+    expires: datetime | None = None        # refused from then on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """A key as it is known after it was made: everything but the key itself."""
 
@@ -92,9 +117,22 @@ class Key:
     shop: str
     kind: KeyKind                          # public: may send and never read
     label: str
-    limit: Limit
+    grant: Grant
     created: datetime
     revoked: datetime | None = None
+
+    @property
+    def limit(self) -> Limit:
+        """How many requests it may make."""
+        return self.grant.limit
+
+    def may(self, scope: str | None) -> bool:
+        """Whether it has a scope; none: one that only a key without bounds has."""
+        return self.grant.scopes is None or scope in self.grant.scopes
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.grant.expires is not None and now >= self.grant.expires
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +161,16 @@ class Job:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+ANYTHING = Grant()                         # all that the kind of key may, as often as it likes
+
+
 class Directory:
     """The shops, keys, name tables, erasures and jobs of one workspace."""
 
     def __init__(self, path: Path | str) -> None:
         """Name the file; it is made with the first write."""
         self.path = Path(path)
+        self._is_grown = False             # whether it has what this release adds to it
 
     def shops(self) -> list[str]:
         """Every shop's name, sorted."""
@@ -183,21 +225,45 @@ class Directory:
                 )
 
     def issue_key(
-        self, shop: str, kind: KeyKind, *, now: datetime, label: str = "", limit: Limit = Limit()
+        self, shop: str, kind: KeyKind, *, now: datetime, label: str = "", grant: Grant = ANYTHING
     ) -> tuple[Key, str]:
-        """A new key of a shop, and the key itself, which is never told again."""
+        """A new key of a shop, and the key itself, which is never told again.
+
+        Raises:
+            NoSuchShop: there is no such shop.
+            BadSetting: a scope is unknown, a public key is given any, or its time is over already.
+        """
         self.shop(shop)
-        plain = PREFIXES[kind] + _base32(secrets.token_bytes(_SECRET_BYTES))
-        key = Key(
-            id=_base32(secrets.token_bytes(5)), shop=shop, kind=kind, label=label, limit=limit,
-            created=now,
-        )  # fmt: skip
-        row = (
-            key.id, shop, kind, _hash(plain), label, limit.per_second, limit.per_minute,
-            _text(now),
-        )  # fmt: skip
+        _check_grant(kind, grant, now)
+        key, plain = _new_key(shop, kind, label, grant, now)
         with self._writing() as connection:
-            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+            connection.execute(_PUT_KEY, (_hash(plain), *_row(key)))
+            insert(connection, Act(shop=shop, time=now, act="key.create", about=key.id))
+        return key, plain
+
+    def rotate_key(
+        self, key_id: str, *, shop: str, now: datetime, overlap: timedelta
+    ) -> tuple[Key, str]:
+        """A new key that may do what another may; that one is refused after the overlap.
+
+        Raises:
+            NoSuchKey: the shop has no such key in force.
+        """
+        held = [one for one in self.keys(shop) if one.id == key_id]
+        if not held or held[0].revoked is not None or held[0].is_over(now):
+            raise NoSuchKey(key_id, shop)
+        former, until = held[0], _text(now + overlap)
+        key, plain = _new_key(shop, former.kind, former.label, former.grant, now)
+        with self._writing() as connection:
+            changed = connection.execute(
+                _EXPIRE, (until, until, key_id, shop, _text(now))
+            ).rowcount
+            if not changed:                # it was revoked in between
+                raise NoSuchKey(key_id, shop)
+            connection.execute(_PUT_KEY, (_hash(plain), *_row(key)))
+            insert(connection, Act(
+                shop=shop, time=now, act="key.rotate", about=key_id, detail=f"by {key.id}",
+            ))  # fmt: skip
         return key, plain
 
     def key_for(self, plain: str) -> Key | None:
@@ -224,8 +290,22 @@ class Directory:
                 "UPDATE keys SET revoked = ? WHERE id = ? AND shop = ? AND revoked IS NULL",
                 (_text(now), key_id, shop),
             ).rowcount
+            if changed:
+                insert(connection, Act(shop=shop, time=now, act="key.revoke", about=key_id))
         if not changed:
             raise NoSuchKey(key_id, shop)
+
+    def note(self, act: Act) -> None:
+        """Write down what somebody did."""
+        with self._writing() as connection:
+            insert(connection, act)
+
+    def acts(self, shop: str) -> list[Act]:
+        """What was done with a shop's keys and customers' rights, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._connection() as connection:
+            return read(connection, shop)
 
     def erase(
         self, shop: str, keys: Collection[str], erased_at: datetime, requested: datetime
@@ -372,6 +452,9 @@ class Directory:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         connection = _connect(self.path)
         try:
+            if not self._is_grown:
+                _grow(connection)
+                self._is_grown = True
             yield connection
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
@@ -404,92 +487,9 @@ class Watch:
         return int(version)
 
 
-class Refusals:
-    """Tells nouns of erased customers; one for each process that takes nouns in.
-
-    Tombstones are held in memory. With a `clock` (seconds) they are read again when the directory
-    was changed, which is looked at once in `LOOK_SECONDS`; without, they stay as they are now.
-    """
-
-    def __init__(
-        self, directory: Directory, *, clock: Callable[[], float] | None = None
-    ) -> None:
-        self._directory = directory
-        self._clock = clock
-        self._watch: Watch | None = None
-        self._looked = -math.inf
-        self._tombstones: dict[str, tuple[bytes, dict[str, datetime]]] = {}
-        self.look()
-
-    def __call__(self, noun: Noun) -> bool:
-        """Whether the noun is of a customer who was erased after it."""
-        if self._clock is not None:
-            self._look(self._clock())
-        if noun.shop not in self._tombstones or isinstance(noun, Item):
-            return False
-        secret, erased = self._tombstones[noun.shop]
-        return any(
-            noun.time <= erased[stone]
-            for key in _keys_of(noun)
-            if (stone := tombstone(secret, key)) in erased
-        )
-
-    def close(self) -> None:
-        """Give the file back."""
-        if self._watch is not None:
-            self._watch.close()
-
-    def look(self) -> None:
-        """Read the tombstones as they are now."""
-        shops = self._directory.erased_shops()
-        self._tombstones = {
-            shop: (self._directory.shop(shop).secret, self._directory.erased(shop))
-            for shop in shops
-        }
-
-    def refuses_key(self, shop: str, key: str, time: datetime) -> bool:
-        """Whether a row of this key and time is of a customer who was erased after it."""
-        if shop not in self._tombstones:
-            return False
-        secret, erased = self._tombstones[shop]
-        until = erased.get(tombstone(secret, key))
-        return until is not None and time <= until
-
-    def until(self, shop: str, keys: Collection[str]) -> dict[str, datetime]:
-        """Those of some keys that are erased, and up to when each is refused."""
-        if shop not in self._tombstones:
-            return {}
-        secret, erased = self._tombstones[shop]
-        stones = {key: tombstone(secret, key) for key in keys}
-        return {key: erased[stone] for key, stone in stones.items() if stone in erased}
-
-    def _look(self, now: float) -> None:
-        if now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        if self._watch is None:
-            if not self._directory.path.exists():
-                return
-            self._watch = self._directory.watch()
-            self.look()
-        elif self._watch.changed():
-            self.look()
-
-
 def tombstone(secret: bytes, key: str) -> str:
     """What is kept of an erased key: a surrogate that only the same key of the same shop has."""
     return hmac.digest(secret, f"tombstone\0{key}".encode(), "sha256")[:16].hex()
-
-
-def _keys_of(noun: Noun) -> tuple[str, ...]:
-    match noun:
-        case Link():
-            return (noun.key, noun.other)
-        case Identifier():
-            return (noun.key,)
-        case Item():
-            return ()
-    return () if noun.customer is None else (noun.customer,)
 
 
 def _make(path: Path) -> None:
@@ -517,6 +517,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _grow(connection: sqlite3.Connection) -> None:
+    """Give a file of an earlier release what this one adds; nothing happens to any other."""
+    if not _missing(connection):
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for name in _missing(connection):  # somebody else may have been first
+            connection.execute(f"ALTER TABLE keys ADD COLUMN {name} TEXT")
+        connection.execute(ACTS)
+
+
+def _missing(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT name FROM pragma_table_info('keys')").fetchall()
+    return [name for name in _GROWN if (name,) not in rows]
+
+
 def _check_name(name: str) -> None:
     if not (0 < len(name) <= _MOST_NAME_LENGTH and name.isprintable() and name == name.strip()):
         raise BadSetting(
@@ -535,11 +551,44 @@ def _base32(value: bytes) -> str:
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    one, shop, kind, label, per_second, per_minute, created, revoked = row
+    one, shop, kind, label, per_second, per_minute, created, revoked, scopes, expires = row
+    grant = Grant(
+        limit=Limit(per_second, per_minute),
+        scopes=None if scopes is None else frozenset(scopes.split()),
+        expires=_time(expires) if expires else None,
+    )
     return Key(
-        id=one, shop=shop, kind=kind, label=label, limit=Limit(per_second, per_minute),
+        id=one, shop=shop, kind=kind, label=label, grant=grant,
         created=_time(created), revoked=_time(revoked) if revoked else None,
     )  # fmt: skip
+
+
+def _row(key: Key) -> tuple[object, ...]:
+    """A key's columns, in the order of _KEY_COLUMNS."""
+    scopes, expires = key.grant.scopes, key.grant.expires
+    return (
+        key.id, key.shop, key.kind, key.label, key.limit.per_second, key.limit.per_minute,
+        _text(key.created), None, None if scopes is None else " ".join(sorted(scopes)),
+        None if expires is None else _text(expires),
+    )  # fmt: skip
+
+
+def _new_key(
+    shop: str, kind: KeyKind, label: str, grant: Grant, now: datetime
+) -> tuple[Key, str]:
+    plain = PREFIXES[kind] + _base32(secrets.token_bytes(_SECRET_BYTES))
+    id = _base32(secrets.token_bytes(5))
+    return Key(id=id, shop=shop, kind=kind, label=label, grant=grant, created=now), plain
+
+
+def _check_grant(kind: KeyKind, grant: Grant, now: datetime) -> None:
+    if grant.scopes is not None and kind == "public":
+        raise BadSetting("a public key may send and nothing else: it takes no scopes")
+    unknown = sorted((grant.scopes or frozenset()) - SCOPES.keys())
+    if unknown:
+        raise BadSetting(f"no scope {unknown[0]!r}\nhint: one of {', '.join(SCOPES)}")
+    if grant.expires is not None and grant.expires <= now:
+        raise BadSetting(f"{grant.expires:%Y-%m-%d %H:%M} is over already\nhint: a later instant")
 
 
 def _text(time: datetime) -> str:

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from habitue.audiences.live import tables
-from habitue.directory import ERASURE, Directory, Job, Refusals
+from habitue.audit import BY_HAND, Act
+from habitue.directory import ERASURE, Directory, Job
 from habitue.errors import BadSetting, Dropped
 from habitue.events import Instant
 from habitue.ingest.commit import Committer
@@ -32,6 +33,7 @@ from habitue.lake.profiles import Profiles
 from habitue.lake.query import opened
 from habitue.lake.tables import Lake
 from habitue.lake.views.customer import customer
+from habitue.refusals import Refusals
 
 _EXPORTED = {                              # view -> the kind of its lines
     "profile_changes": "profile",
@@ -77,6 +79,7 @@ class Places:
     folder: Path                           # of the workspace
     log_place: str | None = None           # the setting; none: in files
     held_log: EventLog | None = None       # the log, where it is open already
+    who: str = BY_HAND                     # does what is done: the id of a key, or nobody's
 
     @property
     def index(self) -> Path:
@@ -140,6 +143,7 @@ def request(places: Places, shop: str, keys: Collection[str], *, now: Instant) -
         detail={"erasure": erasure.id, "keys": sorted(keys), "ends": _ends(places), "rows": {}},
     )
     places.directory.put_job(job)
+    _note(places, shop, "erasure.request", job.id, now)
     return job
 
 
@@ -296,6 +300,7 @@ def _complete(places: Places, job: Job, now: Instant) -> Job:
     places.directory.complete_erasure(
         job.detail["erasure"], completed=now, proof=json.dumps(proof)
     )
+    _note(places, job.shop, "erasure.complete", job.id, now)
     return _put(places, replace(job, detail=proof), "complete", now)
 
 
@@ -303,6 +308,10 @@ def _put(places: Places, job: Job, status: str, now: Instant) -> Job:
     job = replace(job, status=status, updated=now)
     places.directory.put_job(job)
     return job
+
+
+def _note(places: Places, shop: str, act: str, about: str, now: Instant) -> None:
+    places.directory.note(Act(shop=shop, time=now, act=act, about=about, who=places.who))
 
 
 def _ends(places: Places) -> list[int]:

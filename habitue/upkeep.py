@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from habitue import privacy
+from habitue.audit import AUDIT_FILE
 from habitue.directory import DIRECTORY_FILE, Directory
 from habitue.errors import BadWorkspace
 from habitue.events import Instant
@@ -162,7 +163,7 @@ def _plain_files(folder: Path) -> Iterator[Path]:
 
 def _databases(folder: Path) -> Iterator[Path]:
     """SQLite files; the log's are last, so that they hold all that the lake does not."""
-    for name in (REGISTRY_FILE, DIRECTORY_FILE):
+    for name in (REGISTRY_FILE, DIRECTORY_FILE, AUDIT_FILE):
         if (folder / name).is_file():
             yield folder / name
     yield from sorted((folder / "log").rglob("*.sqlite"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from habitue.config import HERE, Launch, TrainConfig, load_settings, nano, utc_now
-from habitue.directory import DIRECTORY_FILE, Directory, Refusals
+from habitue.directory import DIRECTORY_FILE, Directory
 from habitue.errors import BadSetting, BadWorkspace, NotEnoughHistory
 from habitue.marker import (
     FORMAT,
@@ -22,6 +22,7 @@ from habitue.marker import (
     write_format,
     write_lake,
 )
+from habitue.refusals import Refusals
 from habitue.registry import Registry
 
 if TYPE_CHECKING:

@@ -3,11 +3,14 @@
 import json
 import socket
 import subprocess
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
 
+from habitue.audit import AUDIT_FILE, Audit, Use, minute_of
 from habitue.cli.app import habitue
+from habitue.config import utc_now
 from habitue.workspace import open_workspace
 
 
@@ -121,3 +124,35 @@ def test_a_shop_that_has_keys_and_no_events_yet_is_listed(run):
     run("keys", "create", "--shop", "lonely", "--kind", "public")
     (row,) = json.loads(run("shops", "--json").stdout)
     assert (row["shop"], row["customers"], row["orders"]) == ("lonely", 0, 0)
+
+
+def test_a_key_is_rotated_and_the_audit_says_so(run):
+    made = run("keys", "create", "--shop", "acme", "--kind", "secret", "--scope", "erase", "--json")
+    former = json.loads(made.stdout)
+    rotated = run("keys", "rotate", former["id"], "--shop", "acme", "--overlap-days", "1", "--json")
+    later = json.loads(rotated.stdout)
+    assert "is refused from " in rotated.stderr
+    listed = {row["id"]: row for row in json.loads(run("keys", "--shop", "acme", "--json").stdout)}
+    assert listed[former["id"]]["expires"] is not None
+    assert listed[later["id"]]["expires"] is None
+    assert {row["scopes"] for row in listed.values()} == {"erase"}
+    told = run("audit", "--shop", "acme", "--json", "--act", "key.rotate")
+    (act,) = json.loads(told.stdout)
+    assert (act["who"], act["about"], act["detail"]) == (
+        "command line", former["id"], f"by {later['id']}",
+    )  # fmt: skip
+    assert former["key"] not in told.output + run("audit", "--shop", "acme").output
+
+
+def test_uses_of_keys_are_summed_or_told_by_the_minute(run, tmp_path):
+    now = utc_now()
+    run("keys", "create", "--shop", "acme", "--kind", "secret")
+    path = tmp_path / "work" / AUDIT_FILE
+    for ago in (3, 2):
+        use = Use("acme", "k", "GET /v1/status", 200, minute_of(now - timedelta(minutes=ago)))
+        Audit(path).add({use: ago})
+    (summed,) = json.loads(run("audit", "--shop", "acme", "--uses", "--json").stdout)
+    assert (summed["key"], summed["status"], summed["count"]) == ("k", 200, 5)
+    minutes = json.loads(run("audit", "--shop", "acme", "--by-minute", "--json").stdout)
+    assert [row["count"] for row in minutes] == [3, 2]
+    assert json.loads(run("audit", "--uses", "--key", "other", "--json").stdout) == []

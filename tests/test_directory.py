@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from habitue.directory import Directory, Job, Limit, tombstone
+from habitue.directory import Directory, Grant, Job, Limit, tombstone
 from habitue.errors import BadSetting, NoSuchKey, NoSuchShop
 
 NOW = datetime(2025, 3, 3, 12, tzinfo=UTC)
@@ -49,7 +49,8 @@ def test_the_file_can_be_read_by_its_owner_alone(directory):
 
 def test_a_key_is_found_by_its_text_and_by_no_other(directory):
     directory.shop("acme", create=True)
-    key, plain = directory.issue_key("acme", "secret", now=NOW, label="server", limit=Limit(5, 100))
+    grant = Grant(limit=Limit(5, 100))
+    key, plain = directory.issue_key("acme", "secret", now=NOW, label="server", grant=grant)
     assert plain.startswith("hs_")
     assert directory.key_for(plain) == key
     assert directory.key_for(plain[:-1]) is None

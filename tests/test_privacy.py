@@ -12,7 +12,6 @@ import pytest
 import habitue
 from habitue import privacy, upkeep
 from habitue.config import utc_now
-from habitue.directory import Refusals
 from habitue.errors import BadSetting, LogUnavailable
 from habitue.events import Event, Money, ProfileChange, Rejection
 from habitue.ingest.commit import Committer
@@ -21,6 +20,7 @@ from habitue.ingest.doors.keys import Names, Said, identify, stitched
 from habitue.lake.eventlog.records import Entry, Part, encode
 from habitue.lake.profiles import Profiles
 from habitue.lake.query import read
+from habitue.refusals import Refusals
 
 EMAIL, PHONE = "ada@example.com", "+442079460958"
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)

@@ -20,6 +20,7 @@ from habitue.cli.data import (
     status,
     streams,
 )
+from habitue.cli.operate import audit
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -64,6 +65,7 @@ for command in (
     keys.keys,
     keys.names,
     keys.currency,
+    audit.audit,
     rejected.rejected,
     rejected.replay,
     store.shops,

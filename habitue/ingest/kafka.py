@@ -22,7 +22,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from habitue.directory import Directory, Refusals
+from habitue.directory import Directory
 from habitue.errors import Busy, Dropped, NoAnswer, Overtaken
 from habitue.events import Instant, Rejection
 from habitue.ingest.commit import Settled, Taker
@@ -34,6 +34,7 @@ from habitue.lake.eventlog.brokers import Cluster, Settings, hint, said
 from habitue.lake.eventlog.records import Entry, Part
 from habitue.lake.maintenance import tidy
 from habitue.lake.tables import Lake
+from habitue.refusals import Refusals
 
 FORMATS: Mapping[str, Translator] = {      # a message is one request's body, or one record
     "native": native.translate,

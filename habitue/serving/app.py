@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from habitue.audit import Use, Uses, minute_of
 from habitue.directory import Directory, Limit, ShopEntry
 from habitue.errors import Busy, LogUnavailable
 from habitue.ingest.doors.intake import Door, Malformed, Translator
@@ -32,6 +33,7 @@ from habitue.serving.beside.underway import Underway
 from habitue.serving.bodies import Gone, Room
 from habitue.serving.collect import Collector, Kept, Origin, receipt_id
 from habitue.serving.doors.people import People
+from habitue.serving.doors.scopes import scope_of
 from habitue.serving.metrics import Metrics
 from habitue.serving.replies import Refused, empty, refusal, refused_as, unavailable
 
@@ -84,6 +86,7 @@ class Service:
     now: Callable[[], datetime]
     operator_key: str
     windows: Windows = field(default_factory=Windows)
+    uses: Uses = field(default_factory=Uses)
     room: Room = field(default_factory=Room)
     strangers: Room = field(default_factory=partial(Room, most_bytes=128_000_000))   # no key yet
     klaviyo_limits: bool = False           # whether Klaviyo's own limits hold at its paths
@@ -108,7 +111,7 @@ class Asked:
         Raises:
             Refused: they do not.
         """
-        caller = self.service.keys.caller(plain)
+        caller = self.service.keys.caller(plain, self.received)
         self.caller = caller
         self.receipt = receipt_id(caller.shop.secret, self.received)
         if caller.public and not self.route.public:
@@ -116,6 +119,7 @@ class Asked:
                 403, "forbidden_with_public_key",
                 "a public key may send and nothing else; use a secret key",
             )  # fmt: skip
+        self.need(self.route.scope)
         limit = self.route.limit if self.service.klaviyo_limits else None
         own = caller.key.limit
         if own != Limit() or limit is None:
@@ -124,6 +128,22 @@ class Asked:
             who = f"{caller.key.id} {self.route.path}"
             self.headers.update(self.service.windows.take(who, limit))
         return caller
+
+    def need(self, scope: str | None) -> None:
+        """Go on only if the key has a scope, or has no bounds.
+
+        Raises:
+            Refused: it lacks the scope.
+        """
+        assert self.caller is not None, "authenticate first"
+        if not self.caller.public and not self.caller.key.may(scope):
+            told = f"the scope `{scope}`" if scope else "what only a key without scopes may do"
+            refused = Refused(
+                403, "missing_scope",
+                f"this key lacks {told}; use one that has it, as `habitue keys create` makes them",
+            )  # fmt: skip
+            refused.is_kept = True         # nothing was read of what it must not send
+            raise refused
 
     async def body(self, *, most_bytes: int) -> bytes:
         """The whole body, decompressed; where there is no key yet, it is looked for in there.
@@ -197,6 +217,11 @@ class Route:
     limit: Limit | None = None             # Klaviyo's, per key and path
 
     @property
+    def scope(self) -> str | None:
+        """What a secret key with bounds needs here; none: it does not suffice."""
+        return scope_of(self.method, self.path, public=self.public)
+
+    @property
     def about(self) -> str:
         """One sentence on what it does."""
         return (self.endpoint.__doc__ or "").strip().partition("\n")[0]
@@ -209,6 +234,7 @@ class Application:
         self.service = service
         self._exact = {(one.method, one.path): one for one in routes if "{" not in one.path}
         self._patterns = [(one, one.path.split("/")) for one in routes if "{" in one.path]
+        self._public = {one.path for one in routes if one.public}
         self._paths: dict[str, set[str]] = {}
         for one in routes:
             self._paths.setdefault(one.path, set()).add(one.method)
@@ -234,7 +260,7 @@ class Application:
         try:
             route = self._route(request, path)
             if route is None:
-                return empty(204, _PREFLIGHT)
+                return empty(204, _PREFLIGHT if path in self._public else None)
             asked = Asked(request, self.service, route, self.service.now())
             if not route.open and not route.keyed_body:
                 asked.authenticate(key_in_request(request))
@@ -288,10 +314,18 @@ class Application:
 
     def _dressed(self, response: Response, asked: Asked | None) -> Response:
         if asked is not None:
+            if asked.caller is not None:
+                self.service.uses.add(_use(asked, asked.caller, response.status_code))
             response.headers.update(asked.headers)
             if asked.route.public:
                 response.headers.update(_ANYONE)
         return response
+
+
+def _use(asked: Asked, caller: Caller, status: int) -> Use:
+    """What is counted of a request: whose key, and which route, and nothing that stood in it."""
+    route = f"{asked.route.method} {asked.route.path}"
+    return Use(caller.shop.name, caller.key.id, route, status, minute_of(asked.received))
 
 
 def _is_kept(refused: Refused, asked: Asked) -> bool:

@@ -10,6 +10,7 @@ import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 from starlette.requests import Request
@@ -46,11 +47,11 @@ class Keys:
         self._looked = time.monotonic()
         self._callers: dict[str, Caller | None] = {}
 
-    def caller(self, plain: str | None) -> Caller:
+    def caller(self, plain: str | None, now: datetime) -> Caller:
         """Whose key this is.
 
         Raises:
-            Refused: it is nobody's, or was revoked.
+            Refused: it is nobody's, was revoked, or its time is over.
         """
         self._look()
         if plain is None or len(plain) not in _KEY_LENGTHS:
@@ -61,7 +62,7 @@ class Keys:
                 None if key is None else Caller(key, self._directory.shop(key.shop))
             )
         caller = self._callers[plain]
-        if caller is None:
+        if caller is None or caller.key.is_over(now):
             raise unknown_key()
         return caller
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -25,6 +26,7 @@ import msgspec
 import uvicorn
 import uvloop
 
+from habitue.audit import AUDIT_FILE, Audit
 from habitue.config import utc_now
 from habitue.directory import ERASURE
 from habitue.errors import Busy, HabitueError
@@ -52,6 +54,7 @@ STOP_SECONDS = 5                           # that requests get to end when the s
 SETTLE_SECONDS = 10.0                      # … and then the worker, to settle what they brought
 LOOK_SECONDS = 0.2                         # between looks whether the worker lives
 ERASE_SECONDS = 5.0                        # between looks whether somebody is being erased
+USES_SECONDS = 5.0                         # between two writings of how keys were used
 MOST_PAUSE_SECONDS = 30.0                  # before one that keeps dying is started again
 
 
@@ -152,6 +155,7 @@ class _Running:
             asyncio.create_task(self._tell(service, port)),
             asyncio.create_task(_open_soon(service)),
             asyncio.create_task(_end_segments(self.place)),
+            asyncio.create_task(_write_uses(service)),
         ]
         tasks += [asyncio.create_task(_keep(command)) for command in self.beside]
         try:
@@ -161,6 +165,7 @@ class _Running:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            _write_down(service)
             service.keys.close()
             service.people.close()
             service.reading.close()
@@ -262,6 +267,20 @@ async def _open_soon(service: Service) -> None:
     await asyncio.sleep(1.0)
     await service.people.open()
     await service.reading.open()
+
+
+async def _write_uses(service: Service) -> None:
+    """Write down now and then how keys were used."""
+    while True:
+        await asyncio.sleep(USES_SECONDS)
+        await asyncio.to_thread(_write_down, service)
+
+
+def _write_down(service: Service) -> None:
+    try:
+        service.uses.write(Audit(service.place.path / AUDIT_FILE))
+    except (sqlite3.Error, OSError) as error:      # it is tried again, with what comes until then
+        log.warning("the use of keys could not be written down: %s", error)
 
 
 def operator_key(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from habitue.cli.app import main
-from habitue.directory import Directory, Refusals
+from habitue.directory import Directory
 from habitue.errors import NoAnswer
 from habitue.events import Receipt
 from habitue.ingest.commit import Committer
@@ -25,6 +25,7 @@ from habitue.lake.eventlog.segments import SqliteLog
 from habitue.lake.maintenance import housekeeping, tidy
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
+from habitue.refusals import Refusals
 from tests.ingest.klaviyo_server import API_KEY, Klaviyo, application, served
 from tests.ingest.klaviyo_small import encoded, metric, profile
 

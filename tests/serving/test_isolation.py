@@ -6,7 +6,7 @@ import time
 import pytest
 
 from habitue.config import utc_now
-from habitue.directory import Limit
+from habitue.directory import Grant, Limit
 from habitue.serving import auth
 from habitue.serving.bodies import Room
 from habitue.workspace import open_workspace
@@ -122,7 +122,7 @@ def test_a_revoked_key_is_refused_a_moment_later(server):
 def test_a_keys_own_limit_holds_and_is_told(server):
     directory = open_workspace(server.workspace).directory
     limit = Limit(per_minute=2)
-    _, plain = directory.issue_key("acme", "secret", now=utc_now(), limit=limit)
+    _, plain = directory.issue_key("acme", "secret", now=utc_now(), grant=Grant(limit=limit))
     with server.client(plain) as client:
         told = [client.get("/v1/status") for _ in range(6)]
     assert [one.status_code for one in told].count(429) >= 2

@@ -1,11 +1,16 @@
 """Commands about who may send and ask, and what they mean: keys, names, currency."""
 
+import functools
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from habitue.audit import AUDIT_FILE, Audit
 from habitue.cli.options import (
+    Instant,
     choose,
     examples,
     with_json,
@@ -15,7 +20,7 @@ from habitue.cli.options import (
 )
 from habitue.cli.output import Output, print_json, say
 from habitue.config import utc_now
-from habitue.directory import Key, KeyKind, Limit
+from habitue.directory import SCOPES, Grant, Key, KeyKind, Limit
 from habitue.errors import BadSetting
 from habitue.workspace import Shop, open_workspace
 
@@ -40,7 +45,7 @@ SOURCES = ("native", "klaviyo", "segment", "posthog")
 )  # fmt: skip
 @with_output
 def keys(shop: str | None, workspace: Path | None, output: Output) -> None:
-    """List a shop's keys, make one, or revoke one.
+    """List a shop's keys, make one, rotate one, or revoke one.
 
     A public key may be in a browser: it sends and never reads. A key is shown once, when it is
     made; only its hash is kept.
@@ -48,37 +53,77 @@ def keys(shop: str | None, workspace: Path | None, output: Output) -> None:
     if click.get_current_context().invoked_subcommand is not None:
         return
     chosen = choose(open_workspace(workspace, create=False), shop)
-    output.show(_table(chosen.workspace.directory.keys(chosen.name)))
+    used = Audit(chosen.workspace.path / AUDIT_FILE).last_uses()
+    output.show(_table(chosen.workspace.directory.keys(chosen.name), used))
 
 
-@keys.command(epilog=examples("habitue keys create --shop acme --kind public"))
+def _with_grant(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --scope, --expires and the limits; the command is given a `grant`."""
+
+    @click.option(
+        "--scope", "scopes", type=click.Choice(list(SCOPES)), multiple=True,
+        help="What a secret key may do. May be repeated.  [default: everything]",
+    )  # fmt: skip
+    @click.option("--expires", type=Instant(), help="Refuse it from then on.  [default: never]")
+    @click.option("--per-second", type=click.IntRange(1), help="The most requests in a second.")
+    @click.option("--per-minute", type=click.IntRange(1), help="The most requests in a minute.")
+    @functools.wraps(command)
+    def granted(
+        *, scopes: tuple[str, ...], expires: datetime | None, per_second: int | None,
+        per_minute: int | None, **others: object,
+    ) -> None:  # fmt: skip
+        grant = Grant(
+            limit=Limit(per_second, per_minute), scopes=frozenset(scopes) or None, expires=expires
+        )
+        command(grant=grant, **others)
+
+    return granted
+
+
+@keys.command(
+    epilog=examples(
+        "habitue keys create --shop acme --kind public",
+        "habitue keys create --shop acme --kind secret --scope predictions:read",
+    )
+)
 @with_new_shop
 @click.option(
     "--kind", type=click.Choice(["public", "secret"]), required=True,
     help="public: may send and never read; secret: may do both.",
 )  # fmt: skip
 @click.option("--label", default="", help="What it is for, to know it by later.")
-@click.option("--per-second", type=click.IntRange(1), help="The most requests in a second.")
-@click.option("--per-minute", type=click.IntRange(1), help="The most requests in a minute.")
+@_with_grant
 @with_json
-def create(
-    shop: Shop, kind: KeyKind, label: str, per_second: int | None, per_minute: int | None,
-    as_json: bool,
-) -> None:  # fmt: skip
+def create(shop: Shop, kind: KeyKind, label: str, grant: Grant, as_json: bool) -> None:
     """Make a key and show it, this once; a shop that is new is made with it."""
     directory = shop.workspace.directory
     is_new = shop.name not in shop.workspace.shops()
     directory.shop(shop.name, create=True)
     if is_new:
         say(f"made the shop {shop.name} in {shop.workspace.path}")
-    key, plain = directory.issue_key(
-        shop.name, kind, now=utc_now(), label=label, limit=Limit(per_second, per_minute)
+    made = directory.issue_key(shop.name, kind, now=utc_now(), label=label, grant=grant)
+    _show(*made, as_json=as_json)
+
+
+@keys.command(epilog=examples("habitue keys rotate --shop acme KEY --overlap-days 7"))
+@click.argument("key")
+@with_shop
+@click.option(
+    "--overlap-days", type=click.FloatRange(0), default=7.0, show_default=True,
+    help="How long KEY is in force beside the new one.",
+)  # fmt: skip
+@with_json
+def rotate(key: str, shop: Shop, overlap_days: float, as_json: bool) -> None:
+    """Make a key that may do what KEY may, and refuse KEY after the overlap.
+
+    KEY is an id, as `habitue keys` lists it. The new key is shown this once.
+    """
+    overlap = timedelta(days=overlap_days)
+    made = shop.workspace.directory.rotate_key(
+        key, shop=shop.name, now=utc_now(), overlap=overlap
     )
-    if as_json:
-        print_json({"id": key.id, "kind": kind, "key": plain})
-        return
-    click.echo(plain)
-    say(f"this {kind} key of {shop.name} has the id {key.id} and is not shown again")
+    say(f"{key} is refused from {utc_now() + overlap:%Y-%m-%d %H:%M}Z on")
+    _show(*made, as_json=as_json)
 
 
 @keys.command(epilog=examples("habitue keys revoke --shop acme KEY"))
@@ -144,6 +189,14 @@ def currency(code: str | None, shop: Shop, as_json: bool) -> None:
         click.echo(held)
 
 
+def _show(key: Key, plain: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": key.id, "kind": key.kind, "key": plain})
+        return
+    click.echo(plain)
+    say(f"this {key.kind} key of {key.shop} has the id {key.id} and is not shown again")
+
+
 def _currency(code: str) -> str:
     from habitue.ingest.doors import fields
 
@@ -153,17 +206,25 @@ def _currency(code: str) -> str:
     return found
 
 
-def _table(held: list[Key]) -> "pa.Table":
+def _table(held: list[Key], used: Mapping[str, datetime]) -> "pa.Table":
     import pyarrow as pa
 
+    scopes = [sorted(key.grant.scopes or ("everything",)) for key in held]
+    instant = pa.timestamp("us", tz="UTC")
     columns = {
         "id": pa.array([key.id for key in held], pa.string()),
         "kind": pa.array([key.kind for key in held], pa.string()),
         "label": pa.array([key.label for key in held], pa.string()),
         "per_second": pa.array([key.limit.per_second for key in held], pa.int64()),
         "per_minute": pa.array([key.limit.per_minute for key in held], pa.int64()),
-        "created": pa.array([key.created for key in held], pa.timestamp("us", tz="UTC")),
-        "revoked": pa.array([key.revoked for key in held], pa.timestamp("us", tz="UTC")),
+        "scopes": pa.array(
+            ["send" if key.kind == "public" else " ".join(may)
+             for key, may in zip(held, scopes, strict=True)], pa.string()
+        ),
+        "created": pa.array([key.created for key in held], instant),
+        "last_used": pa.array([used.get(key.id) for key in held], instant),
+        "expires": pa.array([key.grant.expires for key in held], instant),
+        "revoked": pa.array([key.revoked for key in held], instant),
     }
     return pa.table(columns)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from habitue.audit import Act
 from habitue.cli.options import examples, with_json, with_output, with_shop
 from habitue.cli.output import Output, print_json, say
 from habitue.config import utc_now
@@ -39,6 +40,7 @@ def export(
 
     keys = _named(shop, key, email, phone)
     lines = privacy.export(shop.workspace.places, shop.name, keys[0])
+    shop.workspace.directory.note(Act(shop=shop.name, time=utc_now(), act="export", about=""))
     if out is None:
         count = _write(lines, lambda line: click.echo(line, nl=False))
     else:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from habitue.directory import Refusals, ShopEntry
+from habitue.directory import ShopEntry
 from habitue.errors import NoAnswer
 from habitue.events import Instant, Receipt
 from habitue.faults import reach
@@ -28,6 +28,7 @@ from habitue.ingest.history.api import Api, Page
 from habitue.ingest.history.settling import Settling, State
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
+from habitue.refusals import Refusals
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from habitue.directory import Refusals
 from habitue.errors import Busy
 from habitue.events import Instant, Link, ProfileChange, bucket_of, identity
 from habitue.ingest.commit import Committer
@@ -18,6 +17,7 @@ from habitue.lake.eventlog.records import Entry, Part, Record, encode
 from habitue.lake.maintenance import tidy
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
+from habitue.refusals import Refusals
 
 ORIGIN = "klaviyo history"
 

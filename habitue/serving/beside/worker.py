@@ -26,13 +26,14 @@ import msgspec
 
 from habitue import faults, privacy
 from habitue.config import utc_now
-from habitue.directory import ERASURE, Refusals
+from habitue.directory import ERASURE
 from habitue.errors import Busy, HabitueError
 from habitue.ingest.commit import Committer, Settled
 from habitue.lake.eventlog.cursors import trimmable
 from habitue.lake.eventlog.records import EventLog, decode
 from habitue.lake.maintenance import tidy
 from habitue.lake.profiles import PROFILES_FILE
+from habitue.refusals import Refusals
 from habitue.serving.app import Place
 from habitue.serving.beside.following import DEFINED_SECONDS, Following, clock_of
 from habitue.serving.beside.settlement import PROGRESS_FILE, Progress

@@ -130,14 +130,16 @@ def _surrogate(asked: Asked, told: Mapping[str, str]) -> str:
 
 async def _request(asked: Asked, key: str) -> Job:
     """Write the request down; nothing more of the customer is taken from then on."""
-    place, shop = asked.service.place, asked.shop.name
+    assert asked.caller is not None, "the route asks for a key"
+    place, shop, who = asked.service.place, asked.shop.name, asked.caller.key.id
 
     def work() -> Job:
         from habitue import privacy  # it loads the lake, which few requests need
 
         places = privacy.Places(
-            lake=place.lake(), directory=place.directory, folder=place.path, held_log=place.log
-        )
+            lake=place.lake(), directory=place.directory, folder=place.path, held_log=place.log,
+            who=who,
+        )  # fmt: skip
         return privacy.request(places, shop, [key], now=asked.received)
 
     return await asyncio.to_thread(work)

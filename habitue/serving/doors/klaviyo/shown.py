@@ -94,6 +94,7 @@ def wanted_of(
     wanted = fields(asked, "profile", (*FIELDS, *also))
     more = additional(asked, "profile", ADDITIONAL)
     if "predictive_analytics" in more:
+        asked.need("predictions:read")
         narrow(asked, "predictive", MEDIUM)
     return None if wanted is None else wanted | more, more
 

@@ -1,0 +1,1 @@
+"""Commands for whoever runs the service: who did what, and whether all is well."""
