@@ -25,6 +25,7 @@ from habitue.lake import query, schema
 from habitue.lake.tables import Lake
 from habitue.lake.views.catalogue import VIEWS, View
 from habitue.serving.app import Route
+from habitue.serving.doors import described
 from habitue.serving.doors.routes import ROUTES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -44,7 +45,8 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "http.md": http_page(),
     }
-    return {name: f"{NOTICE}\n{text.strip()}\n" for name, text in written.items()}
+    told = {name: f"{NOTICE}\n{text.strip()}\n" for name, text in written.items()}
+    return told | {"openapi.json": described.written().decode() + "\n"}
 
 
 def cli_page() -> str:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -35,7 +36,7 @@ from habitue.serving.collect import Collector, Kept, Origin, receipt_id
 from habitue.serving.doors.people import People
 from habitue.serving.doors.scopes import scope_of
 from habitue.serving.metrics import Metrics
-from habitue.serving.replies import Refused, empty, refusal, refused_as, unavailable
+from habitue.serving.replies import Problem, Refused, empty, refusal, refused_as, unavailable
 
 if TYPE_CHECKING:
     from habitue.lake.tables import Lake
@@ -215,6 +216,18 @@ class Route:
     keyed_body: bool = False               # whether the key may be in the body
     source: str = "native"                 # as in Event.source
     limit: Limit | None = None             # Klaviyo's, per key and path
+    # of our own: what is read of a request, and what is told (see contract/)
+    parameters: type[msgspec.Struct] | None = None
+    body: tuple[type[msgspec.Struct], ...] = ()            # any one of these
+    is_many: bool = False                  # … or a list of them, or one per line
+    reply: Any = None
+    status: int = 200                      # of what is told where all is well
+    refusal: type[msgspec.Struct] = Problem
+
+    @property
+    def name(self) -> str:
+        """What it is called in the document of our paths."""
+        return self.endpoint.__name__
 
     @property
     def scope(self) -> str | None:

@@ -10,6 +10,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from habitue.serving.crowd import Crowd
+from habitue.serving.replies import Refused, problem
 
 MOST_HEAD_BYTES = 65_536                   # of the address and the headers of a request
 HEAD_SECONDS = 20.0                        # for them to come
@@ -91,11 +92,13 @@ class Connection(HttpToolsProtocol):
         self._say(400, "bad_request", "this is not HTTP/1.1 as it should be")
 
     def _say(self, status: int, code: str, message: str) -> None:
-        body = msgspec.json.encode({"code": code, "message": message})
+        # what path it would have been is not known, so it is told in the words of all of them
+        told = problem(Refused(status, code, message))
+        body = msgspec.json.encode(msgspec.to_builtins(told) | {"message": message})
         retry = b"retry-after: 1\r\n" if status in {408, 503} else b""
         self.transport.write(
-            STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d\r\n"
-            b"%bconnection: close\r\n\r\n%b" % (len(body), retry, body)
+            STATUS_LINE[status] + b"content-type: application/problem+json\r\n"
+            b"content-length: %d\r\n%bconnection: close\r\n\r\n%b" % (len(body), retry, body)
         )
         self.transport.close()
 

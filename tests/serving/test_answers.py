@@ -115,8 +115,8 @@ def test_any_horizon_is_answered_of_chances_and_those_read_of_sums(
         f"/v1/customers/{customer}/predictions?question=orders&horizon_days=45.5"
     )
     assert refused.status_code == 400
-    assert refused.json()["pointer"] == "horizon_days"
-    assert "7, 30, 60, 90, 180, 365" in refused.json()["message"]
+    assert refused.json()["errors"][0]["parameter"] == "horizon_days"
+    assert "7, 30, 60, 90, 180, 365" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_bad_question_is_told_where_it_is_bad(
 ) -> None:
     refused = client.get(f"/v1/customers/{customer}/predictions?{query}")
     assert refused.status_code == 400, refused.text
-    assert refused.json()["pointer"] == pointer
+    assert refused.json()["errors"][0]["parameter"] == pointer
 
 
 def test_a_list_leaves_out_what_is_asked_to_be_left_out(
@@ -186,7 +186,7 @@ def test_a_profile_is_found_by_id_and_by_key(client: httpx.Client, customer: str
 def test_a_bad_list_is_refused(client: httpx.Client, customer: str, query: str) -> None:
     refused = client.get(f"/v1/customers/{customer}/recommendations?{query}")
     assert refused.status_code == 400
-    assert refused.json()["pointer"] in ("k", "exclude_bought")
+    assert refused.json()["errors"][0]["parameter"] in ("k", "exclude_bought")
 
 
 PATHS = (
@@ -238,4 +238,4 @@ def test_a_server_whose_worker_is_silent_is_not_ready(tmp_path: Path) -> None:
             told = anyone.get("/readyz")
     assert told.status_code == 503
     assert "Retry-After" in told.headers
-    assert "worker" in told.json()["message"]
+    assert "worker" in told.json()["detail"]

@@ -58,7 +58,7 @@ def is_clear(response: httpx.Response) -> bool:
     """Whether an error is JSON that says what was wrong and shows nothing of ours."""
     told = response.json()
     shown = response.text
-    return bool(told.get("message") or told.get("errors")) and not any(
+    return bool(told.get("message") or told.get("detail") or told.get("errors")) and not any(
         word in shown for word in MUST_NOT
     )
 
@@ -143,6 +143,8 @@ def test_strict_mode_tells_of_a_rejection_by_the_status(server, log):
         strict = {"X-Strict-Mode": "1"}
         refused = client.post("/v1/events", json=[GOOD, {"name": ""}], headers=strict)
         assert (refused.status_code, refused.json()["accepted"]) == (400, 1)
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert [one["pointer"] for one in refused.json()["errors"]] == ["/1/name"]
         assert client.post("/v1/events", json=GOOD, headers=strict).status_code == 202
         call = {"batch": [{"type": "track", "userId": "u"}]}
         assert client.post("/v1/batch", json=call).status_code == 200
@@ -231,7 +233,7 @@ def test_what_is_no_http_is_told_so_and_the_server_lives(server, raw):
         connected.sendall(raw)
         status, _, body = answer(connected)
     assert status in {400, 401}
-    assert json.loads(body)["message"]
+    assert json.loads(body)["detail"]
     with server.client() as client:
         assert client.get("/health").status_code == 200
 
@@ -342,7 +344,7 @@ def test_an_upload_ends_at_a_line_that_is_too_long(server, log):
     with server.client() as client:
         kind = {"Content-Type": "application/x-ndjson"}
         told = client.post("/v1/events", content=upload(), headers=kind)
-    assert (told.status_code, told.json()["code"], told.json()["pointer"]) == (
+    assert (told.status_code, told.json()["code"], told.json()["errors"][0]["pointer"]) == (
         413, "too_large", "/1",
     )  # fmt: skip
     assert is_clear(told)
@@ -358,7 +360,7 @@ def test_a_line_that_is_too_long_is_told_wherever_it_ends(server, log, after):
     with server.client() as client:
         kind = {"Content-Type": "application/x-ndjson"}
         told = client.post("/v1/events", content=content, headers=kind)
-    assert (told.status_code, told.json()["pointer"]) == (413, "/1")
+    assert (told.status_code, told.json()["errors"][0]["pointer"]) == (413, "/1")
     assert log.events()[0].id == "1"
     assert [(one.position, one.reason) for one in log.rejections()] == [(1, "too_large")]
 

@@ -53,7 +53,7 @@ def test_a_request_names_one_identity_and_only_one(server, body):
     with server.client() as client:
         told = client.post("/v1/erasures", json=body)
     assert told.status_code == 400
-    assert told.json()["message"]
+    assert told.json()["detail"]
 
 
 def test_a_public_key_erases_nobody_and_a_rival_sees_nothing(server):

@@ -2,35 +2,19 @@
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
-from habitue.events import Instant
 from habitue.lake.live.scored import ScoredCustomer
 from habitue.lake.live.told import instant
 from habitue.predictions.scores.answers import Interval, Scores
 from habitue.predictions.scores.kept import scores_of_rows
 from habitue.scoring.told import WholeShop
 from habitue.sequences.build import DAY
+from habitue.serving.answers.told import Prediction
 
-QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 OF_ANY_HORIZON = ("order", "churn")        # the others at the horizons that were read
 DEFAULT_HORIZONS_DAYS = (30.0, 90.0)
 MAX_HORIZON_DAYS = 730.0
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One answer; low and high are the 5th and 95th percentile, of `next_order` the 10th and 90th.
-
-    The value of `next_order` is in days from `at`, and its date is that of the median.
-    """
-
-    question: str
-    value: float | None                    # none: beyond MAX_HORIZON_DAYS
-    low: float | None
-    high: float | None
-    horizon_days: float | None = None
-    date: Instant | None = None
 
 
 def predictions_of(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from habitue.errors import BadQuery
 from habitue.ingest.doors.keys import surrogate
 from habitue.lake.keys import external_key
 from habitue.serving.app import Asked, Route
-from habitue.serving.replies import Refused, empty, encoded
+from habitue.serving.contract.wanted import answer, body, faulty, parameters
+from habitue.serving.replies import Fault, Refused, empty
 
 MOST_BYTES = 65_536
 
@@ -24,6 +26,28 @@ class Named(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     email: str | None = None
     phone: str | None = None
     anonymous_id: str | None = None
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """An erasure that was asked for; never whom it is about."""
+
+    id: str
+    status: str                            # queued, processing, complete or failed
+    requested: datetime
+    updated: datetime
+    proof: dict[str, Any] | None           # once it is complete: what was found and taken away
+
+
+class Erasures(msgspec.Struct, frozen=True, kw_only=True):
+    """The erasures of a shop, oldest first."""
+
+    erasures: list[Erasure]
+
+
+class OfErasure(msgspec.Struct, kw_only=True, frozen=True):
+    """A path about one erasure."""
+
+    id: str                                # as it was told when it was asked for
 
 
 class _Profile(msgspec.Struct):
@@ -49,36 +73,31 @@ class _Deletion(msgspec.Struct):
 
 async def create_erasure(asked: Asked) -> Response:
     """Erase a customer: refused from now on, gone from everywhere within the hour."""
-    body = await asked.body(most_bytes=MOST_BYTES)
-    try:
-        named = msgspec.json.decode(body, type=Named)
-    except msgspec.DecodeError as error:
-        raise Refused(400, "bad_json", str(error)) from None
-    job = await _request(asked, _key(asked, named))
-    return encoded(_told(job), status=202)
+    named = await body(asked, Named, most_bytes=MOST_BYTES)
+    return answer(asked, _told(await _request(asked, _key(asked, named))))
 
 
 async def get_erasures(asked: Asked) -> Response:
     """List the shop's erasures, oldest first: how far each is, and its proof."""
     jobs = await asyncio.to_thread(asked.service.place.directory.jobs, asked.shop.name)
-    return encoded({"erasures": [_told(job) for job in jobs if job.kind == ERASURE]})
+    return answer(asked, Erasures(erasures=[_told(job) for job in jobs if job.kind == ERASURE]))
 
 
 async def get_erasure(asked: Asked) -> Response:
     """Say how far an erasure is."""
     jobs = await asyncio.to_thread(asked.service.place.directory.jobs, asked.shop.name)
-    wanted = asked.request.path_params["id"]
+    wanted = parameters(asked, OfErasure).id
     for job in jobs:
         if job.kind == ERASURE and job.id == wanted:
-            return encoded(_told(job))
+            return answer(asked, _told(job))
     raise Refused(404, "not_found", "This shop has no erasure of that id.")
 
 
 async def delete_profile(asked: Asked) -> Response:
     """Erase the profile with an email, a phone number or an id, as Klaviyo's clients ask for it."""
-    body = await asked.body(most_bytes=MOST_BYTES)
+    told_of = await asked.body(most_bytes=MOST_BYTES)
     try:
-        profile = msgspec.json.decode(body, type=_Deletion).data.attributes.profile.data
+        profile = msgspec.json.decode(told_of, type=_Deletion).data.attributes.profile.data
     except msgspec.DecodeError as error:
         raise Refused(400, "bad_json", str(error), pointer="/data/attributes/profile") from None
     named = {name: profile.attributes.get(name) for name in ("email", "phone_number")}
@@ -95,9 +114,15 @@ async def delete_profile(asked: Asked) -> Response:
 
 
 ROUTES = (
-    Route(method="POST", path="/v1/erasures", endpoint=create_erasure),
-    Route(method="GET", path="/v1/erasures", endpoint=get_erasures),
-    Route(method="GET", path="/v1/erasures/{id}", endpoint=get_erasure),
+    Route(
+        method="POST", path="/v1/erasures", endpoint=create_erasure, body=(Named,),
+        reply=Erasure, status=202,
+    ),
+    Route(method="GET", path="/v1/erasures", endpoint=get_erasures, reply=Erasures),
+    Route(
+        method="GET", path="/v1/erasures/{id}", endpoint=get_erasure, parameters=OfErasure,
+        reply=Erasure,
+    ),
     Route(
         method="POST", path="/api/data-privacy-deletion-jobs", endpoint=delete_profile,
         source="klaviyo", limit=Limit(3, 60),
@@ -110,9 +135,8 @@ def _key(asked: Asked, named: Named) -> str:
         name: value for name, value in msgspec.structs.asdict(named).items() if value is not None
     }
     if len(told) != 1:
-        raise Refused(
-            400, "invalid", "name one of customer, email, phone and anonymous_id, and only one"
-        )
+        wanted = "name one of customer, email, phone and anonymous_id, and only one"
+        raise faulty("invalid", [Fault(detail=wanted, pointer=f"/{one}") for one in told or [""]])
     if named.customer:
         return external_key(named.customer)
     if named.anonymous_id:
@@ -145,13 +169,10 @@ async def _request(asked: Asked, key: str) -> Job:
     return await asyncio.to_thread(work)
 
 
-def _told(job: Job) -> dict[str, object]:
+def _told(job: Job) -> Erasure:
     """What may be told of an erasure: never whom it is about."""
     kept = {name: value for name, value in job.detail.items() if name not in ("keys", "erasure")}
-    return {
-        "id": job.id,
-        "status": job.status,
-        "requested": job.created,
-        "updated": job.updated,
-        "proof": kept if job.status == "complete" else None,
-    }
+    return Erasure(
+        id=job.id, status=job.status, requested=job.created, updated=job.updated,
+        proof=kept if job.status == "complete" else None,
+    )  # fmt: skip

@@ -1,19 +1,29 @@
 """Our own paths for events: in, with a receipt that is settled later, and what was not taken."""
 
 import asyncio
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response
 
 from habitue.errors import NoSuchShop
-from habitue.events import Rejection
+from habitue.events import Instant, Rejection
 from habitue.ingest.doors import native as translator
 from habitue.ingest.doors.faults import REASONS
 from habitue.ingest.doors.intake import Intake
+from habitue.ingest.doors.records import (
+    SentConsent,
+    SentEvent,
+    SentItem,
+    SentLink,
+    SentProfile,
+)
 from habitue.serving import bodies
 from habitue.serving.app import Asked, Route
 from habitue.serving.collect import Kept, is_of_shop, is_receipt_id
-from habitue.serving.replies import Refused, encoded, is_strict
+from habitue.serving.contract.wanted import answer, parameters
+from habitue.serving.replies import PROBLEM, Fault, Problem, Refused, encoded, is_strict, problem
 
 MOST_JSON_BYTES = 20_000_000
 MOST_STREAM_BYTES = 4_000_000_000
@@ -57,6 +67,66 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     rejected_in_all: int
 
 
+class Refusal(Problem, frozen=True, kw_only=True):
+    """The same where a client wants a refusal if anything was rejected; the rest was taken."""
+
+    id: str
+    rows: int
+    accepted: int
+    rejected: tuple[Told, ...]
+    rejected_in_all: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request. Once it is settled, rows = appended + duplicate + rejected."""
+
+    id: str
+    settled: bool                          # whether the lake has it; until then there are no counts
+    rows: int | msgspec.UnsetType = msgspec.UNSET
+    appended: int | msgspec.UnsetType = msgspec.UNSET
+    duplicate: int | msgspec.UnsetType = msgspec.UNSET
+    rejected: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """An input that was not taken."""
+
+    receipt: str                           # of the request that it came with
+    position: int                          # in there, from 0
+    pointer: str                           # what is wrong in it
+    reason: str
+    payload: str                           # as it came
+    received: Instant
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """What was not taken."""
+
+    reasons: dict[str, int]                # of all, how many for each
+    rejected: list[Input]                  # a page of them, the latest first
+    next: str | None                       # where the next page is; none: this is the last
+
+
+class OfReceipt(msgspec.Struct, kw_only=True, frozen=True):
+    """A path about one request."""
+
+    id: str                                # as the receipt told it
+
+
+class RejectedOf(msgspec.Struct, kw_only=True, frozen=True):
+    """Which inputs that were not taken."""
+
+    reason: str | None = None              # any, unless told
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_PAGE)] = 100          # of a page
+    offset: Annotated[int, msgspec.Meta(ge=0, le=_MOST_OFFSET)] = 0        # inputs before it
+
+
+class Sending(msgspec.Struct, kw_only=True, frozen=True):
+    """How events are sent."""
+
+    strict: str = msgspec.field(default="", name="X-Strict-Mode")  # 1: 400 if any was rejected
+
+
 class Tally:
     """What the parts of one request have brought so far."""
 
@@ -88,54 +158,66 @@ async def post_events(asked: Asked) -> Response:
     else:
         body = await asked.body(most_bytes=MOST_JSON_BYTES)
         tally.add(await asked.take(body, translator.translate))
-    refused = tally.rejected and is_strict(asked.request)
-    headers = {
+    asked.headers |= {
         "Location": f"/v1/receipts/{asked.receipt}",
         "X-Habitue-Rejected": str(tally.rejected),
     }
-    return encoded(tally.answer(asked.receipt), status=400 if refused else 202, headers=headers)
+    told = tally.answer(asked.receipt)
+    if tally.rejected and is_strict(asked.request):
+        return encoded(_refusal(told), status=400, kind=PROBLEM)
+    return answer(asked, told)
 
 
 async def get_receipt(asked: Asked) -> Response:
     """Say what became of a request: not settled yet, or its rows appended, duplicate, rejected."""
-    receipt, shop = asked.request.path_params["id"], asked.shop
+    receipt, shop = parameters(asked, OfReceipt).id, asked.shop
     if is_receipt_id(receipt):
         if not is_of_shop(receipt, shop.secret):
             raise _no_receipt()
         if not asked.service.settlement.is_settled(receipt):
-            return encoded({"id": receipt, "settled": False})
+            return answer(asked, Receipt(id=receipt, settled=False))
     counts = await asyncio.to_thread(_counts, asked, receipt)
     if counts is None:
         raise _no_receipt()
-    return encoded({"id": receipt, "settled": True, **counts})
+    return answer(asked, Receipt(id=receipt, settled=True, **counts))
 
 
 async def get_rejected(asked: Asked) -> Response:
     """Show what was not taken: counts per reason, and a page of inputs, the latest first."""
-    query = asked.request.query_params
-    reason = query.get("reason")
-    limit = _number(query.get("limit", "100"), "limit", MOST_PAGE)
-    offset = _number(query.get("offset", "0"), "offset", _MOST_OFFSET)
+    wanted = parameters(asked, RejectedOf)
+    reason, limit, offset = wanted.reason, wanted.limit, wanted.offset
     try:
         reasons = await asyncio.to_thread(_query, asked, _REASONS)
         page = await asyncio.to_thread(_query, asked, _PAGE, reason, reason, limit, offset)
     except NoSuchShop:
         reasons, page = [], []
-    following = f"/v1/rejected?limit={limit}&offset={offset + limit}"
-    return encoded(
-        {
-            "reasons": {row["reason"]: row["rejected"] for row in reasons},
-            "rejected": page,
-            "next": following if len(page) == limit else None,
-        }
+    following = {"reason": reason} if reason is not None else {}
+    address = urlencode(following | {"limit": str(limit), "offset": str(offset + limit)})
+    return answer(
+        asked,
+        Rejected(
+            reasons={row["reason"]: row["rejected"] for row in reasons},
+            rejected=[Input(**row) for row in page],
+            next=f"/v1/rejected?{address}" if len(page) == limit else None,
+        ),
     )
 
 
 ROUTES = (
-    Route(method="POST", path="/v1/events", endpoint=post_events, public=True),
-    Route(method="GET", path="/v1/receipts/{id}", endpoint=get_receipt),
-    Route(method="GET", path="/v1/rejected", endpoint=get_rejected),
-)
+    Route(
+        method="POST", path="/v1/events", endpoint=post_events, public=True, parameters=Sending,
+        body=(SentEvent, SentItem, SentProfile, SentConsent, SentLink), is_many=True,
+        reply=Answer, status=202, refusal=Refusal,
+    ),
+    Route(
+        method="GET", path="/v1/receipts/{id}", endpoint=get_receipt, parameters=OfReceipt,
+        reply=Receipt,
+    ),
+    Route(
+        method="GET", path="/v1/rejected", endpoint=get_rejected, parameters=RejectedOf,
+        reply=Rejected,
+    ),
+)  # fmt: skip
 
 
 def _is_lines(asked: Asked) -> bool:
@@ -192,12 +274,26 @@ def _last(stream: translator.Stream, portion: bytes) -> Intake:
     )
 
 
+def _refusal(told: Answer) -> Refusal:
+    """A receipt as a refusal, for a client that wants one."""
+    count = told.rejected_in_all
+    refused = Refused(
+        400, told.rejected[0].reason, f"{count} of {told.rows} were not taken, the rest was",
+        faults=[
+            Fault(detail=one.detail, pointer=f"/{one.position}{one.pointer}")
+            for one in told.rejected
+        ],
+    )  # fmt: skip
+    fields = msgspec.structs.asdict(problem(refused)) | msgspec.structs.asdict(told)
+    return Refusal(**fields)
+
+
 def _told(rejection: Rejection) -> Told:
     detail = rejection.detail or REASONS.get(rejection.reason, "")
     return Told(rejection.position, rejection.pointer, rejection.reason, detail)
 
 
-def _query(asked: Asked, sql: str, *values: object) -> list[dict[str, object]]:
+def _query(asked: Asked, sql: str, *values: object) -> list[dict[str, Any]]:
     """The rows of a query over the shop's views."""
     from habitue.lake.query import read
 
@@ -210,12 +306,6 @@ def _counts(asked: Asked, receipt: str) -> dict[str, int] | None:
 
     found = settlement(asked.service.place.lake(), asked.shop.name, receipt)
     return None if found is None else msgspec.to_builtins(found)
-
-
-def _number(text: str, name: str, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) <= most):
-        raise Refused(400, "bad_number", f"{name} is a whole number up to {most:,}")
-    return int(text)
 
 
 def _no_receipt() -> Refused:

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.responses import Response
 
 from habitue.serving.app import Asked, Route
 from habitue.serving.auth import is_from_here, key_in_request, unknown_key
 from habitue.serving.beside.settlement import Progress, depth_bytes
-from habitue.serving.replies import encoded, unavailable
+from habitue.serving.contract.wanted import answer
+from habitue.serving.replies import unavailable
 
 if TYPE_CHECKING:
     from habitue.serving.beside.overview import ScoringStatus
@@ -20,9 +22,29 @@ SILENT_SECONDS = 30.0                      # after which a worker that says noth
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Health(msgspec.Struct, frozen=True):
+    """How the service is."""
+
+    status: str
+
+
+class Sending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a shop's sending goes, since the server started."""
+
+    shop: str
+    accepted: int
+    rejected: dict[str, int]               # inputs that were not taken, by reason
+    commit_lag_seconds: float              # how long the oldest request waits that the lake lacks
+
+
 async def get_health(asked: Asked) -> Response:
     """Say that the server answers."""
-    return encoded({"status": "ok"})
+    return answer(asked, Health("ok"))
+
+
+async def get_alive(asked: Asked) -> Response:
+    """Say that the server answers, as `/healthz` does."""
+    return await get_health(asked)
 
 
 async def get_metrics(asked: Asked) -> Response:
@@ -55,7 +77,7 @@ async def get_ready(asked: Asked) -> Response:
         missing.append("the worker cannot commit; `habitue status` says why")
     if missing:
         raise unavailable("; ".join(missing))
-    return encoded({"status": "ready"})
+    return answer(asked, Health("ready"))
 
 
 async def get_status(asked: Asked) -> Response:
@@ -63,22 +85,22 @@ async def get_status(asked: Asked) -> Response:
     assert asked.caller is not None, "the route asks for a key"
     service, shop = asked.service, asked.caller.shop.name
     progress = service.settlement.progress
-    return encoded(
-        {
-            "shop": shop,
-            "accepted": service.metrics.accepted[shop],
-            "rejected": service.metrics.reasons().get(shop, {}),
-            "commit_lag_seconds": lag_seconds(progress, time.time()),
-        }
-    )
+    return answer(
+        asked,
+        Sending(
+            shop=shop, accepted=service.metrics.accepted[shop],
+            rejected=service.metrics.reasons().get(shop, {}),
+            commit_lag_seconds=lag_seconds(progress, time.time()),
+        ),
+    )  # fmt: skip
 
 
 ROUTES = (
-    Route(method="GET", path="/health", endpoint=get_health, open=True),
-    Route(method="GET", path="/healthz", endpoint=get_health, open=True),
-    Route(method="GET", path="/readyz", endpoint=get_ready, open=True),
-    Route(method="GET", path="/metrics", endpoint=get_metrics, open=True),
-    Route(method="GET", path="/v1/status", endpoint=get_status),
+    Route(method="GET", path="/health", endpoint=get_alive, open=True, reply=Health),
+    Route(method="GET", path="/healthz", endpoint=get_health, open=True, reply=Health),
+    Route(method="GET", path="/readyz", endpoint=get_ready, open=True, reply=Health),
+    Route(method="GET", path="/metrics", endpoint=get_metrics, open=True, reply=str),
+    Route(method="GET", path="/v1/status", endpoint=get_status, reply=Sending),
 )
 
 

@@ -1,10 +1,13 @@
-"""What a request asks for: of whom, as of when, and its parameters."""
+"""What a request asks for: of whom, and as of when."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import msgspec
 
 from habitue.lake.keys import external_key
 from habitue.serving.app import Asked
+from habitue.serving.contract.wanted import bad_parameter
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
@@ -12,6 +15,15 @@ if TYPE_CHECKING:
 
 NO_ORDER = "an order of theirs that stands"
 NO_SCORES = "a first scoring of the shop, which takes some seconds from its first orders on"
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+
+At: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class OfCustomer(msgspec.Struct, kw_only=True, frozen=True):
+    """A path about one customer."""
+
+    id: str                                # what the shop calls them, or the id of their profile
 
 
 def known_customer(book: "Book", asked: Asked) -> "Known":
@@ -26,7 +38,7 @@ def known_customer(book: "Book", asked: Asked) -> "Known":
 
 
 def told_of(known: "Known", at: int) -> dict[str, Any]:
-    """What every answer about a customer says of itself."""
+    """The fields of `About`: what every answer about a customer says of itself."""
     from habitue.lake.live.told import instant
 
     shop, scored = known.shop, known.scored
@@ -47,48 +59,12 @@ def told_of(known: "Known", at: int) -> dict[str, Any]:
     return told
 
 
-def asked_at(asked: Asked) -> int:
+def instant_of(asked: Asked, at: datetime | None) -> int:
     """The instant (µs) that is asked about: now, unless the request says another."""
-    told = asked.request.query_params.get("at")
-    if told is None:
-        return _microseconds(asked.service.now())
-    try:
-        at = datetime.fromisoformat(told)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Refused(
-            400, "bad_parameter", "`at` is an instant with its zone: 2026-11-28T10:00:00Z",
-            pointer="at",
-        )  # fmt: skip
-    return _microseconds(at)
-
-
-def _microseconds(time: datetime) -> int:
     from habitue.lake.live.told import microseconds
 
-    return microseconds(time.astimezone(UTC))
-
-
-def many(asked: Asked, name: str) -> list[str]:
-    """The values of a parameter that may be given again, or with commas."""
-    told = asked.request.query_params.getlist(name)
-    return [one for many in told for one in many.split(",") if one]
-
-
-def yes(asked: Asked, name: str) -> bool:
-    """Whether a parameter says so."""
-    told = asked.request.query_params.get(name, "false").lower()
-    if told not in ("true", "false", "1", "0"):
-        raise Refused(400, "bad_parameter", f"`{name}` is true or false", pointer=name)
-    return told in ("true", "1")
-
-
-def whole_number(asked: Asked, name: str, default: int, most: int) -> int:
-    """The number from 1 to `most` that a parameter says."""
-    told = asked.request.query_params.get(name)
-    if told is None:
-        return default
-    if not (told.isdecimal() and told.isascii() and 1 <= len(told) <= 6 and 1 <= int(told) <= most):
-        raise Refused(400, "bad_parameter", f"`{name}` is a number from 1 to {most}", pointer=name)
-    return int(told)
+    if at is None:
+        return microseconds(asked.service.now().astimezone(UTC))
+    if not _FIRST <= at < _LAST:
+        raise bad_parameter("at", "`at` is an instant between 1970 and 3000")
+    return microseconds(at.astimezone(UTC))

@@ -1,130 +1,132 @@
 """Answers about one customer: who they are, what they will do, which audiences they are in."""
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from starlette.responses import Response
 
+from habitue.serving.answers.told import (
+    Customer,
+    Membership,
+    Memberships,
+    Prediction,
+    Predictions,
+    Question,
+)
 from habitue.serving.app import Asked, Route
-from habitue.serving.doors.answers.asking import asked_at, known_customer, many, told_of
-from habitue.serving.replies import Refused, encoded
+from habitue.serving.contract.wanted import answer, bad_parameter, parameters
+from habitue.serving.doors.answers.asking import At, OfCustomer, instant_of, known_customer, told_of
 
 if TYPE_CHECKING:
     from habitue.scoring.told import WholeShop
     from habitue.serving.answers.book import Book, Known
 
+QUESTIONS = Question.__args__  # type: ignore[attr-defined]
+
+Horizon = Annotated[float, msgspec.Meta(gt=0, le=730)]
+
+
+class PredictionsOf(OfCustomer, kw_only=True, frozen=True):
+    """What is asked about one customer."""
+
+    question: tuple[Question, ...] = ()    # all, unless some are named
+    horizon_days: tuple[Horizon, ...] = ()  # how far ahead: 30 and 90, unless told
+    at: At | None = None                   # the instant that is asked about: now, unless told
+
 
 async def get_customer(asked: Asked) -> Response:
     """Show a customer: keys, properties, consent, totals, and the audiences they are in."""
+    parameters(asked, OfCustomer)
 
-    def read(book: "Book") -> tuple["Known", list[tuple[str, int]]]:
-        known = known_customer(book, asked)
-        return known, book.memberships(asked.shop.name, known.profile.customer)
+    def read(book: "Book") -> Customer:
+        profile = known_customer(book, asked).profile
+        told = msgspec.structs.asdict(profile) | {
+            "properties": msgspec.json.decode(profile.properties), "events": profile.counts,
+            "memberships": _memberships(book, asked, profile.customer),
+        }  # fmt: skip
+        return msgspec.convert(told, Customer, from_attributes=True)
 
-    known, memberships = await asked.service.reading.ask(read)
-    profile = known.profile
-    return encoded(
-        {
-            "customer": profile.customer,
-            "id": profile.id,
-            "keys": profile.keys,
-            "email": profile.email,
-            "phone": profile.phone,
-            "properties": profile.properties,
-            "consents": profile.consents,
-            "created": profile.created,
-            "updated": profile.updated,
-            "last_event": profile.last_event,
-            "events": profile.counts,
-            "memberships": [_membership(*one) for one in memberships],
-        }
-    )
+    return answer(asked, await asked.service.reading.ask(read))
 
 
 async def get_predictions(asked: Asked) -> Response:
     """Predict one customer, as of now or of `at`: `question`, `horizon_days`, both repeatable."""
-    from habitue.serving.answers.predictions import predictions_of
+    wanted = parameters(asked, PredictionsOf)
+    at = instant_of(asked, wanted.at)
 
-    def read(book: "Book") -> dict[str, Any]:
+    def read(book: "Book") -> Predictions:
         known = known_customer(book, asked)
-        at = asked_at(asked)
         told = told_of(known, at)
         if known.shop is not None and known.scored is not None:
-            if at < known.scored.anchor:
-                raise Refused(
-                    400, "bad_parameter",
-                    "that is before the customer's last event or the week's first day; ask"
-                    " `habitue predict --cutoff` for answers of the past",
-                    pointer="at",
-                )  # fmt: skip
-            questions, horizons = _questions(asked, known.shop)
-            told["predictions"] = predictions_of(
-                known.shop, known.scored, at=at, questions=questions, horizons_days=horizons
-            )
-        return told
+            told["predictions"] = _predicted(known, at, wanted)
+        return Predictions(**told)
 
-    return encoded(await asked.service.reading.ask(read))
+    return answer(asked, await asked.service.reading.ask(read))
 
 
 async def get_memberships(asked: Asked) -> Response:
     """List the audiences one customer is in, and since when."""
+    parameters(asked, OfCustomer)
 
-    def read(book: "Book") -> dict[str, Any]:
+    def read(book: "Book") -> Memberships:
         customer = known_customer(book, asked).profile.customer
-        found = book.memberships(asked.shop.name, customer)
-        return {"customer": customer, "memberships": [_membership(*one) for one in found]}
+        return Memberships(customer=customer, memberships=_memberships(book, asked, customer))
 
-    return encoded(await asked.service.reading.ask(read))
+    return answer(asked, await asked.service.reading.ask(read))
 
 
 ROUTES = (
-    Route(method="GET", path="/v1/customers/{id}", endpoint=get_customer),
-    Route(method="GET", path="/v1/customers/{id}/predictions", endpoint=get_predictions),
-    Route(method="GET", path="/v1/customers/{id}/memberships", endpoint=get_memberships),
-)
+    Route(
+        method="GET", path="/v1/customers/{id}", endpoint=get_customer,
+        parameters=OfCustomer, reply=Customer,
+    ),
+    Route(
+        method="GET", path="/v1/customers/{id}/predictions", endpoint=get_predictions,
+        parameters=PredictionsOf, reply=Predictions,
+    ),
+    Route(
+        method="GET", path="/v1/customers/{id}/memberships", endpoint=get_memberships,
+        parameters=OfCustomer, reply=Memberships,
+    ),
+)  # fmt: skip
 
 
-def _questions(asked: Asked, shop: "WholeShop") -> tuple[list[str], list[float]]:
-    """What is asked, and how far ahead."""
-    from habitue.serving.answers.predictions import (
-        DEFAULT_HORIZONS_DAYS,
-        QUESTIONS,
-        is_answered,
+def _predicted(known: "Known", at: int, wanted: PredictionsOf) -> list[Prediction]:
+    from habitue.serving.answers.predictions import predictions_of
+
+    assert known.shop is not None and known.scored is not None, "asked only then"
+    if at < known.scored.anchor:
+        raise bad_parameter(
+            "at",
+            "that is before the customer's last event or the week's first day; ask"
+            " `habitue predict --cutoff` for answers of the past",
+        )
+    questions, horizons = _questions(wanted, known.shop)
+    return predictions_of(
+        known.shop, known.scored, at=at, questions=questions, horizons_days=horizons
     )
 
-    questions = many(asked, "question") or list(QUESTIONS)
-    for one in questions:
-        if one not in QUESTIONS:
-            raise Refused(
-                400, "bad_parameter", f"`question` is one of {', '.join(QUESTIONS)}",
-                pointer="question",
-            )  # fmt: skip
-    horizons = [_days(one) for one in many(asked, "horizon_days")] or list(DEFAULT_HORIZONS_DAYS)
+
+def _questions(wanted: PredictionsOf, shop: "WholeShop") -> tuple[list[Question], list[float]]:
+    """What is asked, and how far ahead."""
+    from habitue.serving.answers.predictions import DEFAULT_HORIZONS_DAYS, is_answered
+
+    questions = list(wanted.question or QUESTIONS)
+    horizons = list(wanted.horizon_days or DEFAULT_HORIZONS_DAYS)
     for days in horizons:
         for one in questions:
             if one != "next_order" and not is_answered(shop, one, days):
                 read = ", ".join(f"{day:g}" for day in shop.whole.horizons_days)
-                raise Refused(
-                    400, "bad_parameter",
+                raise bad_parameter(
+                    "horizon_days",
                     f"`orders` and `revenue` are read {read} days ahead, `order` and `churn` as far"
                     " as 730",
-                    pointer="horizon_days",
-                )  # fmt: skip
+                )
     return questions, horizons
 
 
-def _days(told: str) -> float:
-    try:
-        days = float(told)
-    except ValueError:
-        days = math.nan
-    if not 0 < days < math.inf:
-        raise Refused(400, "bad_parameter", "`horizon_days` is a number of days",
-                      pointer="horizon_days")  # fmt: skip
-    return days
-
-
-def _membership(audience: str, since: int) -> dict[str, Any]:
+def _memberships(book: "Book", asked: Asked, customer: str) -> list[Membership]:
     from habitue.lake.live.told import instant
 
-    return {"audience": audience, "since": instant(since)}
+    found = book.memberships(asked.shop.name, customer)
+    return [Membership(audience, instant(since)) for audience, since in found]
