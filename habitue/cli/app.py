@@ -20,7 +20,7 @@ from habitue.cli.data import (
     status,
     streams,
 )
-from habitue.cli.operate import audit
+from habitue.cli.operate import audit, doctor
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -66,6 +66,7 @@ for command in (
     keys.names,
     keys.currency,
     audit.audit,
+    doctor.doctor,
     rejected.rejected,
     rejected.replay,
     store.shops,

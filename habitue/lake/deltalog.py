@@ -49,7 +49,7 @@ def opened(place: Place, *, version: int | None = None) -> DeltaTable | None:
 
 def newest(log: Place) -> int:
     """The number of the newest entry, -1 where there is none."""
-    version = _checkpointed(log)
+    version = checkpointed(log)
     if not isinstance(log, Path):
         after = f"{version:0{_DIGITS}d}.json" if version >= 0 else ""
         held = [one.path for one in storage_of(log).list(log, after=after)]
@@ -180,7 +180,7 @@ def drop_torn_tip(log: Place) -> None:
     if not pointer.exists():
         return
     try:
-        pq.read_metadata(log / f"{_checkpointed(log):0{_DIGITS}d}.checkpoint.parquet")
+        pq.read_metadata(log / f"{checkpointed(log):0{_DIGITS}d}.checkpoint.parquet")
     except (OSError, ValueError):          # Arrow's complaints are values' complaints
         pointer.unlink()
         for checkpoint in sorted(log.glob("*.checkpoint.parquet"))[-1:]:
@@ -233,7 +233,7 @@ def _says(entry: bytes, transaction: tuple[str, int]) -> bool:
     return transaction in {(one.get("appId"), one.get("version")) for one in told}
 
 
-def _checkpointed(log: Place) -> int:
+def checkpointed(log: Place) -> int:
     """The entry of the last checkpoint, so that counting on from it is short; -1 for none."""
     try:
         return int(json.loads(storage_of(log).read(log / "_last_checkpoint") or b"")["version"])

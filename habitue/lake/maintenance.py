@@ -138,6 +138,15 @@ def lake_status(lake: Lake) -> list[TableStatus]:
     return found
 
 
+def unsummed(lake: Lake) -> dict[str, int]:
+    """By table: entries of its log since they were last summed up, which opening it has to read."""
+    held = {name: table for name in TABLES if (table := lake.table(name)) is not None}
+    return {
+        name: table.version() - deltalog.checkpointed(lake.path / name / "_delta_log")
+        for name, table in held.items()
+    }
+
+
 @contextmanager
 def housekeeping(lake: Lake) -> Iterator[None]:
     """Be the only one who merges and deletes files; raises `Busy` where another does.
