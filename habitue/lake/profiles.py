@@ -30,7 +30,7 @@ from habitue.lake.views.people import fold
 PROFILES_FILE = "profiles.sqlite"
 _WAIT_SECONDS = 30.0
 _ROWS_AT_ONCE = 50_000                     # of one of the lake's files
-_FORMAT = 4                                # of the tables
+_FORMAT = 5                                # of the tables
 _UNTOLD = -1                               # before the lake's first commit
 
 Answer = TypeVar("Answer")

@@ -18,6 +18,7 @@ from habitue.sequences.build import DAY, Sequences
 ModelScores = Callable[[np.ndarray], np.ndarray]
 
 POPULARITY_DAYS = (7, 28, 90, 365)
+AGAIN = 0.05                               # share of buyers who buy an item again, if it is used up
 BATCH_CELLS = 1 << 22                      # of a dense (B, V) block: 16 MiB of float32
 _FADING = 0.7                              # what an order counts beside the one after it
 _MEMORY_DAYS = 120.0                       # for co-purchases: weight 1/e after so long
@@ -197,6 +198,12 @@ def similar_items(
             together[together < least[:, None]] = 0
         blocks.append(sp.csr_matrix(together))
     return sp.vstack(blocks, format="csr")
+
+
+def bought_again(past: Past) -> np.ndarray:
+    """(V,) bool: items that are used up, so that who bought one may be shown it again."""
+    again: np.ndarray = past.repeat_rate >= AGAIN
+    return again
 
 
 def cells(matrix: sp.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:

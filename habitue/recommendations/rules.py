@@ -7,7 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from habitue.recommendations.candidates import Past, batches, popularity
+from habitue.recommendations.candidates import (
+    Past,
+    batches,
+    bought_again,
+    pairs_of,
+    popularity,
+)
 from habitue.sequences.build import Sequences
 
 NOTHING = -1                               # the item in a place for which none is left
@@ -26,6 +32,7 @@ class Rules:
     """What a shop, or one request, leaves out of a list."""
 
     skip_bought: bool = False              # what the customer ever ordered
+    skip_spent: bool = False               # what she ordered once, and hardly anybody again
     sold_within_days: int | None = None    # what nobody ordered in so many days
     per_category: int | None = None        # more than so many items of one category
 
@@ -78,6 +85,10 @@ def choose(
     allowed = np.where(shown.on_sale, scores, -np.inf).astype(np.float32)
     if shown.rules.skip_bought:
         allowed[shown.past.counts[customers].nonzero()] = -np.inf
+    elif shown.rules.skip_spent:
+        pairs = pairs_of(shown.past, customers)
+        spent = (shown.past.counts.data[pairs.entry] == 1) & ~bought_again(shown.past)[pairs.item]
+        allowed[pairs.row[spent], pairs.item[spent]] = -np.inf
     if shown.rules.per_category is not None:
         allowed[_crowded(allowed, shown.past.category, shown.rules.per_category)] = -np.inf
     return top_k(allowed, k)

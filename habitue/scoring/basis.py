@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from habitue.errors import NotEnoughHistory
-from habitue.lake.live.scored import ScoredCustomer
+from habitue.lake.live.scored import ScoredCustomer, ScoredItem
 from habitue.model.embed import embed, item_scores
 from habitue.predictions.score import anchors, score_on
 from habitue.predictions.scores.answers import Scores
 from habitue.predictions.scores.kept import Whole, rows_of, whole_of
-from habitue.recommendations.candidates import ModelScores, past_of
+from habitue.recommendations.candidates import ModelScores, bought_again, past_of
 from habitue.recommendations.recommend import FittedRecommender, recommend_by_batch
 from habitue.recommendations.rules import Rules, Shown
-from habitue.scoring.told import Listed, Similar
+from habitue.recommendations.shelf.listed import Listed
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import Sequences, ShopRules, rules_of, sequences_among
 from habitue.transfer.opening import AsOf, Held, Source, open_as_of
@@ -67,23 +67,22 @@ class Basis:
         lists = _lists(self.recommender, self.held.sequences, self.scores.customer)
         return _told(self.scores, lists, now)
 
-    def items(self) -> Iterator[tuple[str, bytes]]:
+    def items(self) -> Iterator[ScoredItem]:
         """All items, and what is bought beside each."""
         past, shop = self.recommender.past, self.held.sequences
-        beside = past.neighbours
+        beside, again = past.neighbours, bought_again(past)
         for item, code in enumerate(shop.items):
             low, high = beside.indptr[item], beside.indptr[item + 1]
             best = np.argsort(-beside.data[low:high], kind="stable")[:SIMILAR] + low
-            told = Similar(
-                title=str(shop.titles[item]),
-                category=str(shop.categories[item]),
-                orders_28d=int(past.popularity[1][item]),
-                similar=[
-                    (str(shop.items[beside.indices[at]]), round(float(beside.data[at]), 4))
-                    for at in best
-                ],
-            )
-            yield str(code), msgspec.json.encode(told)
+            similar = [
+                (str(shop.items[beside.indices[at]]), round(float(beside.data[at]), 4))
+                for at in best
+            ]
+            yield ScoredItem(
+                str(code), str(shop.titles[item]), str(shop.categories[item]),
+                round(float(past.popularity[1][item]), 4), bool(again[item]),
+                msgspec.json.encode(similar),
+            )  # fmt: skip
 
     def popular(self) -> list[Listed]:
         """What to show to whom nothing is known of: what sold most lately, or ever."""
@@ -155,7 +154,7 @@ def open_basis(source: Source, cutoff: datetime) -> Basis:
     return Basis(
         held=held,
         scores=held.learnt.scores(HORIZONS_DAYS),
-        recommender=held.recommender(Rules()),
+        recommender=held.recommender(Rules(skip_spent=True)),
         rules=rules_of(source.lake, source.shop),
         connection=duckdb.connect(config={"threads": 1}),
     )

@@ -5,28 +5,12 @@ from pathlib import Path
 import msgspec
 
 from habitue.predictions.scores.kept import Whole
+from habitue.recommendations.shelf.listed import Listed
 
 SCORING_FILE = "scoring.json"
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """One item of a customer's list."""
-
-    item: str
-    title: str
-    category: str
-    score: float                           # comparable within the list only
-    reason: str
-    evidence: str                          # the reason in words
-
-
-class Similar(msgspec.Struct, frozen=True):
-    """An item, and those that are bought by who buys it, the likest first."""
-
-    title: str
-    category: str
-    orders_28d: int
-    similar: list[tuple[str, float]]
+Similar = list[tuple[str, float]]          # items bought by who buys an item, the likest first
 
 
 class WholeShop(msgspec.Struct, frozen=True):

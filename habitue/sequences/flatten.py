@@ -60,7 +60,7 @@ SELECT e.customer, epoch_us(e.time) AS time, e.name, coalesce(a.lines, e.lines) 
            AS cancelled_at
 FROM events e LEFT JOIN cancelled c USING ("order") LEFT JOIN told t USING ("order")
     LEFT JOIN apart a ON a.digest = e.digest
-WHERE e.customer IS NOT NULL AND e.name <> 'item_ordered'
+WHERE e.customer IS NOT NULL AND e.name NOT IN ('item_ordered', 'recommendations_shown')
   AND (e.name <> 'order_placed'
        OR (e.value_minor > 0 AND (t.source IS NULL OR e.source = t.source)))
 ORDER BY e.customer, e.time, e.received, e.digest

@@ -12,12 +12,13 @@ import pytest
 from habitue.ingest.gate import Gate
 from habitue.lake import schema
 from habitue.lake.live import fresh
-from habitue.lake.live.scored import Scored, ScoredCustomer
+from habitue.lake.live.scored import Scored, ScoredCustomer, ScoredItem
 from habitue.lake.profiles import Profiles
 from habitue.publishing import Source
+from habitue.recommendations.shelf.listed import Listed
 from habitue.scoring import running
 from habitue.scoring.scorer import Scorer
-from habitue.scoring.told import SCORING_FILE, Listed, Similar, WholeShop, read_told
+from habitue.scoring.told import SCORING_FILE, Similar, WholeShop, read_told
 from habitue.sequences.build import DAY
 from tests.scoring.small import CUTOFF, NOW, SHOP, between, receive, source_of
 
@@ -166,8 +167,8 @@ def test_what_is_kept_of_a_shop_can_be_read(scorer: Scorer, source: Source) -> N
     assert shop.whole.status in ("transfer", "full")
     assert shop.popular[0].reason == "popular"
     assert shop.popular == sorted(shop.popular, key=lambda one: -one.score)
-    item = scorer.scored.item(SHOP.shop, shop.popular[0].item)
-    similar = msgspec.json.decode(item, type=Similar).similar
+    (item,) = scorer.scored.items(SHOP.shop, [shop.popular[0].item])
+    similar = msgspec.json.decode(item.similar, type=Similar)
     assert shop.popular[0].item not in {one for one, _ in similar}
     assert [how for _, how in similar] == sorted((how for _, how in similar), reverse=True)
     (one, *_) = scorer.scored.customers(SHOP.shop, list(everyone()))[1]
@@ -199,16 +200,18 @@ def test_rows_of_the_next_number_count_when_all_are_there(tmp_path: Path) -> Non
     scored = Scored(tmp_path / "scores.sqlite")
     row = ScoredCustomer("c1", 1, 2, b"old", b"[]")
     scored.put("acme", 1, [row])
-    scored.put_items("acme", 1, [("mug", b"old")])
+    mug = ScoredItem("mug", "Mug", "kitchen", 3.0, True, b"[]")
+    scored.put_items("acme", 1, [mug])
     assert scored.customers("acme", ["c1"]) == (b"", [])
     scored.begin("acme", 1, b"first")
     assert scored.customers("acme", ["c1"]) == (b"first", [row])
     scored.put("acme", 2, [row._replace(curve=b"new")])
     assert scored.customers("acme", ["c1"]) == (b"first", [row])
-    assert scored.item("acme", "mug") == b"old"
+    assert scored.items("acme", ["mug"]) == [mug]
+    assert scored.best("acme", 5, category="kitchen") == [mug._replace(similar=b"")]
     scored.begin("acme", 2, b"second")
     assert scored.customers("acme", ["c1"]) == (b"second", [row._replace(curve=b"new")])
-    assert scored.item("acme", "mug") is None
+    assert scored.items("acme", ["mug"]) == [] == scored.best("acme", 5)
     assert scored.customers("other", ["c1"]) == (b"", [])
     scored.erase("acme", ["c1"])
     assert scored.customers("acme", ["c1"]) == (b"", [])

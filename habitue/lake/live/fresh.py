@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
+from habitue.events import RECOMMENDATIONS_SHOWN
 from habitue.lake.live.happened import Touched
 
 TABLES = """
@@ -22,7 +23,8 @@ CREATE INDEX IF NOT EXISTS fresh_by_number ON fresh (number);
 """
 NAMES_OF_TABLES = ("fresh",)
 
-_NO_EVENTS = {"links", "profiles", "consents", "identifiers"}
+# what moves no score: that a list was shown is told of a customer, and done by nobody
+_NO_EVENTS = {"links", "profiles", "consents", "identifiers", RECOMMENDATIONS_SHOWN}
 _ORDERS = {"order_placed", "order_cancelled", "order_refunded", "order_updated", "item_ordered"}
 
 # of what is told twice before it is scored the first instant stands: since then it is out of date

@@ -32,7 +32,12 @@ CREATE TABLE IF NOT EXISTS cancellations (
 CREATE TABLE IF NOT EXISTS items (
     shop TEXT NOT NULL, item TEXT NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL,
     digest BLOB NOT NULL, visible INTEGER NOT NULL, title TEXT, category TEXT, brand TEXT,
+    stock INTEGER, image TEXT, published INTEGER, price_minor INTEGER, currency TEXT,
     PRIMARY KEY (shop, item, time, received, digest)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS items_by_stock
+    ON items (shop, item, time, received, digest, visible, stock) WHERE stock IS NOT NULL;
+CREATE INDEX IF NOT EXISTS items_by_published
+    ON items (shop, item, time, received, digest, visible, published) WHERE published IS NOT NULL;
 
 -- one row per shop and currency of amounts
 CREATE TABLE IF NOT EXISTS currencies (
@@ -87,10 +92,10 @@ def keep(
     _cancel(connection, [row for row, key in zip(events, ids, strict=True) if key is None], touched)
     items = [(row, visible(row)) for row in new.get("items", ())]
     connection.executemany(
-        "INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR IGNORE INTO items VALUES ({', '.join('?' * 14)})",
         [
-            (shop, item, time, received, digest, since, title, category, brand)
-            for (digest, shop, _, time, received, _, item, title, category, brand), since in items
+            (shop, item, time, received, digest, since, *told)
+            for (digest, shop, _, time, received, _, item, *told), since in items
         ],
     )
     for row, since in items:

@@ -14,7 +14,7 @@ import msgspec
 
 SCORES_FILE = "scores.sqlite"
 _WAIT_SECONDS = 30.0
-_FORMAT = 2
+_FORMAT = 3
 _AT_ONCE = 1_000                           # rows of one transaction
 
 _TABLES = """
@@ -31,8 +31,11 @@ CREATE TABLE IF NOT EXISTS customers (
 
 -- one row per item
 CREATE TABLE IF NOT EXISTS items (
-    shop TEXT, item TEXT, number INTEGER NOT NULL, told BLOB NOT NULL,
+    shop TEXT, item TEXT, number INTEGER NOT NULL, title TEXT NOT NULL, category TEXT NOT NULL,
+    sold REAL NOT NULL, again INTEGER NOT NULL, similar BLOB NOT NULL,
     PRIMARY KEY (shop, item, number)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS items_by_sold ON items (shop, number, sold);
+CREATE INDEX IF NOT EXISTS items_by_category ON items (shop, number, category, sold);
 """
 _TABLE_NAMES = ("shops", "customers", "items")
 
@@ -42,7 +45,16 @@ SELECT shops.told, customer, anchor, scored, curve, listed
 FROM shops JOIN customers USING (shop, number)
 WHERE shop = ? AND customer IN (SELECT value FROM json_each(?))
 """
-_ITEM = "SELECT items.told FROM shops JOIN items USING (shop, number) WHERE shop = ? AND item = ?"
+_ITEMS = """
+-- one row per item of some that are known
+SELECT item, title, category, sold, again, similar FROM shops JOIN items USING (shop, number)
+WHERE shop = ? AND item IN (SELECT value FROM json_each(?))
+"""
+_BEST = """
+-- one row per item of a shop, perhaps of one category, what sold most first
+SELECT item, title, category, sold, again, x'' FROM shops JOIN items USING (shop, number)
+WHERE shop = ?{more} ORDER BY sold DESC LIMIT ? OFFSET ?
+"""
 _COUNT = "SELECT count(*) FROM shops JOIN customers USING (shop, number) WHERE shop = ?"
 
 
@@ -54,6 +66,22 @@ class ScoredCustomer(NamedTuple):
     scored: int                            # µs, when
     curve: bytes
     listed: bytes
+
+
+class ScoredItem(NamedTuple):
+    """One item as it was when the shop was scored as a whole."""
+
+    item: str
+    title: str                             # "" where unknown
+    category: str
+    sold: float                            # orders within 28 days; of a new one what it borrows
+    again: bool                            # whether who bought it buys it again
+    similar: bytes                         # what is bought by who buys it; see `told`
+
+
+def _item(*row: Any) -> ScoredItem:
+    item, title, category, sold, again, similar = row
+    return ScoredItem(item, title, category, sold, bool(again), similar)
 
 
 class Scored:
@@ -86,10 +114,18 @@ class Scored:
         rows = self._read(_CUSTOMERS, shop, msgspec.json.encode(list(names)).decode())
         return (rows[0][0] if rows else b""), [ScoredCustomer(*row[1:]) for row in rows]
 
-    def item(self, shop: str, item: str) -> bytes | None:
-        """What was told of an item; none: it is not known."""
-        rows = self._read(_ITEM, shop, item)
-        return rows[0][0] if rows else None
+    def items(self, shop: str, items: Collection[str]) -> list[ScoredItem]:
+        """Those of some items that are known."""
+        rows = self._read(_ITEMS, shop, msgspec.json.encode(list(items)).decode())
+        return [_item(*row) for row in rows]
+
+    def best(
+        self, shop: str, most: int, *, category: str | None = None, after: int = 0
+    ) -> list[ScoredItem]:
+        """What sold most lately, perhaps of one category, after the first so many."""
+        more, values = ("", []) if category is None else (" AND category = ?", [category])
+        rows = self._read(_BEST.format(more=more), shop, *values, most, after)
+        return [_item(*row) for row in rows]
 
     def count(self, shop: str) -> int:
         """Customers of a shop of whom something can be told."""
@@ -102,11 +138,11 @@ class Scored:
             [(shop, one[0], number, *one[1:]) for one in customers],
         )
 
-    def put_items(self, shop: str, number: int, items: Iterable[tuple[str, bytes]]) -> None:
+    def put_items(self, shop: str, number: int, items: Iterable[ScoredItem]) -> None:
         """Put what was worked out of some items."""
         self._write(
-            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)",
-            [(shop, item, number, told) for item, told in items],
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(shop, one[0], number, *one[1:]) for one in items],
         )
 
     def begin(self, shop: str, number: int, told: bytes) -> None:

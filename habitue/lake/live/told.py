@@ -29,7 +29,7 @@ COLUMNS = {
                  "status", "method"),
     "identifiers": ("digest", "shop", "key", "time", "received", "backfilled", "kind", "value"),
     "items": ("digest", "shop", "key", "time", "received", "backfilled", "item", "title",
-              "category", "brand"),
+              "category", "brand", "stock", "image", "published", "price_minor", "currency"),
 }  # fmt: skip
 # what a table has not: whoever is told of an item is nobody, and what has no mark was told in time
 _ABSENT = {("items", "key"): None, ("identifiers", "backfilled"): False}
@@ -54,7 +54,7 @@ def told_by(nouns: Iterable[Noun]) -> Told:
     found: dict[str, list[Row]] = {}
     for noun, digest in zip(kept, digests_of(kept), strict=True):
         name = TABLE_OF[type(noun)]
-        row = _event(noun) if name == "events" else _row(name, noun)
+        row = _SPECIAL.get(name, lambda noun, name=name: _row(name, noun))(noun)
         found.setdefault(name, []).append((digest, *row))
     return found
 
@@ -81,6 +81,18 @@ def _event(noun: Any) -> Row:
         _lines([(one.item, str(one.quantity), one.amount.minor) for one in noun.lines]),
         str(noun.properties, "utf-8"),
     )  # fmt: skip
+
+
+def _item(noun: Any) -> Row:
+    price = noun.price
+    return (
+        noun.shop, None, microseconds(noun.time), microseconds(noun.received), noun.backfilled,
+        noun.item, noun.title, noun.category, noun.brand, noun.stock, noun.image, noun.published,
+        price and price.minor, price and price.currency,
+    )  # fmt: skip
+
+
+_SPECIAL: dict[str, Callable[[Any], Row]] = {"events": _event, "items": _item}
 
 
 def _lines(told: list[tuple[str, str, int]]) -> str:

@@ -19,11 +19,16 @@ from habitue.audiences.live.facts import Shop
 from habitue.audiences.live.loading import currency
 from habitue.audiences.saved import Saved
 from habitue.config import utc_now
+from habitue.directory import DIRECTORY_FILE, Directory
 from habitue.lake.live import fresh
-from habitue.lake.live.scored import SCORES_FILE, Scored, ScoredCustomer
+from habitue.lake.live.scored import SCORES_FILE, Scored, ScoredCustomer, ScoredItem
+from habitue.lake.live.told import instant
 from habitue.lake.profiles import PROFILES_FILE, LiveProfile, Profiles
 from habitue.lake.tables import Lake
-from habitue.scoring.told import Listed, Similar, WholeShop
+from habitue.recommendations.shelf.listed import Listed
+from habitue.recommendations.shelf.rulebook import Rulebook
+from habitue.recommendations.shelf.rules import Rule, in_force
+from habitue.scoring.told import WholeShop
 
 LOOK_SECONDS = 1.0                         # between looks whether a shop's settings changed
 
@@ -49,9 +54,11 @@ class Book:
         self.path = online / PROFILES_FILE
         self.profiles = Profiles(self.path)
         self.scored = Scored(online / SCORES_FILE)
+        self.directory = Directory(online.parent / DIRECTORY_FILE)
         self._wholes: dict[bytes, WholeShop] = {}      # the last that were read
         # when they were looked for, in which files, what was told, and with a currency
         self._saved: dict[str, tuple[list[str] | None, dict[str, tuple[str, datetime]]]] = {}
+        self._rules: dict[str, tuple[float, list[Rule]]] = {}
         self._settings: dict[str, tuple[float, list[str] | None, Shop, Shop]] = {}
 
     def close(self) -> None:
@@ -94,10 +101,18 @@ class Book:
         """A customer's list."""
         return msgspec.json.decode(zlib.decompress(scored.listed), type=list[Listed])
 
-    def item(self, shop: str, item: str) -> Similar | None:
-        """An item, and those bought beside it."""
-        told = self.scored.item(shop, item)
-        return None if told is None else msgspec.json.decode(told, type=Similar)
+    def item(self, shop: str, item: str) -> ScoredItem | None:
+        """An item as it was when the shop was scored; none: it is not known."""
+        found = self.scored.items(shop, [item])
+        return found[0] if found else None
+
+    def rules(self, shop: str, now: int) -> list[Rule]:
+        """A shop's rules in force now (µs); what was changed is looked for again after a second."""
+        looked, held = self._rules.get(shop, (-math.inf, []))
+        if time.monotonic() - looked >= LOOK_SECONDS:
+            held = Rulebook(self.directory, shop, utc_now).lasting()
+            self._rules[shop] = time.monotonic(), held
+        return in_force(held, instant(now))
 
     def memberships(self, shop: str, customer: str) -> list[tuple[str, int]]:
         """The audiences a customer is in now, and since when (µs)."""

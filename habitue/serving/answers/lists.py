@@ -1,54 +1,157 @@
-"""A customer's list of items within what one request leaves out of it."""
+"""What to show to whom: the customer's list, what is on the page, and what the shop says of it.
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+All that is of this moment (stock, rules, what was bought or shown just now) is looked up here, when
+it is asked for; the rest was worked out by the scorer.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from habitue.scoring.told import Listed
+from habitue.events import currency_exponent
+from habitue.lake.live import catalogue
+from habitue.lake.live.doings import NOTHING, Doings, doings
+from habitue.lake.live.scored import ScoredItem
+from habitue.recommendations.shelf.arranging import Shelf, arranged
+from habitue.recommendations.shelf.listed import BOUGHT, POPULAR, Facts, Listed, Wanted
+from habitue.recommendations.shelf.mixing import beside, mixed, named
+from habitue.recommendations.shelf.rules import Rule, pinned
+from habitue.recommendations.shelf.seen import DAYS, discounts, ignored
+from habitue.scoring.told import Similar
+from habitue.sequences.build import DAY
+from habitue.serving.answers.book import Book, Known
 
-BOUGHT = ("bought_often", "bought_once")   # reasons of items that the customer has
+RECENT = 5                                 # items looked at last: the context of who has no list
+TRIGGER_HOURS = 24                         # so long what the last event was about is left out
+_BEYOND = 200                              # of what sells, looked at where a list runs short
+_SEARCHED = 5_000                          # of what sells, for items that `only` rules name
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request asks of a list."""
-
-    k: int = 10
-    exclude: frozenset[str] = frozenset()
-    exclude_bought: bool = False
-    per_category: int | None = None
-
-
-def chosen(listed: Iterable[Listed], beyond: Iterable[Listed], wanted: Wanted) -> list[Listed]:
-    """The first k that are let through, from the customer's list and then from what is popular."""
-    found: list[Listed] = []
-    for one in _let_through(listed, beyond, wanted):
-        found.append(one)
-        if len(found) == wanted.k:
-            break
+def listed_for(
+    book: Book, shop: str, known: Known | None, wanted: Wanted, now: int
+) -> list[Listed]:
+    """What to show to somebody (none: to anybody) now (µs)."""
+    rules = book.rules(shop, now)
+    done = _doings(book, shop, known, now)
+    candidates = _candidates(book, shop, known, done, wanted)
+    candidates += _named_by(book, shop, rules)
+    found = arranged(candidates, _shelf(book, shop, done, candidates, (rules, now)), wanted)
+    if len(found) < wanted.k:              # most of what is listed cannot be shown
+        candidates += _sellers(book.scored.best(shop, _BEYOND))
+        found = arranged(candidates, _shelf(book, shop, done, candidates, (rules, now)), wanted)
     return found
 
 
-def _let_through(
-    listed: Iterable[Listed], beyond: Iterable[Listed], wanted: Wanted
-) -> Iterator[Listed]:
-    seen: set[str] = set(wanted.exclude)
-    categories: Counter[str] = Counter()
-    for one in _in_order(listed, beyond, seen, wanted):
-        if wanted.per_category is not None and one.category:
-            if categories[one.category] >= wanted.per_category:
-                continue
-            categories[one.category] += 1
-        yield one
+def _doings(book: Book, shop: str, known: Known | None, now: int) -> Doings:
+    if known is None:
+        return NOTHING
+    since, customer = now - round(DAYS * DAY), known.profile.customer
+    return book.profiles.look(
+        lambda connection: doings(connection, shop, customer, now=now, since=since)
+    )
 
 
-def _in_order(
-    listed: Iterable[Listed], beyond: Iterable[Listed], seen: Collection[str], wanted: Wanted
-) -> Iterator[Listed]:
-    told = set(seen)
-    for one in (*listed, *beyond):
-        if one.item in told:
-            continue
-        told.add(one.item)  # what is left out of a list does not come back as popular
-        if not (wanted.exclude_bought and one.reason in BOUGHT):
-            yield one
+def _candidates(
+    book: Book, shop: str, known: Known | None, done: Doings, wanted: Wanted
+) -> list[Listed]:
+    """What could be shown, the best first: the own list and what goes with the context."""
+    whole = book.shop(shop)
+    popular = [] if whole is None else whole.popular
+    own = [] if known is None or known.scored is None else book.listed(known.scored)
+    context = wanted.context
+    if not context and not own:            # a visitor: what they looked at is what is known
+        context = tuple(dict.fromkeys(item for item, _ in reversed(done.touched)))[:RECENT]
+    near = _near(book, shop, context)
+    return mixed(own or popular, near, popular)
+
+
+def _near(book: Book, shop: str, context: Sequence[str]) -> list[Listed]:
+    """What goes with a context, the best first."""
+    around = {one.item: one for one in book.scored.items(shop, context)}
+    similar = {
+        item: msgspec.json.decode(one.similar, type=Similar) for item, one in around.items()
+    }
+    found = beside(similar)
+    told = {one.item: one for one in _sellers(book.scored.items(shop, found))}
+    return [
+        named(told[item], how, around[how.companion].title or how.companion)
+        for item, how in found.items()
+        if item in told
+    ]
+
+
+def _named_by(book: Book, shop: str, rules: Sequence[Rule]) -> list[Listed]:
+    """What rules want in lists, whoever they are for."""
+    found = list(book.scored.items(shop, pinned(rules)))
+    for rule in rules:
+        if rule.kind == "only":
+            found += book.scored.items(shop, rule.match.items)
+            for category in rule.match.categories:
+                found += book.scored.best(shop, _BEYOND, category=category)
+            if not rule.match.items and not rule.match.categories:
+                found += book.scored.best(shop, _SEARCHED)
+    return _sellers(found)
+
+
+def _sellers(items: Iterable[ScoredItem]) -> list[Listed]:
+    """Items as what sells is listed; their score is below any other."""
+    return [
+        Listed(
+            item=one.item, title=one.title, category=one.category, score=-1e6 + one.sold,
+            reason=POPULAR, evidence=f"in {round(one.sold)} orders in 28 days",
+        )
+        for one in items
+    ]  # fmt: skip
+
+
+def _shelf(
+    book: Book,
+    shop: str,
+    done: Doings,
+    candidates: Sequence[Listed],
+    told: tuple[Sequence[Rule], int],
+) -> Shelf:
+    """What has a say in the list beside the scores of its candidates."""
+    rules, now = told
+    names = {one.item for one in candidates}
+    out = book.profiles.look(lambda one: catalogue.unavailable(one, shop, names, now))
+    items, time = done.last
+    if now - time <= TRIGGER_HOURS * DAY // 24:
+        out.update(items)
+    out |= _spent(book, shop, done, candidates)
+    return Shelf(
+        rules=rules,
+        facts=_facts(book, shop, names, now) if any(_is_of_facts(one) for one in rules) else {},
+        left_out=out,
+        discounts=discounts(ignored(done.shown, done.touched)),
+    )
+
+
+def _spent(
+    book: Book, shop: str, done: Doings, candidates: Sequence[Listed]
+) -> set[str]:
+    """What the customer bought once and hardly anybody buys again, of what others speak for."""
+    once = {item for item, orders in done.bought.items() if orders == 1}
+    asked = once & {one.item for one in candidates if one.reason not in BOUGHT}
+    again = {one.item for one in book.scored.items(shop, asked) if one.again} if asked else set()
+    return asked - again
+
+
+def _is_of_facts(rule: Rule) -> bool:
+    match = rule.match
+    return bool(match.brands) or match.price_from is not None or match.price_to is not None
+
+
+def _facts(
+    book: Book, shop: str, items: Collection[str], now: int
+) -> Mapping[str, Facts]:
+    held = book.profiles.look(lambda one: catalogue.items_of(one, shop, items, now))
+    return {
+        item: Facts(
+            brand=one.brand or "",
+            price=None
+            if one.price_minor is None
+            else one.price_minor / 10 ** currency_exponent(one.currency or ""),
+        )
+        for item, one in held.items()
+    }

@@ -1,5 +1,6 @@
 """Answers about items: what to show whom, and what is bought by who buys an item."""
 
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +9,16 @@ from starlette.responses import Response
 
 from habitue.serving.answers.told import Beside, Popular, Recommendations, Shown, SimilarItems
 from habitue.serving.app import Asked, Route
-from habitue.serving.contract.wanted import answer, parameters
+from habitue.serving.contract.wanted import answer, bad_parameter, parameters
 from habitue.serving.doors.answers.asking import instant_of, known_customer, told_of
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
-    from habitue.scoring.told import Listed
+    from habitue.recommendations.shelf.listed import Listed, Wanted
     from habitue.serving.answers.book import Book
-    from habitue.serving.answers.lists import Wanted
 
 MOST_ITEMS = 100
+MOST_CONTEXT = 50                          # items on a page and in a cart
 
 Few = Annotated[int, msgspec.Meta(ge=1, le=MOST_ITEMS)]
 
@@ -26,6 +27,8 @@ class ListOf(msgspec.Struct, kw_only=True, frozen=True):
     """What is asked of a list."""
 
     k: Few = 10                            # how many items
+    item: tuple[str, ...] = ()             # what is on the page; what goes with it is shown
+    cart: tuple[str, ...] = ()             # … and what is in the cart
     exclude: tuple[str, ...] = ()          # items that are left out
     per_category: Few | None = None        # how many of one category at most; any, unless told
 
@@ -34,7 +37,7 @@ class ListFor(ListOf, kw_only=True, frozen=True):
     """What is asked of a customer's list."""
 
     id: str                                # what the shop calls them, or the id of their profile
-    exclude_bought: bool = False           # whether to leave out what the customer has bought
+    exclude_bought: bool = False           # whether to leave out what they buy again, too
 
 
 class Item(msgspec.Struct, kw_only=True, frozen=True):
@@ -45,47 +48,49 @@ class Item(msgspec.Struct, kw_only=True, frozen=True):
 
 
 async def get_recommendations(asked: Asked) -> Response:
-    """List items for one customer: `k`, `exclude`, `exclude_bought`, `per_category`."""
-    from habitue.serving.answers.lists import chosen
+    """List items for one customer, by what they do and what is on the page or in the cart."""
+    from habitue.serving.answers.lists import listed_for
 
     asked_for = parameters(asked, ListFor)
     wanted = _wanted(asked_for, exclude_bought=asked_for.exclude_bought)
 
     def read(book: "Book") -> Recommendations:
-        known = known_customer(book, asked)
-        shop = book.shop(asked.shop.name)
-        mine = [] if known.scored is None else book.listed(known.scored)
-        found = chosen(mine, [] if shop is None else shop.popular, wanted)
-        return Recommendations(**told_of(known, instant_of(asked, None)), items=_ranked(found))
+        known, now = known_customer(book, asked), instant_of(asked, None)
+        found = listed_for(book, asked.shop.name, known, wanted, now)
+        return Recommendations(
+            **told_of(known, now), list=secrets.token_hex(8), items=_ranked(found)
+        )
 
     return answer(asked, await asked.service.reading.ask(read))
 
 
 async def get_popular(asked: Asked) -> Response:
-    """List what sells, for somebody nothing is known of: `k`, `exclude`, `per_category`."""
-    from habitue.serving.answers.lists import chosen
+    """List items for somebody nothing is known of, by what is on the page and by what sells."""
+    from habitue.serving.answers.lists import listed_for
 
     wanted = _wanted(parameters(asked, ListOf))
 
     def read(book: "Book") -> Popular:
-        shop = book.shop(asked.shop.name)
-        return Popular(items=_ranked(chosen([], [] if shop is None else shop.popular, wanted)))
+        found = listed_for(book, asked.shop.name, None, wanted, instant_of(asked, None))
+        return Popular(list=secrets.token_hex(8), items=_ranked(found))
 
     return answer(asked, await asked.service.reading.ask(read))
 
 
 async def get_similar(asked: Asked) -> Response:
     """List items that are bought by who buys an item: `k`."""
+    from habitue.scoring.told import Similar
+
     wanted = parameters(asked, Item)
 
     def read(book: "Book") -> SimilarItems:
         found = book.item(asked.shop.name, wanted.item)
         if found is None:
             raise Refused(404, "not_found", "no item of that code is known, or not yet")
+        similar = msgspec.json.decode(found.similar, type=Similar)
         return SimilarItems(
             item=wanted.item, title=found.title, category=found.category,
-            orders_28d=found.orders_28d,
-            similar=[Beside(*one) for one in found.similar[: wanted.k]],
+            orders_28d=int(found.sold), similar=[Beside(*one) for one in similar[: wanted.k]],
         )  # fmt: skip
 
     return answer(asked, await asked.service.reading.ask(read))
@@ -108,11 +113,14 @@ ROUTES = (
 
 
 def _wanted(asked_for: ListOf, *, exclude_bought: bool = False) -> "Wanted":
-    from habitue.serving.answers.lists import Wanted
+    from habitue.recommendations.shelf.listed import Wanted
 
+    context = tuple(dict.fromkeys((*asked_for.item, *asked_for.cart)))
+    if len(context) > MOST_CONTEXT:
+        raise bad_parameter("cart", f"`item` and `cart` name at most {MOST_CONTEXT} items")
     return Wanted(
-        k=asked_for.k, exclude=frozenset(asked_for.exclude), exclude_bought=exclude_bought,
-        per_category=asked_for.per_category,
+        k=asked_for.k, context=context, exclude=frozenset(asked_for.exclude),
+        exclude_bought=exclude_bought, per_category=asked_for.per_category,
     )  # fmt: skip
 
 

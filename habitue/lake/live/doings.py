@@ -1,0 +1,97 @@
+"""What one customer did with items, as lists want to know it: bought, looked at, was shown."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from habitue.events import (
+    CART_ADDED,
+    CHECKOUT_STARTED,
+    ITEM_ORDERED,
+    ITEM_VIEWED,
+    ORDER_CANCELLED,
+    ORDER_PLACED,
+    ORDER_UPDATED,
+    RECOMMENDATIONS_SHOWN,
+)
+
+_BUYING = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED)
+_LOOKING = (ITEM_VIEWED, CART_ADDED, CHECKOUT_STARTED)
+_NAMES = (*_BUYING, *_LOOKING, ORDER_CANCELLED, RECOMMENDATIONS_SHOWN)
+
+_EVENTS = """
+-- one row per event of a customer that is about items, in time; of what did not buy, the late ones
+SELECT events.name, events.time, events."order", events.lines, events.properties
+FROM keys JOIN events ON events.key = keys.id
+WHERE keys.shop = ?1 AND keys.customer = (SELECT customer FROM keys WHERE shop = ?1 AND key = ?2)
+    AND events.visible <= ?3 AND events.name IN (SELECT value FROM json_each(?4))
+    AND (events.time > ?5 OR events.name IN (SELECT value FROM json_each(?6)))
+ORDER BY events.time
+"""
+_CANCELLED = """
+-- one row per order of some that somebody cancelled without naming the customer
+SELECT "order" FROM cancellations
+WHERE shop = ? AND visible <= ? AND "order" IN (SELECT value FROM json_each(?))
+"""
+
+
+class Doings(NamedTuple):
+    """What one customer did with items; times in µs, in their order."""
+
+    bought: Mapping[str, int]              # item -> orders that stand
+    touched: Sequence[tuple[str, int]]     # items viewed, carted or ordered of late
+    shown: Sequence[tuple[str, int]]       # items of lists of late that were shown
+    last: tuple[tuple[str, ...], int]      # items of their last event about any, and when
+
+
+NOTHING = Doings({}, (), (), ((), 0))
+
+
+def doings(
+    connection: sqlite3.Connection, shop: str, customer: str, *, now: int, since: int
+) -> Doings:
+    """What a customer, by the key that names them, did until now; of late is after `since` (µs)."""
+    whenever = msgspec.json.encode([*_BUYING, ORDER_CANCELLED]).decode()
+    rows = connection.execute(
+        _EVENTS, [shop, customer, now, msgspec.json.encode(_NAMES).decode(), since, whenever]
+    ).fetchall()
+    gone = _cancelled(connection, shop, rows, now)
+    orders: dict[str, set[object]] = {}
+    touched: list[tuple[str, int]] = []
+    shown: list[tuple[str, int]] = []
+    last: tuple[tuple[str, ...], int] = ((), 0)
+    for place, (name, time, order, lines, properties) in enumerate(rows):
+        if name == ORDER_CANCELLED or (order is not None and order in gone):
+            continue
+        items = tuple(_items(name, lines, properties))
+        if name == RECOMMENDATIONS_SHOWN:
+            shown += [(item, time) for item in items]
+            continue
+        if name in _BUYING:
+            for item in items:
+                orders.setdefault(item, set()).add(place if order is None else order)
+        if time > since:
+            touched += [(item, time) for item in items]
+        last = (items, time) if items else last
+    return Doings({item: len(told) for item, told in orders.items()}, touched, shown, last)
+
+
+def _cancelled(
+    connection: sqlite3.Connection, shop: str, rows: list[tuple[Any, ...]], now: int
+) -> set[str]:
+    own = {order for name, _, order, *_ in rows if name == ORDER_CANCELLED and order is not None}
+    placed = sorted({order for name, _, order, *_ in rows if name in _BUYING and order})
+    asked = msgspec.json.encode(placed).decode()
+    return own | {order for (order,) in connection.execute(_CANCELLED, [shop, now, asked])}
+
+
+def _items(name: str, lines: str, properties: str) -> Iterator[str]:
+    told: Any = [line[0] for line in msgspec.json.decode(lines)]
+    if not told:
+        held = msgspec.json.decode(properties)
+        held = held if isinstance(held, dict) else {}
+        told = held.get("items") if name == RECOMMENDATIONS_SHOWN else [held.get("item")]
+    if isinstance(told, list):
+        yield from dict.fromkeys(one for one in told if isinstance(one, str))
