@@ -173,7 +173,7 @@ def test_what_was_shown_again_and_again_goes_down_until_it_is_looked_at(
     for number in range(12):
         running.send(
             {"name": "recommendations_shown", "customer": name, "id": f"s-{number}",
-             "properties": {"list": "abc", "items": [usual[0]], "positions": [1]}}
+             "properties": {"list_id": "abc", "items": [usual[0]], "positions": [1]}}
         )  # fmt: skip
     rotated = running.codes(customer)
     assert rotated[0] != usual[0]
@@ -185,5 +185,5 @@ def test_what_was_shown_again_and_again_goes_down_until_it_is_looked_at(
 
 
 def test_lists_have_ids_of_their_own(running: Running, tmp_path: Path) -> None:
-    told = [running.client.get("/v1/recommendations").json()["list"] for _ in range(3)]
+    told = [running.client.get("/v1/recommendations").json()["list_id"] for _ in range(3)]
     assert len(set(told)) == 3

@@ -97,7 +97,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 class Recommendations(About, frozen=True, kw_only=True):
     """What to show to a customer."""
 
-    list: str                              # names this answer where it is told that it was shown
+    list_id: str                           # names this answer where it is told that it was shown
     items: list[Shown]
 
 
@@ -105,7 +105,7 @@ class Popular(msgspec.Struct, frozen=True, kw_only=True):
     """What to show to somebody nothing is known of."""
 
     customer: None = None
-    list: str                              # names this answer where it is told that it was shown
+    list_id: str                           # names this answer where it is told that it was shown
     items: list[Shown]
 
 

@@ -58,7 +58,7 @@ async def get_recommendations(asked: Asked) -> Response:
         known, now = known_customer(book, asked), instant_of(asked, None)
         found = listed_for(book, asked.shop.name, known, wanted, now)
         return Recommendations(
-            **told_of(known, now), list=secrets.token_hex(8), items=_ranked(found)
+            **told_of(known, now), list_id=secrets.token_hex(8), items=_ranked(found)
         )
 
     return answer(asked, await asked.service.reading.ask(read))
@@ -72,7 +72,7 @@ async def get_popular(asked: Asked) -> Response:
 
     def read(book: "Book") -> Popular:
         found = listed_for(book, asked.shop.name, None, wanted, instant_of(asked, None))
-        return Popular(list=secrets.token_hex(8), items=_ranked(found))
+        return Popular(list_id=secrets.token_hex(8), items=_ranked(found))
 
     return answer(asked, await asked.service.reading.ask(read))
 
