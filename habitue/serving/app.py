@@ -307,7 +307,10 @@ class Application:
             raise Refused(404, "not_found", "nothing is here; docs/reference/http.md lists all")
         if request.method == "OPTIONS":
             return None
-        raise Refused(405, "method_not_allowed", f"this takes {', '.join(sorted(methods))}")
+        takes = ", ".join(sorted(methods))
+        refused = Refused(405, "method_not_allowed", f"this takes {takes}")
+        refused.headers["Allow"] = takes
+        raise refused
 
     def _methods(self, path: str) -> set[str]:
         methods = set(self._paths.get(path, ()))

@@ -121,11 +121,13 @@ class Windows:
 
 def unknown_key() -> Refused:
     """What everyone without a key is told, whatever they asked."""
-    return Refused(
+    refused = Refused(
         401, "not_authenticated",
         "no key of a shop that is in force was found; it stands in `X-Habitue-Key`, `Authorization`"
         " or this client's own place",
     )  # fmt: skip
+    refused.headers["WWW-Authenticate"] = "Bearer"
+    return refused
 
 
 def key_in_request(request: Request) -> str | None:

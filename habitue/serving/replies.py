@@ -75,6 +75,7 @@ class Refused(Exception):
         self.pointer = pointer             # a JSON pointer
         self.faults = list(faults)         # where there are several, or one of a parameter
         self.retry_seconds = retry_seconds
+        self.headers: dict[str, str] = {}  # to be told beside
         self.is_kept = False               # whether what was refused is kept already
         self.body: bytes | None = None     # what Klaviyo's clients are told, if it is known already
 
@@ -115,7 +116,7 @@ def empty(status: int, headers: Mapping[str, str] | None = None) -> Response:
 
 def refusal(refused: Refused, path: str) -> Response:
     """What the client of a path is told; no stack trace, nothing of ours."""
-    headers = {}
+    headers = dict(refused.headers)
     if refused.retry_seconds is not None:
         headers["Retry-After"] = str(refused.retry_seconds)
     if refused.body is not None:

@@ -94,6 +94,14 @@ def test_every_fault_of_a_body_is_told_with_its_pointer(client: httpx.Client) ->
     assert client.post("/v1/erasures", content=b"[]").json()["errors"][0]["pointer"] == ""
 
 
+def test_a_refusal_says_what_would_have_been_let_in(server: Server, client: httpx.Client) -> None:
+    refused = client.put("/v1/erasures")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
+    with server.client(None) as nobody:
+        assert nobody.get("/v1/erasures").headers["www-authenticate"] == "Bearer"
+    assert client.post("/v1/erasures", json={}).json()["errors"][0]["pointer"] == ""
+
+
 def test_a_client_of_segment_reads_a_code_and_a_message(client: httpx.Client) -> None:
     refused = client.post("/v1/track", content=b"{")
     assert set(refused.json()) >= {"code", "message"}

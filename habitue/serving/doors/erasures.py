@@ -136,7 +136,8 @@ def _key(asked: Asked, named: Named) -> str:
     }
     if len(told) != 1:
         wanted = "name one of customer, email, phone and anonymous_id, and only one"
-        raise faulty("invalid", [Fault(detail=wanted, pointer=f"/{one}") for one in told or [""]])
+        pointers = [f"/{name}" for name in told] or [""]
+        raise faulty("invalid", [Fault(detail=wanted, pointer=one) for one in pointers])
     if named.customer:
         return external_key(named.customer)
     if named.anonymous_id:
