@@ -7,7 +7,7 @@ Asked as of an earlier instant it refuses: it would remember, not predict.
 # C customers · V items
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -33,8 +33,10 @@ from habitue.predictions.explain.why import Explanation, explain
 from habitue.predictions.learn import Learnt
 from habitue.predictions.scores.answers import BLOCK, Interval, Scores
 from habitue.recommendations.recommend import FittedRecommender
-from habitue.recommendations.recommend import recommend as recommend_items
 from habitue.recommendations.rules import Rules
+from habitue.recommendations.shelf.everybody import STRANGER, Said, Stand, shelved
+from habitue.recommendations.shelf.listed import Wanted, facts_of
+from habitue.recommendations.shelf.rules import Rule
 from habitue.registry import CHAMPION, Registry, Saw
 from habitue.sequences.build import DAY, Sequences, build_sequences, instant, microseconds
 from habitue.transfer.adapt import FROM_NOTHING, Adapted, adapt
@@ -59,6 +61,10 @@ QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 MAX_HORIZON_DAYS = 730.0
 # at most one row: the customer that a key belongs to
 _NAMED = "SELECT customer FROM events WHERE key = ? AND customer IS NOT NULL LIMIT 1"
+# one row per item that cannot be sold
+_UNAVAILABLE = "SELECT item FROM items WHERE stock <= 0 OR NOT published"
+# one row per item of the catalogue that a rule may be about
+_FACTS = "SELECT item, brand, price_minor AS price, currency FROM items"
 ANSWER = pa.schema(
     [
         pa.field("customer", pa.string()),
@@ -256,6 +262,17 @@ def _told(sequences: Sequences, version: str, standing: Standing | None) -> Told
     return {"status": standing.status, "missing": standing.missing, "version": version}
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a list is shown: to whom, beside what, and what the shop says of lists."""
+
+    customer: str | None = None            # by any of their keys; none: everyone
+    items: tuple[str, ...] = ()            # on the page or in the cart
+    per_category: int | None = None
+    rules: Sequence[Rule] = ()             # those in force
+    now: datetime | None = None            # when it can be sold or not; none: at the cutoff
+
+
 def recommend(
     source: Source,
     as_of: AsOf,
@@ -263,12 +280,51 @@ def recommend(
     k: int = 10,
     exclude_bought: bool = False,
     not_sold_days: float | None = None,
+    page: Page = Page(),
 ) -> pa.Table:
-    """The k best items of every known customer, with the reason in words."""
+    """The k best items of one or every known customer, with the reason in words.
+
+    What could not be sold at the cutoff is left out, and what was bought for good. Somebody of
+    whom nothing is known gets what goes with the page, and what sells.
+    """
     held = open_as_of(source, as_of)
     days = None if not_sold_days is None else int(np.ceil(not_sold_days))
-    rules = Rules(skip_bought=exclude_bought, sold_within_days=days)
-    return recommend_items(held.recommender(rules), held.sequences, k=k)
+    wanted = Wanted(
+        k=k, context=page.items, exclude_bought=exclude_bought, per_category=page.per_category
+    )
+    stand = Stand(
+        fitted=held.recommender(Rules(sold_within_days=days)), sequences=held.sequences,
+        said=_said(source, as_of, page),
+    )  # fmt: skip
+    if page.customer is None:
+        return shelved(stand, wanted)
+    name = _name_of(source, as_of, page.customer)
+    row = np.flatnonzero(held.sequences.customers == name)
+    return shelved(stand, wanted, {name: int(row[0]) if len(row) else STRANGER})
+
+
+def _said(source: Source, as_of: AsOf, page: Page) -> Said:
+    """What the shop says of its items and lists."""
+    read = partial(
+        query.read, source.lake, shop=source.shop, cutoff=page.now or as_of.cutoff,
+        known_at=as_of.known_at,
+    )  # fmt: skip
+    needs_facts = any(rule.match.needs_facts for rule in page.rules)
+    facts = read(_FACTS).to_pylist() if needs_facts else []
+    return Said(
+        rules=page.rules,
+        facts={row["item"]: facts_of(row["brand"], row["price"], row["currency"]) for row in facts},
+        unavailable=frozenset(read(_UNAVAILABLE)["item"].to_pylist()),
+    )
+
+
+def _name_of(source: Source, as_of: AsOf, key: str) -> str:
+    """What tables call a customer, by one of their keys; of nobody who is known, the key."""
+    told = query.read(
+        source.lake, _NAMED, [key], shop=source.shop, cutoff=as_of.cutoff, known_at=as_of.known_at
+    )
+    named = told["customer"].to_pylist()
+    return str(named[0]) if named else key
 
 
 def items(source: Source, as_of: AsOf) -> pa.Table:
@@ -333,16 +389,7 @@ def why(source: Source, as_of: AsOf, customer: str, ask: Ask) -> Explanation:
         NoSuchCustomer: no order of theirs stands at the cutoff.
     """
     opened = open_why(source, as_of, horizon_days=ask.horizon_days)
-    told = query.read(
-        source.lake,
-        _NAMED,
-        [customer],
-        shop=source.shop,
-        cutoff=as_of.cutoff,
-        known_at=as_of.known_at,
-    )
-    named = told["customer"].to_pylist()
-    return opened(named[0] if named else customer, ask)
+    return opened(_name_of(source, as_of, customer), ask)
 
 
 def fingerprint(sequences: Sequences) -> str:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from habitue.predictions.rows import Row
     from habitue.privacy import Places
     from habitue.publishing import Source
+    from habitue.recommendations.shelf.rulebook import Rulebook
 
 DEFAULT_HORIZONS = (30.0, 90.0, 180.0)     # days
 
@@ -149,12 +150,8 @@ class Workspace:
         """Where what is kept of a customer is, for erasure and export."""
         from habitue.privacy import Places
 
-        return Places(
-            lake=self.lake,
-            directory=self.directory,
-            folder=self.path,
-            log_place=load_settings().log,
-        )
+        log = load_settings().log
+        return Places(lake=self.lake, directory=self.directory, folder=self.path, log_place=log)
 
     def shops(self) -> list[str]:
         """The names of the shops, sorted."""
@@ -196,13 +193,9 @@ class Shop:
         from habitue.ingest.mapping import read_mapping
 
         return import_file(
-            Path(path),
-            lake=self.workspace.lake,
-            shop=self.name,
-            mapping=read_mapping(mapping),
-            now=now or utc_now(),
-            progress=progress,
-        )
+            Path(path), lake=self.workspace.lake, shop=self.name, mapping=read_mapping(mapping),
+            now=now or utc_now(), progress=progress,
+        )  # fmt: skip
 
     def ingest_klaviyo(
         self,
@@ -286,13 +279,9 @@ class Shop:
         from habitue.lake.views.customer import customer
 
         return customer(
-            self.workspace.lake,
-            key or self._surrogate(email, phone),
-            shop=self.name,
-            events=events,
-            cutoff=cutoff,
-            known_at=known_at,
-        )
+            self.workspace.lake, self.key_of(key, email=email, phone=phone), shop=self.name,
+            events=events, cutoff=cutoff, known_at=known_at,
+        )  # fmt: skip
 
     def link(
         self,
@@ -311,11 +300,9 @@ class Shop:
 
         return Gate(self.workspace.lake).tell(
             [linked_by_hand(self.name, key, other, reason=reason, undo=undo, now=now or utc_now())],
-            shop=self.name,
-            source="person",
-            received=now or utc_now(),
+            shop=self.name, source="person", received=now or utc_now(),
             origin="unlink" if undo else "link",
-        )
+        )  # fmt: skip
 
     def conflicts(
         self, *, cutoff: datetime | None = None, known_at: datetime | None = None
@@ -361,14 +348,11 @@ class Shop:
         """Try rejected inputs again, those of some reasons or all of them."""
         from habitue.ingest.replay import replay
 
+        directory = self.workspace.directory
         return replay(
-            self.workspace.lake,
-            self.workspace.directory.shop(self.name, create=True),
-            now=now or utc_now(),
-            reasons=reasons,
-            refuses=Refusals(self.workspace.directory),
-            progress=progress,
-        )
+            self.workspace.lake, directory.shop(self.name, create=True), now=now or utc_now(),
+            reasons=reasons, refuses=Refusals(directory), progress=progress,
+        )  # fmt: skip
 
     def last_event(self) -> datetime:
         """When the shop's last event happened: the cutoff where none is named.
@@ -396,13 +380,9 @@ class Shop:
         from habitue import publishing
 
         return publishing.train(
-            self.source,
-            config=config or nano(),
-            cutoff=cutoff or self.last_event(),
-            now=now or utc_now(),
-            progress=progress,
-            launch=launch,
-        )
+            self.source, config=config or nano(), cutoff=cutoff or self.last_event(),
+            now=now or utc_now(), progress=progress, launch=launch,
+        )  # fmt: skip
 
     def predict(
         self,
@@ -535,27 +515,42 @@ class Shop:
             ),
         )
 
-    def recommend(
+    def recommend(  # noqa: PLR0913 - for whom, on which page, and as of when
         self,
+        customer: str | None = None,
         *,
         k: int = 10,
+        page: Sequence[str] = (),
+        per_category: int | None = None,
         exclude_bought: bool = False,
         not_sold_days: float | None = None,
         cutoff: datetime | None = None,
         version: str | None = None,
         known_at: datetime | None = None,
     ) -> "pa.Table":
-        """The k best items for every customer, one row each."""
+        """The k best items for a customer, or for everyone, within the shop's rules.
+
+        `page` names what is on the page or in the cart: what goes with it moves up.
+        """
         self._refuse_unpublished(version)
         from habitue import publishing
 
+        now = cutoff or utc_now()          # of what can be sold and what the shop says
         return publishing.recommend(
             self.source,
             publishing.AsOf(cutoff or self.last_event(), version, known_at),
             k=k,
             exclude_bought=exclude_bought,
             not_sold_days=not_sold_days,
+            page=publishing.Page(customer, tuple(page), per_category, self.rules.at(now), now),
         )
+
+    @property
+    def rules(self) -> "Rulebook":
+        """What the shop says of its lists: pin, boost, bury, only these, hide."""
+        from habitue.recommendations.shelf.rulebook import Rulebook
+
+        return Rulebook(self.workspace.directory, self.name, utc_now)
 
     def items(
         self,
@@ -590,11 +585,8 @@ class Shop:
         from habitue import evaluation
         from habitue.transfer.adapt import learn_best
 
+        learner = evaluation.Learner(config or nano(), learn_best)
         return evaluation.evaluate(
-            self.workspace.lake,
-            self.name,
-            cutoffs=tuple(cutoffs),
-            horizon_days=horizon_days,
-            learner=evaluation.Learner(config or nano(), learn_best),
-            progress=progress,
-        )
+            self.workspace.lake, self.name, cutoffs=tuple(cutoffs), horizon_days=horizon_days,
+            learner=learner, progress=progress,
+        )  # fmt: skip

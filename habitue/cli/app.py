@@ -17,6 +17,7 @@ from habitue.cli.data import (
     people,
     privacy,
     rejected,
+    rules,
     status,
     streams,
 )
@@ -82,6 +83,7 @@ for command in (
     memberships.changes,
     memberships.deliver,
     ask.recommend,
+    rules.rules,
     ask.items,
     train.models,
     train.promote,

@@ -255,32 +255,39 @@ def why(  # noqa: PLR0913 - one per flag
 @click.command(
     epilog=examples(
         "habitue recommend --shop acme --k 5",
+        "habitue recommend --shop acme --customer c1 --item mug --cart tea,pot",
+        "habitue recommend --shop acme --customer nobody --item mug",
         "habitue recommend --shop acme --exclude-bought --not-sold-days 90 --out items.csv",
     )
 )
 @with_shop
+@click.option("--customer", metavar="KEY", help="For whom.  [default: for everyone]")
+@click.option("--item", "items", multiple=True, help="What is on the page. May be repeated.")
+@click.option("--cart", metavar="ITEMS", default="", help="What is in the cart, with commas.")
 @click.option("--k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+@click.option("--per-category", type=click.IntRange(1), help="So many of one category at most.")
 @click.option("--exclude-bought", is_flag=True, help="Leave out what the customer has bought.")
 @click.option(
     "--not-sold-days", type=Days(), help="Leave out items not sold in the last so many days."
 )
 @with_asked
 @with_output
-def recommend(
-    shop: Shop,
-    k: int,
-    exclude_bought: bool,
-    not_sold_days: float | None,
-    asked: Asked,
+def recommend(  # noqa: PLR0913 - the options of the command
+    shop: Shop, customer: str | None, items: tuple[str, ...], cart: str, k: int,
+    per_category: int | None, exclude_bought: bool, not_sold_days: float | None, asked: Asked,
     output: Output,
-) -> None:
-    """Rank the k best items for every customer.
+) -> None:  # fmt: skip
+    """Rank the k best items for every customer, or for one.
 
-    Scores order one customer's list; between lists they mean nothing.
+    What goes with the page and the cart moves up; the shop's rules hold. A KEY of whom nothing is
+    known is shown what a stranger is. Scores order one list; between lists they mean nothing.
     """
     output.show(
         shop.recommend(
+            customer,
             k=k,
+            page=(*items, *(one for one in cart.split(",") if one)),
+            per_category=per_category,
             exclude_bought=exclude_bought,
             not_sold_days=not_sold_days,
             cutoff=asked.cutoff,

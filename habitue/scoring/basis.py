@@ -23,16 +23,15 @@ from habitue.predictions.score import anchors, score_on
 from habitue.predictions.scores.answers import Scores
 from habitue.predictions.scores.kept import Whole, rows_of, whole_of
 from habitue.recommendations.candidates import ModelScores, bought_again, past_of
-from habitue.recommendations.recommend import FittedRecommender, recommend_by_batch
+from habitue.recommendations.recommend import FittedRecommender
 from habitue.recommendations.rules import Rules, Shown
+from habitue.recommendations.shelf.everybody import lists_of, popular_of, similar_to
 from habitue.recommendations.shelf.listed import Listed
 from habitue.sequences.batch import Corpus
 from habitue.sequences.build import Sequences, ShopRules, rules_of, sequences_among
 from habitue.transfer.opening import AsOf, Held, Source, open_as_of
 
 HORIZONS_DAYS = (7.0, 30.0, 60.0, 90.0, 180.0, 365.0)      # of counts and spend; chances: any
-LISTED = 50                                # items kept of a customer's list: exclusions eat some
-SIMILAR = 50                               # items kept that are bought beside an item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,34 +69,17 @@ class Basis:
     def items(self) -> Iterator[ScoredItem]:
         """All items, and what is bought beside each."""
         past, shop = self.recommender.past, self.held.sequences
-        beside, again = past.neighbours, bought_again(past)
+        again = bought_again(past)
         for item, code in enumerate(shop.items):
-            low, high = beside.indptr[item], beside.indptr[item + 1]
-            best = np.argsort(-beside.data[low:high], kind="stable")[:SIMILAR] + low
-            similar = [
-                (str(shop.items[beside.indices[at]]), round(float(beside.data[at]), 4))
-                for at in best
-            ]
             yield ScoredItem(
                 str(code), str(shop.titles[item]), str(shop.categories[item]),
                 round(float(past.popularity[1][item]), 4), bool(again[item]),
-                msgspec.json.encode(similar),
+                msgspec.json.encode(similar_to(past, shop, item)),
             )  # fmt: skip
 
     def popular(self) -> list[Listed]:
         """What to show to whom nothing is known of: what sold most lately, or ever."""
-        past, shop = self.recommender.past, self.held.sequences
-        sold = next((one for one in past.popularity[1:] if one.any()), past.sold)
-        best = np.argsort(-sold, kind="stable")[:LISTED]
-        return [
-            Listed(
-                item=str(shop.items[item]), title=str(shop.titles[item]),
-                category=str(shop.categories[item]), score=round(float(sold[item]), 4),
-                reason="popular", evidence=f"in {int(sold[item])} orders",
-            )
-            for item in best
-            if sold[item] > 0
-        ]  # fmt: skip
+        return popular_of(self.recommender.past, self.held.sequences)
 
     def again(self, events: pa.Table, now: int) -> Iterator[ScoredCustomer]:
         """Some customers, of whom `events` are all that there are, as of `now` (µs).
@@ -164,17 +146,8 @@ def _lists(
     recommender: FittedRecommender, sequences: Sequences, customers: np.ndarray
 ) -> dict[str, list[Listed]]:
     """The list of each customer, by name."""
-    found: dict[str, list[Listed]] = {}
-    category = dict(zip(sequences.items, sequences.categories, strict=True))
-    for table in recommend_by_batch(recommender, sequences, k=LISTED, customers=customers):
-        for row in table.to_pylist():
-            found.setdefault(row["customer"], []).append(
-                Listed(
-                    item=row["item"], title=row["title"], category=category[row["item"]],
-                    score=round(row["score"], 4), reason=row["reason"], evidence=row["evidence"],
-                )
-            )  # fmt: skip
-    return found
+    batches = lists_of(recommender, sequences, customers)
+    return {name: listed for one in batches for name, listed in one.items()}
 
 
 def _told(

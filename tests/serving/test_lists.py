@@ -152,10 +152,14 @@ def test_a_rule_counts_within_a_second_in_every_list(running: Running, customer:
         time.sleep(LOOK_SECONDS)
         return running.codes(customer)
 
+    def codes_of_pins() -> list[str]:
+        return [one["item"] for one in running.items() if one["reason"] == "pinned"]
+
     usual = after()
     last, first = usual[-1], usual[0]
     assert after(Rule(kind="pin", match=Match(items=(last,)), position=2))[1] == last
     assert running.codes()[1] == last
+    assert codes_of_pins() == [last]
     assert after(Rule(kind="hide", match=Match(items=(first,))))[0] == usual[1]
     assert first not in after(Rule(kind="bury", match=Match(items=(first,))))[:-1]
     category = running.items(customer)[0]["category"]
@@ -187,3 +191,29 @@ def test_what_was_shown_again_and_again_goes_down_until_it_is_looked_at(
 def test_lists_have_ids_of_their_own(running: Running, tmp_path: Path) -> None:
     told = [running.client.get("/v1/recommendations").json()["list_id"] for _ in range(3)]
     assert len(set(told)) == 3
+
+
+def test_rules_are_told_added_and_removed_over_http(running: Running) -> None:
+    sent = {
+        "kind": "pin", "match": {"items": ["i000004"]}, "position": 3, "until": "2999-01-01T00:00:00Z",
+    }  # fmt: skip
+    made = running.client.post("/v1/rules", json=sent)
+    assert made.status_code == 201
+    (held,) = running.client.get("/v1/rules").json()["rules"]
+    assert held == made.json()
+    assert held["rule"]["position"] == 3
+    time.sleep(LOOK_SECONDS)
+    assert running.codes()[2] == "i000004"
+    assert running.client.delete(f"/v1/rules/{held['id']}").json() == held
+    assert running.client.delete(f"/v1/rules/{held['id']}").status_code == 404
+    assert running.client.get("/v1/rules").json() == {"rules": []}
+    for bad in (
+        {"kind": "pin", "match": {}}, {"kind": "praise", "match": {"items": ["x"]}}, [],
+        {"kind": "bury", "match": {"items": ["x"]}, "until": "soon"}, {"kind": "bury"},
+        {"kind": "bury", "match": {"colour": "red"}},
+    ):  # fmt: skip
+        refused = running.client.post("/v1/rules", json=bad)
+        assert refused.status_code == 400, bad
+        assert refused.json()["errors"]
+    with running.server.client(running.server.public) as public:
+        assert public.get("/v1/rules").status_code == 403

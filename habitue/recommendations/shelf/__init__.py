@@ -4,5 +4,5 @@ Enters: candidates with scores, from whoever ranked them, and what a shop says b
 list, the same for the server and for `habitue recommend`, by pure functions that need no model.
 Read in this order: `listed` (the nouns), `mixing` (what goes with what is on the page, beside the
 customer's own list), `rules` (what a shop says), `rulebook` (where that is kept), `seen` (what was
-shown and not minded), `arranging`.
+shown and not minded), `arranging`; `everybody` alone knows arrays, for lists as of a cutoff.
 """

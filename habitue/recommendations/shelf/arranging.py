@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from habitue.recommendations.shelf.listed import BOUGHT, NO_FACTS, Facts, Listed, Wanted
+from habitue.recommendations.shelf.listed import BOUGHT, NO_FACTS, PINNED, Facts, Listed, Wanted
 from habitue.recommendations.shelf.rules import Rule, pinned
 
 
@@ -33,7 +33,7 @@ def arranged(candidates: Iterable[Listed], shelf: Shelf, wanted: Wanted) -> list
     places = pinned(shelf.rules)
     allowed: dict[str, Listed] = {}
     for one in candidates:
-        is_new = one.item in places or not (wanted.exclude_bought and one.reason in BOUGHT)
+        is_new = not (wanted.exclude_bought and one.reason in BOUGHT)
         if one.item not in out and is_new and _is_allowed(one, shelf):
             allowed.setdefault(one.item, one)
     # pins come first, so that where only so many of a category are let through they are
@@ -46,7 +46,8 @@ def arranged(candidates: Iterable[Listed], shelf: Shelf, wanted: Wanted) -> list
     found = [one for one in kept if one.item not in places]
     for one in kept:
         if one.item in places:             # in the order of their places, so none moves another
-            found.insert(min(places[one.item] - 1, len(found)), one)
+            told = msgspec.structs.replace(one, reason=PINNED, evidence="chosen by the shop")
+            found.insert(min(places[one.item] - 1, len(found)), told)
     return found[: wanted.k]
 
 

@@ -1,12 +1,13 @@
 """One item of a list, and what one request wants of it."""
 
-from collections.abc import Mapping
-
 import msgspec
+
+from habitue.events import NO_CURRENCY, currency_exponent
 
 BOUGHT = ("bought_often", "bought_once")   # reasons of items that the customer has
 BOUGHT_TOGETHER = "bought_together"
 POPULAR = "popular"
+PINNED = "pinned"
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -38,4 +39,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_FACTS = Facts()
-FactsOf = Mapping[str, Facts]
+
+
+def facts_of(brand: str | None, minor: int | None, currency: str | None) -> Facts:
+    """Facts of an item from what the catalogue holds.
+
+    >>> facts_of("Ton", 1250, "GBP").price
+    12.5
+    """
+    price = None if minor is None else minor / 10 ** currency_exponent(currency or NO_CURRENCY)
+    return Facts(brand=brand or "", price=price)

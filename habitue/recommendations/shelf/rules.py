@@ -40,6 +40,11 @@ class Match(
             and self._is_priced(facts.price)
         )
 
+    @property
+    def needs_facts(self) -> bool:
+        """Whether it asks for more of an item than a list says."""
+        return bool(self.brands) or (self.price_from, self.price_to) != (None, None)
+
     def _is_priced(self, price: float | None) -> bool:
         if self.price_from is None and self.price_to is None:
             return True

@@ -8,12 +8,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from habitue.events import currency_exponent
 from habitue.lake.live import catalogue
 from habitue.lake.live.doings import NOTHING, Doings, doings
 from habitue.lake.live.scored import ScoredItem
 from habitue.recommendations.shelf.arranging import Shelf, arranged
-from habitue.recommendations.shelf.listed import BOUGHT, POPULAR, Facts, Listed, Wanted
+from habitue.recommendations.shelf.listed import (
+    BOUGHT,
+    POPULAR,
+    Facts,
+    Listed,
+    Wanted,
+    facts_of,
+)
 from habitue.recommendations.shelf.mixing import beside, mixed, named
 from habitue.recommendations.shelf.rules import Rule, pinned
 from habitue.recommendations.shelf.seen import DAYS, discounts, ignored
@@ -33,12 +39,13 @@ def listed_for(
     """What to show to somebody (none: to anybody) now (µs)."""
     rules = book.rules(shop, now)
     done = _doings(book, shop, known, now)
-    candidates = _candidates(book, shop, known, done, wanted)
-    candidates += _named_by(book, shop, rules)
-    found = arranged(candidates, _shelf(book, shop, done, candidates, (rules, now)), wanted)
+    others = _named_by(book, shop, rules)
+    candidates = _candidates(book, shop, known, done, wanted, others)
+    asked = (wanted, rules, now)
+    found = arranged(candidates, _shelf(book, shop, done, candidates, asked), wanted)
     if len(found) < wanted.k:              # most of what is listed cannot be shown
-        candidates += _sellers(book.scored.best(shop, _BEYOND))
-        found = arranged(candidates, _shelf(book, shop, done, candidates, (rules, now)), wanted)
+        candidates = mixed(candidates, [], _sellers(book.scored.best(shop, _BEYOND)))
+        found = arranged(candidates, _shelf(book, shop, done, candidates, asked), wanted)
     return found
 
 
@@ -52,9 +59,9 @@ def _doings(book: Book, shop: str, known: Known | None, now: int) -> Doings:
 
 
 def _candidates(
-    book: Book, shop: str, known: Known | None, done: Doings, wanted: Wanted
+    book: Book, shop: str, known: Known | None, done: Doings, wanted: Wanted, others: list[Listed]
 ) -> list[Listed]:
-    """What could be shown, the best first: the own list and what goes with the context."""
+    """What could be shown, best first: the own list, what goes with the context, the others."""
     whole = book.shop(shop)
     popular = [] if whole is None else whole.popular
     own = [] if known is None or known.scored is None else book.listed(known.scored)
@@ -62,7 +69,7 @@ def _candidates(
     if not context and not own:            # a visitor: what they looked at is what is known
         context = tuple(dict.fromkeys(item for item, _ in reversed(done.touched)))[:RECENT]
     near = _near(book, shop, context)
-    return mixed(own or popular, near, popular)
+    return mixed(own or popular, near, [*popular, *others])
 
 
 def _near(book: Book, shop: str, context: Sequence[str]) -> list[Listed]:
@@ -94,10 +101,10 @@ def _named_by(book: Book, shop: str, rules: Sequence[Rule]) -> list[Listed]:
 
 
 def _sellers(items: Iterable[ScoredItem]) -> list[Listed]:
-    """Items as what sells is listed; their score is below any other."""
+    """Items as what sells is listed."""
     return [
         Listed(
-            item=one.item, title=one.title, category=one.category, score=-1e6 + one.sold,
+            item=one.item, title=one.title, category=one.category, score=one.sold,
             reason=POPULAR, evidence=f"in {round(one.sold)} orders in 28 days",
         )
         for one in items
@@ -109,19 +116,19 @@ def _shelf(
     shop: str,
     done: Doings,
     candidates: Sequence[Listed],
-    told: tuple[Sequence[Rule], int],
+    asked: tuple[Wanted, Sequence[Rule], int],
 ) -> Shelf:
     """What has a say in the list beside the scores of its candidates."""
-    rules, now = told
+    wanted, rules, now = asked
     names = {one.item for one in candidates}
     out = book.profiles.look(lambda one: catalogue.unavailable(one, shop, names, now))
     items, time = done.last
     if now - time <= TRIGGER_HOURS * DAY // 24:
         out.update(items)
-    out |= _spent(book, shop, done, candidates)
+    out |= set(done.bought) if wanted.exclude_bought else _spent(book, shop, done, candidates)
     return Shelf(
         rules=rules,
-        facts=_facts(book, shop, names, now) if any(_is_of_facts(one) for one in rules) else {},
+        facts=_facts(book, shop, names, now) if any(one.match.needs_facts for one in rules) else {},
         left_out=out,
         discounts=discounts(ignored(done.shown, done.touched)),
     )
@@ -137,21 +144,10 @@ def _spent(
     return asked - again
 
 
-def _is_of_facts(rule: Rule) -> bool:
-    match = rule.match
-    return bool(match.brands) or match.price_from is not None or match.price_to is not None
-
-
 def _facts(
     book: Book, shop: str, items: Collection[str], now: int
 ) -> Mapping[str, Facts]:
     held = book.profiles.look(lambda one: catalogue.items_of(one, shop, items, now))
     return {
-        item: Facts(
-            brand=one.brand or "",
-            price=None
-            if one.price_minor is None
-            else one.price_minor / 10 ** currency_exponent(one.currency or ""),
-        )
-        for item, one in held.items()
+        item: facts_of(one.brand, one.price_minor, one.currency) for item, one in held.items()
     }

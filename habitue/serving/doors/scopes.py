@@ -11,7 +11,7 @@ _READS = ("GET", "HEAD")
 _SCOPES: tuple[tuple[str, str, str], ...] = (
     ("", r"/v1/erasures|/api/data-privacy-deletion-jobs", "erase"),
     ("GET", r"/v1/customers/{id}/(predictions|recommendations|why)", "predictions:read"),
-    ("GET", r"/v1/(recommendations|items|questions|models?)", "predictions:read"),
+    ("GET", r"/v1/(recommendations|items|questions|models?|rules)", "predictions:read"),
     ("", r"/v1/ask", "predictions:read"),
     ("GET", r"/v1/customers", "profiles:read"),
     ("GET", r"/api/segments|/api/profiles/{id}/segments|/v1/audiences", "audiences:read"),
