@@ -195,7 +195,8 @@ def test_lists_have_ids_of_their_own(running: Running, tmp_path: Path) -> None:
 
 def test_rules_are_told_added_and_removed_over_http(running: Running) -> None:
     sent = {
-        "kind": "pin", "match": {"items": ["i000004"]}, "position": 3, "until": "2999-01-01T00:00:00Z",
+        "kind": "pin", "match": {"items": ["i000004"]}, "position": 3,
+        "until": "2999-01-01T00:00:00Z",
     }  # fmt: skip
     made = running.client.post("/v1/rules", json=sent)
     assert made.status_code == 201

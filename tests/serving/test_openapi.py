@@ -37,7 +37,8 @@ def test_the_document_is_served_to_anyone_and_valid(server: Server) -> None:
     with server.client(None) as anyone:
         told = anyone.get("/openapi.json").raise_for_status().json()
     validate(told)
-    assert told == document(ROUTES)
+    # as it is written: a tuple is a list there
+    assert told == msgspec.json.decode(msgspec.json.encode(document(ROUTES)))
 
 
 @pytest.mark.parametrize("route", OURS, ids=named)

@@ -1,7 +1,6 @@
 """Our own paths for what a shop says of its lists: pin, boost, bury, only these, hide."""
 
 import asyncio
-from typing import Annotated
 
 import msgspec
 from starlette.responses import Response
@@ -16,13 +15,10 @@ from habitue.serving.replies import Fault, Refused
 
 MOST_BYTES = 100_000
 
-RuleId = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-
-
 class OfRule(msgspec.Struct, kw_only=True, frozen=True):
     """A path about one rule."""
 
-    id: RuleId
+    id: str                                # as it was told when the rule was made
 
 
 class ToldRule(msgspec.Struct, kw_only=True, frozen=True):
