@@ -6,12 +6,14 @@ clock: everything else is told.
 """
 
 import gc
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -23,7 +25,9 @@ SETTINGS_FILE = "habitue.toml"
 PREFIX = "HABITUE_"
 OF_TESTS = "HABITUE_TEST_"               # what only tests read
 FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
+AHEAD = "HABITUE_CLOCK_AHEAD"            # seconds: what will silence have done by then?
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MOST_AHEAD = 100 * 365.25 * 86_400
 _COLLECTED = 10_000                        # things that are new, until the collector looks at them
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Place = Literal["here", "processes", "ray"]
@@ -131,13 +135,36 @@ def ray_address() -> str | None:
 
 
 def utc_now() -> datetime:
-    """The clock, for entry points; everything below takes `now` as an argument."""
-    return datetime.now(UTC)
+    """The clock, for entry points; everything below takes `now` as an argument.
+
+    It runs ahead by `HABITUE_CLOCK_AHEAD`, so that a trial need not wait for what time does.
+    """
+    return datetime.now(UTC) + clock_ahead()
 
 
 def clock() -> float:
     """The clock in seconds since 1970, for what ages (segments of the log); a default, no more."""
     return utc_now().timestamp()
+
+
+@cache
+def clock_ahead() -> timedelta:
+    """How far this process's clock runs ahead.
+
+    Raises:
+        BadSetting: it is told something else than a number of seconds, at most a hundred years.
+    """
+    told = os.environ.get(AHEAD, "0")
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 <= seconds <= _MOST_AHEAD:
+        raise BadSetting(
+            f"{AHEAD} must be seconds by which the clock runs ahead, not {told!r}\n"
+            "hint: 2592000 is 30 days; it is for trials, so leave it out where events are real"
+        )
+    return timedelta(seconds=seconds)
 
 
 Told = dict[str, tuple[object, str]]       # a setting's name -> its value and who said so
@@ -157,7 +184,7 @@ def _from_environment(environment: Mapping[str, str]) -> Told:
     return {
         name.removeprefix(PREFIX).lower(): (value, name)
         for name, value in environment.items()
-        if name.startswith(PREFIX) and name != FAULT and not name.startswith(OF_TESTS)
+        if name.startswith(PREFIX) and name not in (FAULT, AHEAD) and not name.startswith(OF_TESTS)
     }
 
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from habitue.config import (
+    AHEAD,
     Settings,
+    clock_ahead,
     demo,
     limit_threads,
     load_settings,
@@ -47,6 +50,28 @@ def test_a_bad_file_is_refused_by_its_name(tmp_path, text):
     (tmp_path / "habitue.toml").write_text(text)
     with pytest.raises(BadSetting, match=r"habitue\.toml"):
         load_settings(tmp_path, {})
+
+
+@pytest.fixture
+def fresh_clock():
+    clock_ahead.cache_clear()
+    yield
+    clock_ahead.cache_clear()
+
+
+def test_the_clock_runs_ahead_where_a_trial_asks_for_it(monkeypatch, tmp_path, fresh_clock):
+    before = utc_now()
+    clock_ahead.cache_clear()
+    monkeypatch.setenv(AHEAD, "86400")
+    assert timedelta(hours=23) < utc_now() - before < timedelta(hours=25)
+    assert load_settings(tmp_path, {AHEAD: "86400"}) == Settings()
+
+
+@pytest.mark.parametrize("told", ["soon", "-1", "nan", "1e12", ""])
+def test_a_clock_that_cannot_be_is_refused(monkeypatch, told, fresh_clock):
+    monkeypatch.setenv(AHEAD, told)
+    with pytest.raises(BadSetting, match="seconds by which the clock runs ahead"):
+        utc_now()
 
 
 def test_zero_threads_leave_the_environment_alone(monkeypatch):

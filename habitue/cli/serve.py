@@ -13,7 +13,7 @@ import click
 
 from habitue.cli.options import examples
 from habitue.cli.output import say
-from habitue.config import collecting_rarely, limit_threads, utc_now
+from habitue.config import clock_ahead, collecting_rarely, limit_threads, utc_now
 from habitue.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def serve(
     where = ["--workspace", str(workspace.path)]
     follow = [*ours, "follow", *where, "--pace", str(pace), "--commit-rows", str(commit_rows)]
     score = [*ours, "score", *where] if config.scores else []
+    if clock_ahead():
+        say(f"the clock runs {clock_ahead().days} days ahead: a trial, by HABITUE_CLOCK_AHEAD")
     place = _place(workspace)
     with contextlib.closing(place.log):
         listening = _told(config.host, made, as_json)

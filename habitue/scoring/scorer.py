@@ -152,20 +152,47 @@ class Scorer:
         return self._kept[shop].customers
 
     def _refresh_when_held(self, shop: str) -> None:
-        """Score a shop as a whole as soon as the lake holds what the live state knew."""
-        mark = self._marks.setdefault(shop, self._mark())
-        lake = self._source(shop).lake
-        if any(lake.cursor(f"log-{shard}") < one for shard, one in enumerate(mark.cursors) if one):
-            return
-        del self._marks[shop]
+        """Score a shop as a whole as soon as the lake holds what the live state knew.
+
+        One that an earlier process scored today goes on as that left it.
+        """
         try:
-            self._keep(shop, self._scored_whole(shop, mark))
+            scored = self._left(shop) if self._is_new(shop) else None
+            scored = scored or self._scored_when_held(shop)
         except (HabitueError, OSError) as error:
             why = str(error).partition("\n")[0]
             log.info("shop is not scored yet shop=%s why=%s", shop, why)
             self._rest[shop] = (time.monotonic() + AGAIN_SECONDS, why)
-        else:
+            return
+        if scored is not None:
+            self._keep(shop, scored)
             self._rest.pop(shop, None)
+
+    def _is_new(self, shop: str) -> bool:
+        return shop not in self._kept and shop not in self._marks
+
+    def _left(self, shop: str) -> _Kept | None:
+        """The basis of what is kept of a shop; none if another is due."""
+        former, began = self.scored.whole(shop), time.monotonic()
+        if former is None:
+            return None
+        number, whole = former[0], msgspec.json.decode(former[1], type=WholeShop).whole
+        if whole.cutoff // DAY != self._clock() // DAY:
+            return None
+        champion = self._champion(shop)
+        basis = open_basis(self._source(shop), instant(whole.cutoff))
+        if basis.held.version != whole.version:
+            basis.close()
+            return None
+        return _kept(basis, number, champion, began)
+
+    def _scored_when_held(self, shop: str) -> _Kept | None:
+        mark = self._marks.setdefault(shop, self._mark())
+        lake = self._source(shop).lake
+        if any(lake.cursor(f"log-{shard}") < one for shard, one in enumerate(mark.cursors) if one):
+            return None
+        del self._marks[shop]
+        return self._scored_whole(shop, mark)
 
     def _keep(self, shop: str, kept: _Kept) -> None:
         """From now on score the shop's customers on this."""
@@ -190,10 +217,7 @@ class Scorer:
         self.scored.begin(shop, number, msgspec.json.encode(told))
         with self.profiles.writing() as connection:
             fresh.settle_shop(connection, shop, mark.number)
-        now = time.monotonic()
-        return _Kept(
-            basis, number, len(basis.scores.names), champion, seconds=now - began, at=now
-        )
+        return _kept(basis, number, champion, began)
 
     def _champion(self, shop: str) -> str | None:
         return self._source(shop).registry.aliases(shop).get(CHAMPION)
@@ -211,8 +235,14 @@ class Scorer:
             for shop, kept in self._kept.items()
         }  # fmt: skip
         rests = {shop: why for shop, (_, why) in self._rest.items() if shop not in self._kept}
-        told = ScoringTold(time=time.time(), scored=self._scored, shops=shops, not_yet=rests)
+        at = self._clock() / 1e6
+        told = ScoringTold(time=at, scored=self._scored, shops=shops, not_yet=rests)
         path = self._online / SCORING_FILE
         draft = path.with_name(f".{path.name}")
         draft.write_bytes(msgspec.json.encode(told))
         draft.replace(path)
+
+
+def _kept(basis: Basis, number: int, champion: str | None, began: float) -> _Kept:
+    now = time.monotonic()
+    return _Kept(basis, number, len(basis.scores.names), champion, seconds=now - began, at=now)

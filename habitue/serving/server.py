@@ -27,7 +27,7 @@ import uvicorn
 import uvloop
 
 from habitue.audit import AUDIT_FILE, Audit
-from habitue.config import utc_now
+from habitue.config import clock, utc_now
 from habitue.directory import ERASURE
 from habitue.errors import Busy, HabitueError
 from habitue.lake.eventlog.segments import SqliteLog
@@ -194,10 +194,10 @@ class _Running:
 
     async def _tell(self, service: Service, port: int) -> None:
         """Write down every second how it goes."""
-        started = before = time.time()
+        started = before = clock()
         counted, path = 0, self.online / TOLD_FILE
         while True:
-            now, total = time.time(), self.metrics.inputs
+            now, total = clock(), self.metrics.inputs
             told = ServerTold(
                 pid=os.getpid(), host=self.config.host, port=port, started=started, time=now,
                 accepted=dict(self.metrics.accepted), rejected=self.metrics.reasons(),

@@ -120,6 +120,41 @@ def test_what_waits_outlives_the_scorer(
     again.close()
 
 
+def test_a_shop_goes_on_from_where_the_scorer_before_left_it(
+    scorer: Scorer, source: Source, clock: Clock, tmp_path: Path
+) -> None:
+    scorer.catch_up(source.lake)
+    steps(scorer)
+    number, told = scorer.scored.whole(SHOP.shop)
+    held = curves(scorer)
+    scorer.close()
+
+    clock.now += DAY // 10
+    again = scorer_of(source, clock, tmp_path)
+    steps(again)
+    assert again.scored.whole(SHOP.shop) == (number, told)
+    assert curves(again) == held
+    # whoever does something now is scored as the first would have done it
+    order = between(CUTOFF, CUTOFF + 40 * DAY)
+    order = order.filter(pc.equal(order["name"], "order_placed")).slice(0, 1)
+    (one,) = order["customer"].to_pylist()
+    clock.now = NOON + DAY // 5
+    when = pa.array([clock.now - 1], order["time"].type)
+    receive(source, order.set_column(order.column_names.index("time"), "time", when))
+    again.catch_up(source.lake)
+    steps(again)
+    after = curves(again)
+    assert {name for name in after if after[name] != held.get(name)} == {one}
+    assert again.scored.whole(SHOP.shop)[0] == number
+    again.close()
+
+    clock.now += DAY
+    tomorrow = scorer_of(source, clock, tmp_path)
+    steps(tomorrow)
+    assert tomorrow.scored.whole(SHOP.shop)[0] == number + 1
+    tomorrow.close()
+
+
 def test_what_is_told_while_somebody_is_scored_still_waits(scorer: Scorer, source: Source) -> None:
     scorer.catch_up(source.lake)
     (first, *_) = waiting(scorer)

@@ -3,13 +3,13 @@
 Works beside a running server, and where none runs.
 """
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from habitue.config import clock
 from habitue.errors import LogUnavailable
 from habitue.lake.live.told import instant
 from habitue.scoring.told import SCORING_FILE, read_told
@@ -67,7 +67,7 @@ def overview(place: Place) -> Overview:
 
     told = _told(place.online / TOLD_FILE) if is_served(place.online) else None
     progress = read_progress(place.online / PROGRESS_FILE)
-    lake, now = place.lake(), time.time()
+    lake, now = place.lake(), clock()
     cursors = [max(lake.cursor(f"log-{shard}"), 0) for shard in range(place.log.shards)]
     tables = lake_status(lake)
     settled = progress.settled if progress else {}

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from habitue import faults, privacy
-from habitue.config import utc_now
+from habitue.config import clock, utc_now
 from habitue.directory import ERASURE
 from habitue.errors import Busy, HabitueError
 from habitue.ingest.commit import Committer, Settled
@@ -95,7 +95,7 @@ class Committing:
 
     def tell(self, path: Path) -> None:
         """Write down how far it has come, for the server and for `habitue status`."""
-        now = time.time()
+        now = clock()
         self.recent = [(at, rows) for at, rows in self.recent if now - at < _RATE_SECONDS]
         progress = Progress(
             pid=os.getpid(), time=now, cursors=tuple(self.cursors),
@@ -109,7 +109,7 @@ class Committing:
 
     def _count(self, shard: int, settled: Settled) -> None:
         self.cursors[shard] = settled.cursor
-        self.last_commit = time.time()
+        self.last_commit = clock()
         self.recent.append((self.last_commit, settled.rows))
         for name in ("appended", "duplicate", "rejected"):
             self.settled[name] += getattr(settled, name)

@@ -2,13 +2,13 @@
 
 import asyncio
 import hmac
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response
 
+from habitue.config import clock
 from habitue.serving.app import Asked, Route
 from habitue.serving.auth import is_from_here, key_in_request, unknown_key
 from habitue.serving.beside.settlement import Progress, depth_bytes
@@ -56,7 +56,7 @@ async def get_metrics(asked: Asked) -> Response:
         "log_depth_rows": service.settlement.depth_rows,
         "log_depth_bytes": depth_bytes(service.place.path / "log"),
         "waiting_bytes": service.collector.waiting_bytes,
-        "commit_lag_seconds": lag_seconds(progress, time.time()),
+        "commit_lag_seconds": lag_seconds(progress, clock()),
     }
     settled = progress.settled if progress else {}
     scoring = await asyncio.to_thread(_scoring, service.place.online)
@@ -71,7 +71,7 @@ async def get_ready(asked: Asked) -> Response:
     service = asked.service
     missing = [] if service.reading.is_open else ["what answers are read from is being opened"]
     progress = service.settlement.progress
-    if progress is not None and time.time() - progress.time > SILENT_SECONDS:
+    if progress is not None and clock() - progress.time > SILENT_SECONDS:
         missing.append("the worker beside the server has said nothing for a while")
     if progress is not None and progress.failure:
         missing.append("the worker cannot commit; `habitue status` says why")
@@ -90,7 +90,7 @@ async def get_status(asked: Asked) -> Response:
         Sending(
             shop=shop, accepted=service.metrics.accepted[shop],
             rejected=service.metrics.reasons().get(shop, {}),
-            commit_lag_seconds=lag_seconds(progress, time.time()),
+            commit_lag_seconds=lag_seconds(progress, clock()),
         ),
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ ROUTES = (
 def _scoring(online: Path) -> "tuple[ScoringStatus, ...]":
     from habitue.serving.beside.overview import scoring
 
-    return scoring(online, time.time())
+    return scoring(online, clock())
 
 
 def lag_seconds(progress: Progress | None, now: float) -> float:
