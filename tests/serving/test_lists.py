@@ -4,9 +4,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from habitue.config import utc_now
+from habitue.events import Event
+from habitue.lake.live import fresh
 from habitue.lake.profiles import PROFILES_FILE, Profiles
 from habitue.recommendations.shelf.rulebook import Rulebook
 from habitue.recommendations.shelf.rules import Match, Rule
@@ -30,6 +33,13 @@ class Running:
 
     def send(self, *records: dict) -> None:
         self.client.post("/v1/events", json=list(records)).raise_for_status()
+        self.profiles.apply(0, self.log.read(0, self.profiles.cursor(0)))
+
+    def show(self, impression: dict, *, key: str = "") -> None:
+        with self.server.client(key) as client:
+            told = client.post("/v1/impressions", json=impression)
+        assert told.status_code == 202, told.text
+        assert told.json()["accepted"] == 1
         self.profiles.apply(0, self.log.read(0, self.profiles.cursor(0)))
 
     def items(self, path: str = "", **asked: object) -> list[dict]:
@@ -174,18 +184,48 @@ def test_what_was_shown_again_and_again_goes_down_until_it_is_looked_at(
 ) -> None:
     name = customer.rpartition("/")[2]
     usual = running.codes(customer)
-    for number in range(12):
-        running.send(
-            {"name": "recommendations_shown", "customer": name, "id": f"s-{number}",
-             "properties": {"list_id": "abc", "items": [usual[0]], "positions": [1]}}
-        )  # fmt: skip
-    rotated = running.codes(customer)
-    assert rotated[0] != usual[0]
-    running.send(
-        {"name": "item_viewed", "customer": name, "item": usual[0]},
-    )
+    for _ in range(12):
+        listed = running.client.get(f"/v1{customer}/recommendations").json()
+        running.show(
+            {"list_id": listed["list_id"], "customer": name, "items": usual[:1], "slot": "home"}
+        )
+    assert running.codes(customer)[0] != usual[0]
+    assert usual[0] in running.codes(customer, k=100)
+    running.send({"name": "item_viewed", "customer": name, "item": usual[0]})
     running.send({"name": "item_viewed", "customer": name, "item": "i-of-no-list"})
     assert running.codes(customer)[0] == usual[0]
+
+
+def test_what_was_shown_is_on_disk_with_places_and_propensities_once(running: Running) -> None:
+    sent = {
+        "list_id": "l-1", "anonymous_id": "v-9", "items": ["a", "b"], "first": 3,
+        "propensities": [0.5, 0.25],
+    }  # fmt: skip
+    for _ in range(2):
+        running.show(sent, key=running.server.public)
+    events = [one for one in running.log.events() if isinstance(one, Event)]
+    found = [one for one in events if one.name == "recommendations_shown"]
+    told = {one.digest: one for one in found if one.customer == "anonymous:v-9"}
+    (event,) = told.values()
+    assert msgspec.json.decode(event.properties) == {
+        "list_id": "l-1", "items": ["a", "b"], "positions": [3, 4], "propensities": [0.5, 0.25],
+    }  # fmt: skip
+    for bad in (
+        {"list_id": "x", "items": []}, {"list_id": "", "items": ["a"]}, {"items": ["a"]},
+        {"list_id": "x", "items": ["a"], "propensities": [0.5, 0.5]},
+        {"list_id": "x", "items": ["a"], "propensities": [1.5]}, {"list_id": "x", "items": "a"},
+        {"list_id": "x", "items": ["a"], "price": 3},
+    ):  # fmt: skip
+        assert running.client.post("/v1/impressions", json=bad).status_code == 400, bad
+
+
+def test_what_was_shown_waits_for_no_score(running: Running, customer: str) -> None:
+    with running.profiles.writing() as connection:
+        before = fresh.last_number(connection)
+    name = customer.rpartition("/")[2]
+    running.show({"list_id": "l-2", "customer": name, "items": ["a"]})
+    with running.profiles.writing() as connection:
+        assert fresh.last_number(connection) == before
 
 
 def test_lists_have_ids_of_their_own(running: Running, tmp_path: Path) -> None:
