@@ -45,7 +45,7 @@ def test_what_runs_beside_the_service_takes_no_module_from_the_folder_it_is_in(
 ):
     told = {}
     monkeypatch.setattr(
-        "habitue.serving.server.serve", lambda *_, follow, **__: told.update(follow=follow)
+        "habitue.serving.server.serve", lambda *_, beside, **__: told.update(follow=beside.follow)
     )
     assert run("serve").exit_code == 0
     (tmp_path / "json.py").write_text("raise SystemExit('taken from here')")

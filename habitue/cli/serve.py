@@ -1,13 +1,14 @@
 """The commands that run the service, and the process beside it that fills the lake."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +20,7 @@ from habitue.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     from habitue.directory import Key
     from habitue.serving.app import Place
-    from habitue.serving.server import ServeConfig
+    from habitue.serving.several.told import ServeConfig
 
 
 _folder = click.option(
@@ -37,7 +38,10 @@ _commit_rows = click.option(
 
 
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --host, --port, --klaviyo-limits and --scores; the command is given a `config`."""
+    """Add where and how to answer; the command is given a `config`.
+
+    What is hidden makes it one of several processes that answer, started by the one that writes.
+    """
 
     @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
     @click.option(
@@ -53,14 +57,24 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
         "--scores/--no-scores", default=True, show_default=True,
         help="Keep predictions and lists of items up to date with what happens.",
     )  # fmt: skip
+    @click.option(
+        "--workers", type=click.IntRange(1, 32), default=1, show_default=True,
+        help="How many processes answer; with several, one more writes for all of them.",
+    )  # fmt: skip
+    @click.option("--answer", "working", hidden=True)
+    @click.option("--parent", type=int, hidden=True)
+    @click.option("--again", is_flag=True, hidden=True)
     @functools.wraps(command)
-    def configured(
-        *, host: str, port: int, klaviyo_limits: bool | None, scores: bool, **others: object
-    ) -> None:
-        from habitue.serving.server import ServeConfig
+    def configured(**others: Any) -> None:
+        from habitue.serving.several.told import ServeConfig
 
-        config = ServeConfig(host=host, port=port, klaviyo_limits=klaviyo_limits, scores=scores)
-        command(config=config, **others)
+        working, parent, again = (others.pop(name) for name in ("working", "parent", "again"))
+        names = [field.name for field in dataclasses.fields(ServeConfig)]
+        config = ServeConfig(**{name: others.pop(name) for name in names})
+        if working is None:
+            command(config=config, **others)
+        else:
+            _answer(others["folder"], working, parent, again=again)
 
     return configured
 
@@ -68,7 +82,7 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(
     epilog=examples(
         "habitue serve --workspace work --shop acme",
-        "habitue serve --host 0.0.0.0 --port 8787",
+        "habitue serve --host 0.0.0.0 --port 8787 --workers 4",
     )
 )
 @_folder
@@ -88,6 +102,7 @@ def serve(
     was acknowledged.
     """
     from habitue.serving.server import serve as run
+    from habitue.serving.several.told import Beside
 
     workspace = open_workspace(folder)
     made = _first_keys(workspace, shop) if shop else []
@@ -98,10 +113,25 @@ def serve(
     score = [*ours, "score", *where] if config.scores else []
     if clock_ahead():
         say(f"the clock runs {clock_ahead().days} days ahead: a trial, by HABITUE_CLOCK_AHEAD")
+    answer = [*ours, "serve", *where, "--answer"]
     place = _place(workspace)
     with contextlib.closing(place.log):
         listening = _told(config.host, made, as_json)
-        run(place, config, listening=listening, follow=follow, score=score)
+        beside = Beside(follow=follow, score=score, answer=answer)
+        run(place, config, listening=listening, beside=beside)
+
+
+def _answer(folder: Path | None, working: str, parent: int, *, again: bool) -> None:
+    """Be one of several processes that answer."""
+    import msgspec
+
+    from habitue.serving.beside.worker import live_with
+    from habitue.serving.several.working import Working, work
+
+    live_with(parent, again=again)
+    limit_threads(1)
+    workspace = open_workspace(folder, create=False)
+    work(_place(workspace), msgspec.json.decode(working, type=Working))
 
 
 @click.command(epilog=examples("habitue follow --workspace work"))

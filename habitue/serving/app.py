@@ -35,7 +35,7 @@ from habitue.serving.bodies import Gone, Room
 from habitue.serving.collect import Collector, Kept, Origin, receipt_id
 from habitue.serving.doors.people import People
 from habitue.serving.doors.scopes import scope_of
-from habitue.serving.metrics import Metrics
+from habitue.serving.metrics import Counted, Metrics
 from habitue.serving.replies import Problem, Refused, empty, refusal, refused_as, unavailable
 
 if TYPE_CHECKING:
@@ -88,9 +88,17 @@ class Service:
     operator_key: str
     windows: Windows = field(default_factory=Windows)
     uses: Uses = field(default_factory=Uses)
+    others: Callable[[], list[Counted]] = list       # what processes beside this one counted
     room: Room = field(default_factory=Room)
     strangers: Room = field(default_factory=partial(Room, most_bytes=128_000_000))   # no key yet
     klaviyo_limits: bool = False           # whether Klaviyo's own limits hold at its paths
+
+    def counted(self) -> Metrics:
+        """What this process counted, and those that answer at the same port."""
+        total = Metrics()
+        for one in (self.metrics.told(0, 0), *self.others()):
+            total.add(one)
+        return total
 
 
 @dataclass(slots=True)

@@ -9,8 +9,10 @@ import binascii
 import ipaddress
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -79,12 +81,62 @@ class Keys:
                 self._callers.clear()
 
 
+class Counts(Protocol):
+    """How many requests were counted, by who asks, how long a window is, and which it is."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let nobody else count meanwhile."""
+        ...
+
+    def get(self, who: str, seconds: int, window: int) -> int:
+        """How many were counted in a window."""
+        ...
+
+    def put(self, who: str, seconds: int, window: int, used: int) -> None:
+        """Write down how many were counted in a window."""
+        ...
+
+    def close(self) -> None:
+        """Give files back."""
+        ...
+
+
+class OwnCounts:
+    """Counts of one process."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], tuple[int, int]] = {}     # -> (which window, used)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else counts."""
+        return nullcontext()
+
+    def get(self, who: str, seconds: int, window: int) -> int:
+        """See `Counts`."""
+        of, used = self._counts.get((who, seconds), (window, 0))
+        return used if of == window else 0
+
+    def put(self, who: str, seconds: int, window: int, used: int) -> None:
+        """See `Counts`; those that are over are dropped when there are many."""
+        self._counts[who, seconds] = window, used
+        if len(self._counts) > _MOST_WINDOWS:
+            self._counts = {
+                key: told for key, told in self._counts.items()
+                if key[1] != seconds or told[0] == window
+            }  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing is to be given back."""
+
+
 class Windows:
     """Requests of each key in the second and the minute that run now: fixed windows."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._counts: dict[tuple[str, int, int], int] = {}   # (who, seconds, which window) -> used
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, counts: Counts | None = None
+    ) -> None:
+        """The clock has to be the same in all processes that share `counts`."""
+        self._now, self._counts = now, counts or OwnCounts()
 
     def take(self, who: str, limit: Limit) -> dict[str, str]:
         """Count one request; the headers that tell what is left, none where there is no limit.
@@ -98,25 +150,30 @@ class Windows:
             for seconds, most in ((1, limit.per_second), (60, limit.per_minute))
             if most is not None
         ]
-        for seconds, most in windows:
-            if self._counts.get((who, seconds, int(now // seconds)), 0) >= most:
-                raise _throttled(seconds, now)
-        left = []
-        for seconds, most in windows:
-            window = (who, seconds, int(now // seconds))
-            used = self._counts[window] = self._counts.get(window, 0) + 1
-            left.append((most - used, seconds, most))
-        self._forget(now)
-        return _headers(left, now) if left else {}
+        if not windows:
+            return {}
+        with self._counts.alone():
+            left = self._taken(who, windows, now)
+        return _headers(left, now)
 
-    def _forget(self, now: float) -> None:
-        """Drop the windows that are over, when there are many."""
-        if len(self._counts) > _MOST_WINDOWS:
-            self._counts = {
-                window: used
-                for window, used in self._counts.items()
-                if window[2] == int(now // window[1])
-            }
+    def close(self) -> None:
+        """Give files back."""
+        self._counts.close()
+
+    def _taken(
+        self, who: str, windows: list[tuple[int, int]], now: float
+    ) -> list[tuple[int, int, int]]:
+        """What is left of each window after one more."""
+        used = [self._counts.get(who, seconds, int(now // seconds)) for seconds, _ in windows]
+        for held, (seconds, most) in zip(used, windows, strict=True):
+            if held >= most:
+                raise _throttled(seconds, now)
+        for held, (seconds, _) in zip(used, windows, strict=True):
+            self._counts.put(who, seconds, int(now // seconds), held + 1)
+        return [
+            (most - held - 1, seconds, most)
+            for held, (seconds, most) in zip(used, windows, strict=True)
+        ]
 
 
 def unknown_key() -> Refused:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from habitue.events import Rejection
 
 # upper bounds in seconds; the last bucket has none
@@ -37,6 +39,18 @@ class Histogram:
         yield f"{name}_count {total}"
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process counted, as it is written down for others."""
+
+    pid: int
+    accepted: dict[str, int] = {}                    # by shop
+    rejected: dict[str, dict[str, int]] = {}         # by shop and reason
+    answers: dict[int, int] = {}                     # by status
+    durations: dict[str, tuple[list[int], float]] = {}
+    flush_failures: int = 0
+    waiting_bytes: int = 0
+
+
 class Metrics:
     """What the service counted since it began. Threads may share it."""
 
@@ -63,11 +77,8 @@ class Metrics:
 
     def reasons(self) -> dict[str, dict[str, int]]:
         """Rejected inputs by shop and reason."""
-        told: dict[str, dict[str, int]] = {}
         with self._guard:
-            for (shop, reason), count in self.rejected.items():
-                told.setdefault(shop, {})[reason] = count
-        return told
+            return _by_shop(self.rejected)
 
     def answered(self, status: int, seconds: float, *, is_read: bool) -> None:
         """Count one answer, to who reads or who sends, and how long it took from the first byte."""
@@ -85,6 +96,33 @@ class Metrics:
         with self._guard:
             self.flush_failures += 1
 
+    def told(self, pid: int, waiting_bytes: int) -> Counted:
+        """All of it, to be written down."""
+        with self._guard:
+            durations = {
+                name: (list(one.counts), one.seconds) for name, one in self._durations().items()
+            }
+            return Counted(
+                pid=pid, accepted=dict(self.accepted), answers=dict(self.answers),
+                rejected=_by_shop(self.rejected), durations=durations,
+                flush_failures=self.flush_failures, waiting_bytes=waiting_bytes,
+            )  # fmt: skip
+
+    def add(self, told: Counted) -> None:
+        """Count what another process has counted."""
+        with self._guard:
+            self.accepted.update(told.accepted)
+            self.answers.update(told.answers)
+            self.flush_failures += told.flush_failures
+            for shop, reasons in told.rejected.items():
+                for reason, count in reasons.items():
+                    self.rejected[shop, reason] += count
+            for name, one in self._durations().items():
+                counts, seconds = told.durations.get(name, ([], 0.0))
+                for place, count in enumerate(counts[: len(one.counts)]):
+                    one.counts[place] += count
+                one.seconds += seconds
+
     def text(
         self,
         gauges: Mapping[str, float],
@@ -97,11 +135,13 @@ class Metrics:
         """
         with self._guard:
             lines = [*self._counters(settled), *_gauges(gauges), *_versions(versions)]
-            told = (("flush", self.flush), ("ack", self.ack), ("read", self.read))
-            for name, histogram in told:
+            for name, histogram in self._durations().items():
                 lines.append(f"# TYPE habitue_{name}_seconds histogram")
                 lines += histogram.lines(f"habitue_{name}_seconds")
         return "\n".join(lines) + "\n"
+
+    def _durations(self) -> dict[str, Histogram]:
+        return {"flush": self.flush, "ack": self.ack, "read": self.read}
 
     def _counters(self, settled: Mapping[str, int]) -> Iterator[str]:
         yield "# TYPE habitue_accepted_total counter"
@@ -119,6 +159,13 @@ class Metrics:
             yield f'habitue_answers_total{{status="{status}"}} {count}'
         yield "# TYPE habitue_flush_failures_total counter"
         yield f"habitue_flush_failures_total {self.flush_failures}"
+
+
+def _by_shop(rejected: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    told: dict[str, dict[str, int]] = {}
+    for (shop, reason), count in rejected.items():
+        told.setdefault(shop, {})[reason] = count
+    return told
 
 
 def _gauges(gauges: Mapping[str, float]) -> Iterator[str]:

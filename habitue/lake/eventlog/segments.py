@@ -368,7 +368,7 @@ def _make_shards_file(path: Path, shards: int) -> None:
     file = path / SHARDS_FILE
     if not file.exists():
         path.mkdir(parents=True, exist_ok=True)
-        draft = path / f"{SHARDS_FILE}.{os.getpid()}"
+        draft = path / f"{SHARDS_FILE}.{os.getpid()}.{threading.get_ident()}"
         draft.write_text(f"{shards}\n")
         segmentfile.flush(draft)
         with contextlib.suppress(FileExistsError):

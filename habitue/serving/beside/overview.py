@@ -15,7 +15,8 @@ from habitue.lake.live.told import instant
 from habitue.scoring.told import SCORING_FILE, read_told
 from habitue.serving.app import Place
 from habitue.serving.beside.settlement import PROGRESS_FILE, depth_bytes, depth_rows, read_progress
-from habitue.serving.server import TOLD_FILE, ServerTold, is_served
+from habitue.serving.server import is_served
+from habitue.serving.several.told import TOLD_FILE, ServerTold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

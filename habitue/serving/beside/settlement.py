@@ -56,9 +56,12 @@ def depth_bytes(folder: Path) -> int:
 class Settlement:
     """Which requests the lake holds by now."""
 
-    def __init__(self, event_log: EventLog, progress: Path) -> None:
-        """Take everything that the log holds now as not settled yet."""
-        self._path, self._log = progress, event_log
+    def __init__(self, event_log: EventLog, progress: Path, *, is_alone: bool = True) -> None:
+        """Take everything that the log holds now as not settled yet.
+
+        Where others take requests, too, a receipt that is not known here may be one of theirs.
+        """
+        self._path, self._log, self._is_alone = progress, event_log, is_alone
         self._floor = [event_log.end(shard) for shard in range(event_log.shards)]
         self._offsets: OrderedDict[str, Mapping[int, int]] = OrderedDict()
 
@@ -88,6 +91,10 @@ class Settlement:
         if len(cursors) != len(self._floor):
             return False
         offsets = self._offsets.get(receipt)
+        if offsets is None and not self._is_alone:
+            # whoever has a receipt got it after the flush, so its rows are below the end now
+            offsets = {shard: self._log.end(shard) - 1 for shard in range(self._log.shards)}
+            self.remember(receipt, offsets)
         if offsets is None:
             return all(at >= floor for at, floor in zip(cursors, self._floor, strict=True))
         return all(cursors[shard] > offset for shard, offset in offsets.items())

@@ -2,11 +2,10 @@
 
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from habitue.config import utc_now
+from habitue.config import clock, clock_ahead, utc_now
 from habitue.directory import ERASURE
 from habitue.errors import HabitueError
 from habitue.lake.profiles import PROFILES_FILE
@@ -42,7 +41,7 @@ def of_service(place: Place) -> list[Finding]:
 
 
 def _checks(place: Place, seen: Overview) -> dict[str, Check]:
-    now, online = time.time(), place.online
+    now, online = clock(), place.online
     progress = read_progress(online / PROGRESS_FILE)
     free = shutil.disk_usage(place.path).free
     return {
@@ -95,7 +94,7 @@ def _clock(place: Place, now: float) -> Finding:
         "what came last of a customer": live.newest if live else None,
     }
     over = [(name, at) for name, at in known.items() if at is not None]
-    return machine.clock(time.time(), machine.stamp(place.path), over)
+    return machine.clock(clock(), machine.stamp(place.path) + clock_ahead().total_seconds(), over)
 
 
 def _told_at(online: Path, now: float) -> float | None:

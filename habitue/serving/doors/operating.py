@@ -55,7 +55,8 @@ async def get_metrics(asked: Asked) -> Response:
     gauges = {
         "log_depth_rows": service.settlement.depth_rows,
         "log_depth_bytes": depth_bytes(service.place.path / "log"),
-        "waiting_bytes": service.collector.waiting_bytes,
+        "waiting_bytes": service.collector.waiting_bytes
+        + sum(one.waiting_bytes for one in service.others()),
         "commit_lag_seconds": lag_seconds(progress, clock()),
     }
     settled = progress.settled if progress else {}
@@ -63,7 +64,7 @@ async def get_metrics(asked: Asked) -> Response:
     gauges["scoring_waiting_keys"] = sum(one.waiting for one in scoring)
     gauges["scoring_lag_seconds"] = max((one.lag_seconds for one in scoring), default=0.0)
     versions = {one.shop: one.version for one in scoring if one.version is not None}
-    return Response(service.metrics.text(gauges, settled, versions), media_type=_TEXT)
+    return Response(service.counted().text(gauges, settled, versions), media_type=_TEXT)
 
 
 async def get_ready(asked: Asked) -> Response:
@@ -84,12 +85,12 @@ async def get_status(asked: Asked) -> Response:
     """Say how a shop's sending goes: what was accepted and rejected, and how late the lake is."""
     assert asked.caller is not None, "the route asks for a key"
     service, shop = asked.service, asked.caller.shop.name
-    progress = service.settlement.progress
+    progress, counted = service.settlement.progress, service.counted()
     return answer(
         asked,
         Sending(
-            shop=shop, accepted=service.metrics.accepted[shop],
-            rejected=service.metrics.reasons().get(shop, {}),
+            shop=shop, accepted=counted.accepted[shop],
+            rejected=counted.reasons().get(shop, {}),
             commit_lag_seconds=lag_seconds(progress, clock()),
         ),
     )  # fmt: skip

@@ -12,7 +12,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -77,15 +78,17 @@ def _cut_the_log() -> None:
 def _serve_in_a_hurry() -> None:
     """The worker that the server starts is in a hurry, too, and is started again at once."""
     from habitue.serving import server
+    from habitue.serving.several import children
+    from habitue.serving.several.told import Beside
 
     serve = server.serve
 
-    def with_hurried(*told: object, follow: Sequence[str], **named: object) -> None:
-        arguments = follow[follow.index("follow") :]
+    def with_hurried(*told: object, beside: Beside, **named: object) -> None:
+        arguments = beside.follow[list(beside.follow).index("follow") :]
         command = [sys.executable, "-m", "tests.serving.crashing.hurried", *arguments]
-        serve(*told, follow=command, **named)  # type: ignore[arg-type]
+        serve(*told, beside=replace(beside, follow=command), **named)  # type: ignore[arg-type]
 
-    server.MOST_PAUSE_SECONDS = 0.05
+    children.MOST_PAUSE_SECONDS = 0.05
     server.serve = with_hurried  # type: ignore[assignment]
 
 
