@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from habitue.audiences.compile import asked
+from habitue.audiences.language.parsing import parse
 from habitue.audiences.live import tables
 from habitue.audiences.live.definitions import Defined, taken, too_early
 from habitue.audiences.live.facts import Predictions, Shop
@@ -13,6 +15,7 @@ from habitue.events import Noun
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds, told_by
 from habitue.lake.profiles import Profiles
+from habitue.predictions.scores import drift
 from tests.audiences.histories import History, Predicted
 from tests.lake.small import day
 
@@ -34,7 +37,7 @@ class Living:
 
     def _open(self) -> None:
         self.profiles = Profiles(self.path)
-        self.keeper = Keeper(lambda: self.now)
+        self.keeper = Keeper(lambda: self.now, drift.opened)
         with self.profiles.writing() as connection:
             tables.make(connection)
         self.define()
@@ -52,10 +55,17 @@ class Living:
             self.since[name] = at
             if sentence is not None:
                 self.sentences[name] = sentence
+        with self.profiles.writing() as connection:
+            scoring = self.keeper.readings.look(connection).get("acme")
+        wanted = set().union(*(asked(parse(one)) for one in self.sentences.values()))
+        scored = frozenset(one for one in wanted if scoring and scoring.reading.answers(*one))
         told = Defined(
             shop="acme", versions=self.versions,
             sentences=dict(self.sentences), since=dict(self.since),
-            settings=Shop(currency="GBP", zone=self.zone, predictions=self.predictions),
+            scored_since=scoring.since if scoring else 0,
+            settings=Shop(
+                currency="GBP", zone=self.zone, predictions=self.predictions, scored=scored
+            ),
         )  # fmt: skip
         with self.profiles.writing() as connection:
             while self.keeper.shops and too_early(connection, [told]):

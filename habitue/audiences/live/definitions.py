@@ -23,6 +23,7 @@ from habitue.audiences.live.evaluate import Compares, Found, Ready, prepared
 from habitue.audiences.live.facts import NEVER, Predictions, Shop
 from habitue.audiences.live.keeping import Followed
 from habitue.audiences.live.loading import currency
+from habitue.audiences.live.scored.curves import Scoring
 from habitue.audiences.members import expanded
 from habitue.audiences.rows import PREDICTED
 from habitue.errors import HabitueError
@@ -57,26 +58,36 @@ class Defined:
     since: Mapping[str, int] = field(default_factory=dict)  # of each name
     settings: Shop = field(default_factory=Shop)
     settings_since: int = 0
+    scored_since: int = 0
     versions: Mapping[tuple[str, int], str] = field(default_factory=dict)    # of predictions
     meanings: dict[Compares, Found] = field(default_factory=dict)  # that its audiences share
 
 
-def defined(lake: Lake, now: datetime) -> list[Defined]:
-    """What the lake says of every shop that ever saved an audience."""
+def defined(
+    lake: Lake, now: datetime, scored: Mapping[str, Scoring] | None = None
+) -> list[Defined]:
+    """What the lake says of every shop that ever saved an audience.
+
+    `scored`: the shops whose customers are scored as they go on.
+    """
     shops: set[str] = set()
     for file in lake.files("audiences"):
         with pq.ParquetFile(lake.source(file)) as source:
             shops.update(source.read(columns=["shop"])["shop"].to_pylist())
-    return [_defined(lake, shop, now) for shop in sorted(shops)]
+    known = scored or {}
+    return [_defined(lake, shop, now, known.get(shop)) for shop in sorted(shops)]
 
 
-def _defined(lake: Lake, shop: str, now: datetime) -> Defined:
+def _defined(lake: Lake, shop: str, now: datetime, scoring: Scoring | None) -> Defined:
     saved = read(lake, _SAVED, shop=shop).to_pylist()
     if not saved:
         return Defined(shop=shop)
     settings, since = settings_of(lake, shop)
     sentences = {row["name"]: row["condition"] for row in saved}
-    settings.predictions, versions = _predicted(lake, shop, _asked(sentences), now)
+    wanted = _asked(sentences)
+    if scoring is not None:
+        settings.scored = frozenset(one for one in wanted if scoring.reading.answers(*one))
+    settings.predictions, versions = _predicted(lake, shop, wanted - settings.scored, now)
     return Defined(
         shop=shop,
         versions=versions,
@@ -84,6 +95,7 @@ def _defined(lake: Lake, shop: str, now: datetime) -> Defined:
         since={row["name"]: microseconds(row["since"]) for row in saved},
         settings=settings,
         settings_since=since,
+        scored_since=0 if scoring is None else scoring.since,
     )
 
 
@@ -203,7 +215,11 @@ def _note(
     # a removal is only known to be some time before now
     since, cause = now if text is None else _since(told, name), "definition"
     if condition is not None and ready is not None:
-        sets = [told.settings.predictions[one].visible for one in asked(condition)]
+        published = told.settings.predictions
+        sets = [
+            told.scored_since if one in told.settings.scored else published[one].visible
+            for one in asked(condition)
+        ]
         if held is not None and held[0] == text and _is_scored(held[1], basis):
             since, cause = max(sets), "score"
         since = max([since, *sets])
@@ -247,7 +263,8 @@ def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, st
         return None, None, ""
     try:
         condition = expanded(Member(name), told.sentences)
-        for question, days in sorted(asked(condition) - told.settings.predictions.keys()):
+        answered = told.settings.predictions.keys() | told.settings.scored
+        for question, days in sorted(asked(condition) - answered):
             problem = f"nothing was predicted yet about {question} in {days} days"
             return condition, None, f"{problem}\nhint: `habitue predict`"
         return condition, prepared(condition, told.settings.zone, told.meanings), ""
@@ -272,9 +289,10 @@ def _basis(told: Defined, condition: Condition | None) -> str:
     settings = (one.order_sources, sorted(one.not_items), one.not_item_patterns)
     money = one.currency if reads_amounts(condition) else None
     zone = one.zone if reads_clock(condition) else None
-    sets = [
+    sets: list[list[object]] = [
         [question, days, told.versions.get((question, days)), held.cutoff]
         for question, days in sorted(asked(condition))
         if (held := told.settings.predictions.get((question, days))) is not None
     ]
+    sets += [[*key, "scores"] for key in sorted(asked(condition) & told.settings.scored)]
     return json.dumps([settings, money, zone, sets])

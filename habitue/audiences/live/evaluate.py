@@ -59,6 +59,7 @@ from habitue.audiences.live.asking.steering import of_event, reads, settled
 from habitue.audiences.live.clock import Moment, day_of, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
+from habitue.audiences.live.scored import drift
 from habitue.audiences.live.values import SIGNS, date_of, reached, tested, tested_float
 from habitue.errors import BadAudience
 from habitue.events import ITEM_ORDERED
@@ -81,6 +82,7 @@ class Ready:
     reads: frozenset[str]  # names of events, profiles, consents, items, predictions
     of_nobody: bool  # whether it holds of those of whom nothing is known
     settled: Mapping[str, bool]  # kinds of rows that leave an answer as it is, and which answer
+    drifting: tuple[drift.Drifting, ...] = ()      # its comparisons that silence alone moves
 
     def holds(self, view: View, time: int) -> Answer:
         """Whether a customer is in the audience at an instant, and until when at least."""
@@ -102,9 +104,9 @@ def prepared(
         BadAudience: something in it cannot be followed live.
     """
     preparing = _Preparing(zone, {} if meanings is None else meanings)
-    return Ready(
-        preparing.asked(condition), reads(condition), of_nobody(condition), settled(condition)
-    )
+    asked = preparing.asked(condition)
+    drifting = tuple({one.node: one for one in preparing.drifting}.values())
+    return Ready(asked, reads(condition), of_nobody(condition), settled(condition), drifting)
 
 
 class _Preparing:
@@ -112,6 +114,7 @@ class _Preparing:
 
     def __init__(self, zone: str, meanings: dict[Compares, Found]) -> None:
         self._zone, self._meanings = zone, meanings
+        self.drifting: list[drift.Drifting] = []
 
     def asked(self, condition: Condition) -> Asked:
         """A condition on a customer."""
@@ -133,6 +136,8 @@ class _Preparing:
         raise unknown(condition)
 
     def _known(self, condition: Compared | Dated | Anniversary) -> Asked:
+        if isinstance(condition.operand, (Prediction, NextOrder)):
+            return self._predicted(condition)
         held = _held(condition.operand)
         match condition:
             case Dated():
@@ -140,10 +145,35 @@ class _Preparing:
             case Anniversary():
                 inside = _remembered(condition.window, self._zone)
             case Compared():
-                is_chance = isinstance(condition.operand, Prediction)
-                test = tested_float(condition) if is_chance else tested(condition)
+                test = tested(condition)
                 return lambda view, time: (test(held(view)), NEVER)
         return lambda view, time: inside(held(view), time)
+
+    def _predicted(self, condition: Compared | Dated | Anniversary) -> Asked:
+        """By the customer's curve where the shop is scored; else by what was published."""
+        held = _held(condition.operand)
+        match condition:
+            case Dated(window=window):
+                inside = _inside(window, self._zone)
+                moving = drift.dated(condition, inside, _reached(window), self._zone)
+            case Compared(operand=operand):
+                is_chance = isinstance(operand, Prediction)
+                test = tested_float(condition) if is_chance else tested(condition)
+                moving = drift.compared(condition, test, self._zone)
+
+                def inside(held: Any, _: int) -> Answer:
+                    return test(held), NEVER
+
+            case _:
+                raise unknown(condition)
+        self.drifting.append(moving)
+
+        def predicted(view: View, time: int) -> Answer:
+            if moving.asked in view.shop.scored:
+                return moving.of(view, time)
+            return inside(held(view), time)
+
+        return predicted
 
     # -- what happened
 
@@ -467,6 +497,16 @@ def _reach(window: Window) -> Reach:
         case Earlier(far, near):
             return -(far.length // _TICK), -(near.length // _TICK)
     raise unknown(window)
+
+
+def _reached(window: Window) -> dict[str, tuple[int | None, ...]]:
+    """How far ahead a window begins and ends, or the dates at which it does."""
+    match window:
+        case Before() | After() | Between():
+            return {"dates": _dates(window)}
+        case Calendar():
+            return {}
+    return {"ahead": _reach(window)}
 
 
 def _dates(window: Before | After | Between) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import msgspec
 
 from habitue.audiences.compile import NEXT_ORDER_DAYS
 from habitue.audiences.live.asking.steering import ORDERS, of_event
+from habitue.audiences.live.scored.curves import Curve, Reading
 from habitue.events import ORDER_PLACED, ORDER_UPDATED
 from habitue.lake.views.people import fold
 
@@ -82,6 +83,8 @@ class Shop:
     items: dict[str, list[ItemChange]] = field(default_factory=dict)
     instants: list[int] = field(default_factory=list)  # from which on more is known of items
     predictions: dict[tuple[str, int], Predictions] = field(default_factory=dict)
+    scored: frozenset[tuple[str, int]] = frozenset()           # questions that curves answer
+    readings: dict[int | None, Reading] = field(default_factory=dict)      # of curves, by `whole`
     groups: Mapping[int, str] = field(default_factory=dict)      # by customer
 
     def is_like(self, other: "Shop") -> bool:
@@ -102,6 +105,7 @@ class Facts:
     changes: Sequence[Change] = ()
     consents: Sequence[Change] = ()
     cancellations: Sequence[tuple[str, int, int]] = ()         # order, time, visible
+    curves: Sequence[Curve] = ()           # as they came to count
     views: dict[tuple[int, int], "View"] = field(default_factory=dict)
     own: tuple[int, ...] | None = None  # see `instants`
     news: dict[int, list[Event]] = field(default_factory=dict)  # told since, by their `visible`
@@ -183,8 +187,14 @@ class Facts:
             told = {one.visible for one in self.events}
             told |= {one.visible for one in (*self.changes, *self.consents)}
             told |= {since for _, _, since in self.cancellations}
+            told |= {one.visible for one in self.curves}
             self.own = tuple(sorted({*told, self.visible}))
         return self.own
+
+
+    def curve(self, time: int) -> Curve | None:
+        """The curve that counts at an instant."""
+        return next((one for one in reversed(self.curves) if one.visible <= time), None)
 
 
 class View:
@@ -279,6 +289,11 @@ class View:
     def group(self) -> str | None:
         """The group by recency, frequency and value; none: no order stands."""
         return self.shop.groups.get(self._facts.customer)
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The customer's curve; none: they were never scored."""
+        return self._facts.curve(self._time)
 
     def predicted(self, question: str, days: int) -> float | None:
         """What is predicted of the customer: under their own name, else under that of a key."""

@@ -22,6 +22,8 @@ from habitue.audiences.live.asking.steering import NEW_ORDER, ORDERS
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
 from habitue.audiences.live.loading import items, wanted
 from habitue.audiences.live.ranking import Ranking
+from habitue.audiences.live.scored import curves
+from habitue.audiences.live.scored.taking import Opens, Readings, by_shop, foresee
 from habitue.audiences.live.tables import NOWHERE, Changed
 from habitue.events import ORDER_PLACED, ORDER_REFUNDED
 from habitue.lake.live.happened import Touched
@@ -115,9 +117,13 @@ class Keeper:
     it, and `follow` anew.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
-        """Nothing is followed until `follow`; `clock` tells µs since the epoch."""
+    def __init__(self, clock: Callable[[], int], opens: Opens | None = None) -> None:
+        """Nothing is followed until `follow`; `clock` tells µs since the epoch.
+
+        `opens` makes of what a shop's scores were kept as something that reads its curves.
+        """
         self._clock = clock
+        self.readings = Readings(opens)
         self._shops: dict[str, Followed] = {}
         self._rankings: dict[str, Ranking] = {}
         self._recent = Recent()
@@ -146,7 +152,9 @@ class Keeper:
         self._held.clear()
         self._held.begin(connection)
         now = tables.frontier(connection) or self._clock()
+        self.readings.look(connection)
         for one in self._shops.values():
+            one.shop.readings = self.readings.of(one.name)
             _share_items(connection, one)
             if one.name not in before or not one.shop.is_like(before[one.name].shop):
                 self._rankings.pop(one.name, None)
@@ -172,6 +180,42 @@ class Keeper:
                 self._again(connection, self._shops[shop], told, (start, horizon))
         self._leave(connection, touched)
         tables.set_frontier(connection, max(start, horizon))
+
+    def scored(
+        self,
+        connection: sqlite3.Connection,
+        told: Iterable[tuple[str, curves.Rescored]],
+        now: int,
+    ) -> set[tuple[str, str]]:
+        """Look at whom a score is told of, by shop; from now on it counts.
+
+        Returns shops and customers of whom nothing else is known yet; of them nothing is kept.
+        """
+        self._was_rebuilt(connection)
+        start = tables.frontier(connection)
+        horizon, unknown = max(now, start + 1), set()
+        waiting = [
+            one.since for shop in self._shops.values() for one in shop.audiences
+            if one.reached != DONE
+        ]  # fmt: skip
+        earliest = min([start - RACE, *waiting])
+        self._held.begin(connection)
+        for name, of_shop in by_shop(told).items():
+            moved, strange = curves.put(connection, name, of_shop, (earliest, horizon))
+            unknown |= {(name, customer) for customer in strange}
+            self._held.drop(moved)
+            if name not in self._shops:
+                continue
+            shop = self._shops[name]
+            reading = shop.by_kind.get("predictions", [])
+            looks = {}
+            for customer in moved:
+                mine = [(one, None) for one in reading if customer <= one.reached]
+                looks[customer] = [Look(mine, [horizon], "score")] if mine else []
+            self._apply(connection, shop, looks, horizon)
+        if self._shops:
+            tables.set_frontier(connection, horizon)
+        return unknown
 
     def fire(self, connection: sqlite3.Connection, now: int) -> bool:
         """Look at whom time is over for, up to now; whether there are more of them.
@@ -391,6 +435,7 @@ class Keeper:
             return
         held = self._held.of(connection, (shop.name, shop.reads), wanted_of)
         looking = Looking(name=shop.name, shop=shop.shop, recent=self._recent, horizon=horizon)
+        foresee(shop.shop, held, looks)
         for customer, one in held.items():
             for look in looks[customer]:
                 now = _more(look, one.facts, shop.shop, horizon) if thorough else look

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from habitue.audiences.live.facts import TELLING, Change, Event, Facts, ItemChange, in_order
+from habitue.audiences.live.scored import curves
 from habitue.events import ITEM_ORDERED, ORDER_CANCELLED, ORDER_PLACED
 
 _OWN = """
@@ -77,6 +78,10 @@ def load(
             found[row[0]].consents = (*found[row[0]].consents, _change(row))
     if ORDER_CANCELLED in reads:
         cancel(connection, shop, found)
+    if "predictions" in reads:
+        scored = curves.of_customers(connection, shop, [one.name for one in found.values()])
+        for facts in found.values():
+            facts.curves = scored.get(facts.name, ())
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from habitue.audiences.live.facts import NEVER
+from habitue.audiences.live.scored import curves
 
 TABLES = f"""
 -- one row per audience that is followed; to customers beyond `reached` it was not applied yet
@@ -86,7 +87,7 @@ class Changed:
 
 def make(connection: sqlite3.Connection) -> None:
     """Make the tables where they are missing."""
-    for statement in TABLES.split(";\n"):
+    for statement in (*TABLES.split(";\n"), *curves.TABLES.split(";\n")):
         connection.execute(statement)
 
 
@@ -167,3 +168,4 @@ def forget(connection: sqlite3.Connection, shop: str, keys: Collection[str]) -> 
         [shop, asked],
     )
     connection.execute(f"DELETE FROM changes WHERE shop = ? AND customer {among}", [shop, asked])
+    curves.forget(connection, shop, keys)

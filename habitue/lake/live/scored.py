@@ -14,7 +14,7 @@ import msgspec
 
 SCORES_FILE = "scores.sqlite"
 _WAIT_SECONDS = 30.0
-_FORMAT = 3
+_FORMAT = 4
 _AT_ONCE = 1_000                           # rows of one transaction
 
 _TABLES = """
@@ -36,8 +36,16 @@ CREATE TABLE IF NOT EXISTS items (
     PRIMARY KEY (shop, item, number)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS items_by_sold ON items (shop, number, sold);
 CREATE INDEX IF NOT EXISTS items_by_category ON items (shop, number, category, sold);
+
+-- one row per customer whose score is another one, or none any more, than whoever follows was told;
+-- turn 0: of one customer, 1: of a whole shop, 2: set aside
+CREATE TABLE IF NOT EXISTS news (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, shop TEXT NOT NULL, customer TEXT NOT NULL,
+    turn INTEGER NOT NULL, UNIQUE (shop, customer));
+CREATE INDEX IF NOT EXISTS news_in_turn ON news (turn, sequence);
 """
-_TABLE_NAMES = ("shops", "customers", "items")
+_TABLE_NAMES = ("shops", "customers", "items", "news")
+_SINGLE, _WHOLE, _ASIDE = 0, 1, 2          # turns
 
 _CUSTOMERS = """
 -- one row per customer of some with a score
@@ -55,6 +63,26 @@ _BEST = """
 SELECT item, title, category, sold, again, x'' FROM shops JOIN items USING (shop, number)
 WHERE shop = ?{more} ORDER BY sold DESC LIMIT ? OFFSET ?
 """
+_NEWS = """
+-- one row per customer of whom something is told, with the score that is in force
+SELECT sequence, news.shop, news.customer, customers.number, anchor, curve
+FROM news LEFT JOIN shops ON shops.shop = news.shop
+LEFT JOIN customers ON customers.shop = news.shop AND customers.customer = news.customer
+    AND customers.number = shops.number
+WHERE turn < 2 ORDER BY turn, sequence LIMIT ?
+"""
+# what is put beside the scores in force is no news before it counts
+_TELL = f"""
+INSERT OR REPLACE INTO news (shop, customer, turn)
+SELECT shop, ?, {_SINGLE} FROM shops WHERE shop = ? AND number = ?
+"""
+_TELL_GONE = f"INSERT OR REPLACE INTO news (shop, customer, turn) VALUES (?, ?, {_SINGLE})"
+_TELL_ALL = f"""
+INSERT OR REPLACE INTO news (shop, customer, turn)
+SELECT DISTINCT customers.shop, customers.customer, min(coalesce(news.turn, {_WHOLE}), {_WHOLE})
+FROM customers LEFT JOIN news USING (shop, customer) WHERE customers.shop = ? AND number <= ?
+"""
+_DROP = "DELETE FROM {table} WHERE shop = ? AND customer = ?"
 _COUNT = "SELECT count(*) FROM shops JOIN customers USING (shop, number) WHERE shop = ?"
 
 
@@ -77,6 +105,17 @@ class ScoredItem(NamedTuple):
     sold: float                            # orders within 28 days; of a new one what it borrows
     again: bool                            # whether who bought it buys it again
     similar: bytes                         # what is bought by who buys it; see `told`
+
+
+class News(NamedTuple):
+    """What is told of one customer: the score in force, and none where there is none any more."""
+
+    sequence: int
+    shop: str
+    customer: str
+    number: int | None                     # of the scoring of the whole shop that it rests on
+    anchor: int | None                     # µs
+    curve: bytes | None
 
 
 def _item(*row: Any) -> ScoredItem:
@@ -133,16 +172,19 @@ class Scored:
 
     def put(self, shop: str, number: int, customers: Iterable[ScoredCustomer]) -> None:
         """Put what was worked out anew of some customers."""
+        rows = [(shop, one[0], number, *one[1:]) for one in customers]
         self._write(
-            "INSERT OR REPLACE INTO customers VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(shop, one[0], number, *one[1:]) for one in customers],
+            ("INSERT OR REPLACE INTO customers VALUES (?, ?, ?, ?, ?, ?, ?)", rows),
+            (_TELL, [(row[1], shop, number) for row in rows]),
         )
 
     def put_items(self, shop: str, number: int, items: Iterable[ScoredItem]) -> None:
         """Put what was worked out of some items."""
         self._write(
-            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(shop, one[0], number, *one[1:]) for one in items],
+            (
+                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(shop, one[0], number, *one[1:]) for one in items],
+            )
         )
 
     def begin(self, shop: str, number: int, told: bytes) -> None:
@@ -152,6 +194,7 @@ class Scored:
             self._connection.execute(
                 "INSERT OR REPLACE INTO shops VALUES (?, ?, ?)", [shop, number, told]
             )
+            self._connection.execute(_TELL_ALL, [shop, number])
             for table in ("customers", "items"):
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE shop = ? AND number < ?", [shop, number]
@@ -159,22 +202,47 @@ class Scored:
 
     def drop(self, shop: str, customers: Collection[str]) -> None:
         """Forget some customers."""
-        self._write(
-            "DELETE FROM customers WHERE shop = ? AND customer = ?",
-            [(shop, customer) for customer in customers],
-        )
+        rows = [(shop, customer) for customer in customers]
+        self._write((_DROP.format(table="customers"), rows), (_TELL_GONE, rows))
 
     def erase(self, shop: str, customers: Collection[str]) -> None:
         """Forget some customers, and leave nothing of them in the files."""
-        self.drop(shop, customers)
+        rows = [(shop, customer) for customer in customers]
+        self._write((_DROP.format(table="customers"), rows), (_DROP.format(table="news"), rows))
         with self._lock:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _write(self, sql: str, rows: list[tuple[object, ...]]) -> None:
-        for begin in range(0, len(rows), _AT_ONCE):
+    # -- for whoever follows
+
+    def news(self, most: int) -> list[News]:
+        """What was not told yet of some customers; those scored alone come before whole shops."""
+        return [News(*row) for row in self._read(_NEWS, most)]
+
+    def settle(self, told: Iterable[News], aside: Iterable[News] = ()) -> None:
+        """These were told, or set aside; what came since of the same customers is news still."""
+        self._write(("DELETE FROM news WHERE sequence = ?", [(one.sequence,) for one in told]))
+        self._write(
+            (
+                f"UPDATE news SET turn = {_ASIDE} WHERE sequence = ?",
+                [(one.sequence,) for one in aside],
+            )
+        )
+
+    def again(self) -> None:
+        """Tell again what was set aside."""
+        self._write((f"UPDATE news SET turn = {_WHOLE} WHERE turn = {_ASIDE}", [()]))
+
+    def untold(self) -> int:
+        """Of how many customers there is news."""
+        return int(self._read("SELECT count(*) FROM news WHERE turn < 2")[0][0])
+
+    def _write(self, *steps: tuple[str, Sequence[tuple[object, ...]]]) -> None:
+        """Do several things with the same rows, some rows at a time."""
+        for begin in range(0, len(steps[0][1]), _AT_ONCE):
             with self._lock, self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(sql, rows[begin : begin + _AT_ONCE])
+                for sql, rows in steps:
+                    self._connection.executemany(sql, rows[begin : begin + _AT_ONCE])
 
     def _read(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:

@@ -105,6 +105,20 @@ class Scores:
         order = self.order(horizon_days)
         return Interval(value=1 - order.value, low=1 - order.high, high=1 - order.low)
 
+    def value(self, question: str, horizon_days: float) -> np.ndarray:
+        """(C,) float64, the value of one question alone; of `next_order` the days to its median."""
+        match question:
+            case "order":
+                return probability_of_order(self.log_rate, self.silent_days, horizon_days)
+            case "churn":
+                return 1 - probability_of_order(self.log_rate, self.silent_days, horizon_days)
+            case "orders":
+                return self.counts(horizon_days)[0]
+            case "revenue":
+                return self.mean_revenue(horizon_days)
+        assert question == "next_order", f"{question} is no question"
+        return days_until(self.log_rate, self.silent_days, np.full(len(self.names), 0.5))
+
     def orders(self, horizon_days: float) -> Interval:
         """Expected orders; the interval is predictive."""
         mean, size = self.counts(horizon_days)

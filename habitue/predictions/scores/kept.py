@@ -77,9 +77,17 @@ def rows_of(scores: Scores) -> list[bytes]:
 
 
 def scores_of_rows(
-    whole: Whole, names: Sequence[str], anchor: np.ndarray, rows: Sequence[bytes], *, time: int
+    whole: Whole,
+    names: Sequence[str],
+    anchor: np.ndarray,
+    rows: Sequence[bytes],
+    *,
+    time: int | np.ndarray,
 ) -> Scores:
-    """The scores of some customers (C,), read at `anchor` (C,) µs, as of a later `time` (µs)."""
+    """The scores of some customers (C,), read at `anchor` (C,) µs, as of a later `time` (µs).
+
+    `time` may be another one (C,) for each.
+    """
     count, spend = len(rows), (len(whole.horizons_days), whole.components)
     shapes: list[tuple[int, ...]] = [
         (len(BIN_EDGES),), (len(whole.order_horizons_days),), (), (len(BIN_EDGES),),

@@ -18,6 +18,8 @@ from habitue.lake.eventlog.records import EventLog
 from habitue.lake.live.told import instant, microseconds
 from habitue.lake.profiles import Profiles, Refuses
 from habitue.lake.tables import Lake
+from habitue.predictions.scores import drift
+from habitue.serving.beside.scores import ScoreNews
 
 LIVE_SECONDS = 0.03  # between looks at the log
 LIVE_BYTES = 4_000_000  # of the log that are applied at once
@@ -43,8 +45,9 @@ class Following:
     ) -> None:
         """Open the state where it stopped; nothing is applied before it is known what to follow."""
         self._log, self._lake, self._clock, self._underway = log, lake, clock, underway
-        self.keeper = Keeper(clock)
+        self.keeper = Keeper(clock, drift.opened)
         self.profiles = Profiles(path, refuses=refuses, then=self.keeper.told)
+        self._scores = ScoreNews(path.parent, self.profiles, self.keeper)
         with self.profiles.writing() as connection:
             tables.make(connection)
         self._held: list[object] = []
@@ -53,7 +56,8 @@ class Following:
         self._define()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Give the files back."""
+        self._scores.close()
         self.profiles.close()
 
     def step(self) -> bool:
@@ -74,6 +78,7 @@ class Following:
         """Take what came into the lake by another way, such as imports."""
         try:
             self.profiles.catch_up(self._lake, shards=self._log.shards)
+            self._scores.again()
         except BaseException:
             self._is_stale.set()
             raise
@@ -107,6 +112,8 @@ class Following:
             if records:
                 self.profiles.apply(shard, records)
                 is_more = True
+        if not is_more and self._scores.take(now):
+            is_more = True                 # of whom nothing waits in the log
         if is_more or (self._due > now and not self._is_new):
             self._is_new |= is_more  # and only what is applied moves the next instant
             return is_more
@@ -126,10 +133,15 @@ class Following:
         """Follow what the lake says, where that is something else than before."""
         if self._is_early and self.keeper.is_applying:
             return
-        held = [self._lake.files(name) for name in ("audiences", "shops", "predictions")]
+        with self.profiles.writing() as connection:
+            scored = self.keeper.readings.look(connection)
+        held: list[object] = [
+            self._lake.files(name) for name in ("audiences", "shops", "predictions")
+        ]
+        held.append({shop: (one.since, one.reading) for shop, one in scored.items()})
         if held == self._held:
             return
-        told = definitions.defined(self._lake, instant(self._clock()))
+        told = definitions.defined(self._lake, instant(self._clock()), scored)
         with self.profiles.writing() as connection:
             self._is_early = bool(self.keeper.shops) and definitions.too_early(connection, told)
             if self._is_early:
