@@ -19,11 +19,11 @@ import habitue
 from habitue import config, events
 from habitue.cli import app
 from habitue.demo import words
-from habitue.directory import SCOPES
 from habitue.ingest.doors.faults import REASONS
 from habitue.lake import query, schema
 from habitue.lake.tables import Lake
 from habitue.lake.views.catalogue import VIEWS, View
+from habitue.scopes import SCOPES
 from habitue.serving.app import Route
 from habitue.serving.doors import described
 from habitue.serving.doors.routes import ROUTES

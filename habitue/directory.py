@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 
 from habitue.audit import ACTS, Act, insert, read
 from habitue.errors import BadSetting, Busy, NoSuchKey, NoSuchShop
+from habitue.scopes import SCOPES
 
 DIRECTORY_FILE = "directory.sqlite"
 PREFIXES: dict[str, str] = {"public": "hp_", "secret": "hs_"}
@@ -31,18 +32,6 @@ _WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.5                         # between looks at whether somebody was erased
 
 KeyKind: TypeAlias = Literal["public", "secret"]
-
-# what a secret key may be held to; a public one may send, whatever it is for
-SCOPES: dict[str, str] = {
-    "events:write": "send events, profiles, consents and items",
-    "events:read": "read events and metrics, receipts, what was rejected, and how sending goes",
-    "profiles:read": "read customers: keys, properties, consents, what they are in",
-    "predictions:read": "read predictions, lists of items and what the model says of itself",
-    "rules:write": "make and remove rules of what is shown",
-    "audiences:read": "read audiences and who is in them",
-    "audiences:write": "make, change and remove audiences",
-    "erase": "erase customers, and see how far that is",
-}
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS shops (

@@ -7,7 +7,8 @@ import pytest
 
 from habitue.audit import AUDIT_FILE, Audit
 from habitue.config import utc_now
-from habitue.directory import SCOPES, Grant
+from habitue.directory import Grant
+from habitue.scopes import SCOPES
 from habitue.serving.doors.routes import ROUTES
 from habitue.workspace import open_workspace
 from tests.serving.small import ListLog, in_process

@@ -20,8 +20,9 @@ from habitue.cli.options import (
 )
 from habitue.cli.output import Output, print_json, say
 from habitue.config import utc_now
-from habitue.directory import SCOPES, Grant, Key, KeyKind, Limit
+from habitue.directory import Grant, Key, KeyKind, Limit
 from habitue.errors import BadSetting
+from habitue.scopes import SCOPES
 from habitue.workspace import Shop, open_workspace
 
 if TYPE_CHECKING:
