@@ -32,6 +32,17 @@ _PAGE = """
 SELECT DISTINCT item FROM items WHERE shop = ? AND item > ? ORDER BY item LIMIT ?
 """
 
+_CATEGORIES = """
+-- one row per category that an item of a shop is in, and when one was last put there
+SELECT category, max(time) FROM items AS told
+WHERE shop = ?1 AND category IS NOT NULL AND visible <= ?2
+    AND NOT EXISTS (
+        SELECT 1 FROM items WHERE shop = ?1 AND item = told.item AND category IS NOT NULL
+            AND visible <= ?2 AND (time, received, digest) > (told.time, told.received, told.digest)
+    )
+GROUP BY category ORDER BY category
+"""
+
 
 class LiveItem(NamedTuple):
     """What is known of an item; None: it was never told."""
@@ -72,6 +83,8 @@ def items_of(
             for name, value in zip(LiveItem._fields[3:], told, strict=True)
             if value is not None
         }
+        if "published" in news:
+            news["published"] = bool(news["published"])
         found[item] = held._replace(updated=time, **news)
     return found
 
@@ -79,6 +92,11 @@ def items_of(
 def page(connection: sqlite3.Connection, shop: str, after: str, most: int) -> list[str]:
     """The codes of a shop's items in order, those that follow `after`."""
     return [item for (item,) in connection.execute(_PAGE, [shop, after, most])]
+
+
+def categories(connection: sqlite3.Connection, shop: str, now: int) -> list[tuple[str, int]]:
+    """The categories that items of a shop are in now (µs), and when one was last put there."""
+    return connection.execute(_CATEGORIES, [shop, now]).fetchall()
 
 
 def _json(values: Iterable[str]) -> str:

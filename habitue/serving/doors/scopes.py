@@ -18,6 +18,8 @@ _SCOPES: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/api/(segments|lists)|/v1/audiences", "audiences:read"),
     ("GET", r"/api/profiles/{id}/(segments|lists)", "audiences:read"),
     ("", r"/api/(segments|lists)|/v1/audiences", "audiences:write"),
+    ("POST", r"/api/segment-(values|series)-reports", "audiences:read"),
+    ("POST", r"/api/metric-aggregates", "events:read"),
     ("GET", r"/api/profiles", "profiles:read"),
     ("GET", r"/api/(events|metrics)|/v1/(receipts|rejected|status)", "events:read"),
     ("GET", r"/api/[a-z-]+-jobs", "events:read"),

@@ -1,9 +1,18 @@
 """Every path of Klaviyo's."""
 
 from habitue.serving.app import Route
-from habitue.serving.doors.klaviyo import events, members, metrics, profiles, segments, writes
+from habitue.serving.doors.klaviyo import (
+    catalog,
+    events,
+    members,
+    metrics,
+    profiles,
+    reports,
+    segments,
+    writes,
+)
 
 ROUTES: tuple[Route, ...] = (
     *writes.ROUTES, *profiles.ROUTES, *metrics.ROUTES, *events.ROUTES,
-    *segments.ROUTES, *members.ROUTES,
+    *segments.ROUTES, *members.ROUTES, *catalog.ROUTES, *reports.ROUTES,
 )  # fmt: skip

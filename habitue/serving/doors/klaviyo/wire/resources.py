@@ -50,7 +50,7 @@ def resource(
 
 def plural(kind: str) -> str:
     """How a kind of resource stands in an address."""
-    return f"{kind}s"
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
 def document(

@@ -1,0 +1,125 @@
+"""The official Klaviyo client, unmodified, writes the catalogue and reads it again."""
+
+from collections.abc import Iterator
+
+import pytest
+from klaviyo_api import KlaviyoAPI
+
+from tests.serving.small import Server, running
+from tests.serving.test_klaviyo_live import client_of, soon
+
+PREFIX = "$custom:::$default:::"
+
+
+def item(code: str, **told: object) -> dict:
+    attributes = {
+        "external_id": code, "title": f"A {code}", "url": "https://x.example",
+        "description": "as told", **told,
+    }  # fmt: skip
+    return {"data": {"type": "catalog-item", "attributes": attributes}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("catalogue") / "work") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def api(server: Server) -> KlaviyoAPI:
+    api = client_of(server)
+    for number in range(5):
+        made = api.Catalogs.create_catalog_item(item(f"SKU{number}", price=2.5 * number))
+        assert made.data.id == f"{PREFIX}SKU{number}"
+    with server.client() as client:
+        client.post("/v1/events", json={"kind": "item", "item": "mug", "title": "Mug", "stock": 3,
+                                        "category": "kitchen", "brand": "Ton"})  # fmt: skip
+    soon(lambda: len(api.Catalogs.get_catalog_items().data) == 6)
+    return api
+
+
+def codes(api: KlaviyoAPI, **asked: object) -> list[str]:
+    return [one.attributes.external_id for one in api.Catalogs.get_catalog_items(**asked).data]
+
+
+def test_items_are_read_as_they_were_told(api: KlaviyoAPI) -> None:
+    one = api.Catalogs.get_catalog_item(f"{PREFIX}SKU2").data
+    assert (one.attributes.title, one.attributes.price) == ("A SKU2", 5.0)
+    assert one.attributes.published is True
+    mug = api.Catalogs.get_catalog_item(f"{PREFIX}mug").data
+    assert mug.attributes.custom_metadata == {"brand": "Ton"}
+    with pytest.raises(Exception, match="does not exist"):
+        api.Catalogs.get_catalog_item(f"{PREFIX}nothing")
+    variant = api.Catalogs.get_catalog_variant(f"{PREFIX}mug").data
+    assert variant.attributes.inventory_quantity == 3
+    assert len(api.Catalogs.get_catalog_variants().data) == 6
+
+
+def test_the_catalogue_is_paged_filtered_and_sorted(api: KlaviyoAPI) -> None:
+    assert codes(api) == ["SKU0", "SKU1", "SKU2", "SKU3", "SKU4", "mug"]
+    assert codes(api, sort="-created") == codes(api, sort="created")[::-1]
+    for sort in (None, "created", "-created"):
+        asked = {} if sort is None else {"sort": sort}
+        page = api.Catalogs.get_catalog_items(page_size=4, **asked)
+        more = api.Catalogs.get_catalog_items(page_size=4, page_cursor=page.links.next, **asked)
+        assert more.links.next is None
+        assert len({one.id for one in (*page.data, *more.data)}) == 6
+    assert codes(api, filter=f'any(ids,["{PREFIX}SKU1","{PREFIX}none"])') == ["SKU1"]
+    assert codes(api, filter='contains(title,"sku")') == ["SKU0", "SKU1", "SKU2", "SKU3", "SKU4"]
+    assert codes(api, filter=f'equals(category.id,"{PREFIX}kitchen")') == ["mug"]
+    with pytest.raises(Exception, match="true or false"):
+        codes(api, filter='equals(published,"yes")')
+
+
+def test_categories_are_those_that_items_are_in(api: KlaviyoAPI) -> None:
+    (one,) = api.Catalogs.get_catalog_categories().data
+    assert (one.id, one.attributes.name) == (f"{PREFIX}kitchen", "kitchen")
+
+
+def test_what_is_changed_or_deleted_is_read_so_at_once(api: KlaviyoAPI) -> None:
+    made = api.Catalogs.create_catalog_item(item("gone")).data
+    change = {"data": {"type": "catalog-item", "id": made.id, "attributes": {"title": "Gone"}}}
+    api.Catalogs.update_catalog_item(made.id, change)
+    soon(lambda: codes(api, filter='contains(title,"Gone")'))
+    assert "gone" in codes(api, filter="equals(published,true)")
+    api.Catalogs.delete_catalog_item(made.id)
+    soon(lambda: codes(api, filter="equals(published,false)") == ["gone"])
+
+
+def test_many_items_are_written_by_one_job(api: KlaviyoAPI) -> None:
+    told = [item(f"bulk{number}")["data"] for number in range(3)]
+    job = api.Catalogs.bulk_create_catalog_items(
+        {"data": {"type": "catalog-item-bulk-create-job", "attributes": {"items": {"data": told}}}}
+    )
+    found = api.Catalogs.get_bulk_create_catalog_items_job(job.data.id)
+    assert found.data.attributes.status == "complete"
+    soon(lambda: [one for one in codes(api) if one.startswith("bulk")]
+         == ["bulk0", "bulk1", "bulk2"])  # fmt: skip
+
+
+def test_profiles_are_imported_merged_and_erased_by_jobs(api: KlaviyoAPI) -> None:
+    told = [
+        {"type": "profile", "attributes": {"email": f"{name}@example.com", "first_name": name}}
+        for name in ("ann", "anna", "zoe")
+    ]
+    job = api.Profiles.bulk_import_profiles(
+        {"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": {"data": told}}}}
+    ).data
+    assert api.Profiles.get_bulk_import_profiles_job(job.id).data.attributes.status == "complete"
+
+    def known(name: str) -> str | None:
+        found = api.Profiles.get_profiles(filter=f'equals(email,"{name}@example.com")').data
+        return found[0].id if found else None
+
+    soon(lambda: all(known(name) for name in ("ann", "anna", "zoe")))
+    source, destination = known("anna"), known("ann")
+    api.Profiles.merge_profiles(
+        {"data": {"type": "profile-merge", "id": destination, "relationships": {"profiles": {
+            "data": [{"type": "profile", "id": source}]}}}}
+    )  # fmt: skip
+    soon(lambda: known("anna") == known("ann"))
+    api.Data_Privacy.request_profile_deletion(
+        {"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": {
+            "data": {"type": "profile", "attributes": {"email": "zoe@example.com"}}}}}}
+    )  # fmt: skip
+    soon(lambda: known("zoe") is None)
