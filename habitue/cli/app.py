@@ -21,7 +21,7 @@ from habitue.cli.data import (
     status,
     streams,
 )
-from habitue.cli.operate import audit, doctor
+from habitue.cli.operate import answer, audit, doctor
 from habitue.config import limit_threads, load_settings
 from habitue.errors import HabitueError
 
@@ -62,6 +62,7 @@ for command in (
     serve.serve,
     serve.follow,
     serve.score,
+    answer.answer,
     status.status,
     keys.keys,
     keys.names,

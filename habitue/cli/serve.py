@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from habitue.serving.several.told import ServeConfig
 
 
+# -P: no module is taken from the folder that one happens to be in
+_OURS = [sys.executable, "-P", "-m", "habitue.cli.app"]
+
 _folder = click.option(
     "--workspace", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="The folder that holds the shops.  [default: of the settings, or work]",
@@ -106,14 +109,12 @@ def serve(
 
     workspace = open_workspace(folder)
     made = _first_keys(workspace, shop) if shop else []
-    # -P: no module is taken from the folder that one happens to be in
-    ours = [sys.executable, "-P", "-m", "habitue.cli.app"]
     where = ["--workspace", str(workspace.path)]
-    follow = [*ours, "follow", *where, "--pace", str(pace), "--commit-rows", str(commit_rows)]
-    score = [*ours, "score", *where] if config.scores else []
+    follow = [*_OURS, "follow", *where, "--pace", str(pace), "--commit-rows", str(commit_rows)]
+    score = [*_OURS, "score", *where] if config.scores else []
     if clock_ahead():
         say(f"the clock runs {clock_ahead().days} days ahead: a trial, by HABITUE_CLOCK_AHEAD")
-    answer = [*ours, "serve", *where, "--answer"]
+    answer = [*_OURS, "serve", *where, "--answer"]
     place = _place(workspace)
     with contextlib.closing(place.log):
         listening = _told(config.host, made, as_json)
@@ -184,6 +185,8 @@ def score(folder: Path | None, parent: int | None, again: bool) -> None:
             if hear(1.0) is not None:      # models are large: nothing is loaded for no shop
                 return
     from habitue.scoring import running
+    from habitue.scoring.desk import DESK_FILE, Desk
+    from habitue.scoring.explaining import Explaining
     from habitue.scoring.scorer import Scorer
 
     with contextlib.closing(workspace.log) as event_log:
@@ -199,7 +202,10 @@ def score(folder: Path | None, parent: int | None, again: bool) -> None:
         if parent is None:
             running.catch_up(scorer, workspace.lake, said=say)
         else:
-            running.run(scorer, hear)
+            answer = [*_OURS, "answer", "--workspace", str(workspace.path)]
+            desk = Desk(workspace.path / "online" / DESK_FILE)
+            with contextlib.closing(Explaining(scorer, desk, answer)) as explaining:
+                running.run(scorer, hear, also=explaining.step)
 
 
 def _place(workspace: Workspace) -> "Place":

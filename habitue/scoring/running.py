@@ -13,12 +13,17 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS = 1.0                        # after something failed
 
 
-def run(scorer: Scorer, heard: Callable[[float], bytes | None]) -> None:
-    """Score until the server is gone, or says to end; what failed is told and tried again."""
+def run(
+    scorer: Scorer, heard: Callable[[float], bytes | None], *, also: Callable[[], bool] = bool
+) -> None:
+    """Score until the server is gone, or says to end; what failed is told and tried again.
+
+    `also` is done between two steps; it says whether to go on at once.
+    """
     failure, pause = "", 0.0
     while heard(pause) is None:
         try:
-            pause, failure = (0.0 if scorer.step() else LOOK_SECONDS), ""
+            pause, failure = (0.0 if scorer.step() | also() else LOOK_SECONDS), ""
         except Exception as error:         # noqa: BLE001 (what waits still waits)
             told, pause = f"{type(error).__name__}: {error}", PAUSE_SECONDS
             if told != failure:

@@ -88,6 +88,15 @@ class Scorer:
         self.profiles.close()
         self.scored.close()
 
+    def now(self) -> int:
+        """The instant (µs) that customers are scored as of."""
+        return self._clock()
+
+    def basis(self, shop: str) -> Basis | None:
+        """What a shop's customers are scored on now; none: it was not scored as a whole yet."""
+        kept = self._kept.get(shop)
+        return None if kept is None else kept.basis
+
     def step(self) -> bool:
         """Score some of those who wait, and one shop that is due; whether to go on at once."""
         more = [self._follow(shop, kept) for shop, kept in self._kept.items()]

@@ -143,6 +143,12 @@ def settle_shop(connection: sqlite3.Connection, shop: str, number: int) -> None:
     connection.execute("DELETE FROM fresh WHERE shop = ? AND number <= ?", [shop, number])
 
 
+def customer_of(connection: sqlite3.Connection, shop: str, key: str) -> list[int]:
+    """The id of the customer whose key this is; empty: nobody's."""
+    sql = "SELECT customer FROM keys WHERE shop = ? AND key = ?"
+    return [row[0] for row in connection.execute(sql, [shop, key])]
+
+
 def events_of(
     connection: sqlite3.Connection, shop: str, customers: Collection[int]
 ) -> pa.Table:

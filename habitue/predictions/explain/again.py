@@ -43,9 +43,13 @@ class Past:
 class Scorer:
     """A scored shop, ready to score customers who never were."""
 
-    def __init__(self, model: Model, corpus: Corpus, scores: Scores) -> None:
+    def __init__(
+        self, model: Model, corpus: Corpus, scores: Scores, *, newcomer: int | None = None
+    ) -> None:
+        """`newcomer` is the row of a typical first order, where it is known already."""
         self.model, self.corpus, self.scores = model, corpus, scores
-        self.newcomer = self._newcomer()
+        days = scores.horizons_days[0]
+        self.newcomer = self.newcomer_of(days) if newcomer is None else newcomer
 
     def score(self, pasts: list[Past], level: Level) -> Scores:
         """The scores of some pasts (K,) as of the cutoff, in the way of everyone else's."""
@@ -121,7 +125,7 @@ class Scorer:
             time = np.minimum(time + (sequences.cutoff - last), sequences.cutoff)
         return Past(source[there], time[there])
 
-    def _newcomer(self) -> int:
+    def newcomer_of(self, horizon_days: float) -> int:
         """The row of a typical first order: of the latest ones, the median by what it promises.
 
         Each is scored as the only order of someone who placed it at the cutoff.
@@ -132,8 +136,27 @@ class Scorer:
             return -1                      # nobody is predicted: nobody is asked about
         now = np.array([sequences.cutoff])
         pasts = [Past(rows[i : i + 1], now) for i in range(len(rows))]
-        chance = self.score(pasts, self.scores.level).order(self.scores.horizons_days[0]).value
+        chance = self.score(pasts, self.scores.level).order(horizon_days).value
         return int(rows[np.argsort(chance, kind="stable")[(len(rows) - 1) // 2]])
+
+
+def with_past_of(some: Sequences, shop: Sequences, row: int) -> Sequences:
+    """Some customers, and after them one whose only event is an order (a row) of their shop's."""
+    one = peopled(shop, [Past(np.array([row]), shop.time[[row]])])
+    assert not one.kind.any(), "an order is of the first kind, whatever other kinds there are"
+    return replace(
+        some,
+        customers=np.append(some.customers, one.customers),
+        offsets=np.append(some.offsets, some.offsets[-1] + 1),
+        time=np.append(some.time, one.time),
+        kind=np.append(some.kind, one.kind),
+        value=np.append(some.value, one.value),
+        cancelled_at=np.append(some.cancelled_at, one.cancelled_at),
+        line_offsets=np.append(some.line_offsets, some.line_offsets[-1] + len(one.line_item)),
+        line_item=np.append(some.line_item, one.line_item),
+        line_quantity=np.append(some.line_quantity, one.line_quantity),
+        line_amount=np.append(some.line_amount, one.line_amount),
+    )
 
 
 def peopled(sequences: Sequences, pasts: list[Past]) -> Sequences:

@@ -28,6 +28,7 @@ from habitue.lake.tables import Lake
 from habitue.recommendations.shelf.listed import Listed
 from habitue.recommendations.shelf.rulebook import Rulebook
 from habitue.recommendations.shelf.rules import Rule, in_force
+from habitue.scoring.desk import DESK_FILE, Desk
 from habitue.scoring.told import WholeShop
 
 LOOK_SECONDS = 1.0                         # between looks whether a shop's settings changed
@@ -54,6 +55,7 @@ class Book:
         self.path = online / PROFILES_FILE
         self.profiles = Profiles(self.path)
         self.scored = Scored(online / SCORES_FILE)
+        self.desk = Desk(online / DESK_FILE)
         self.directory = Directory(online.parent / DIRECTORY_FILE)
         self._wholes: dict[bytes, WholeShop] = {}      # the last that were read
         # when they were looked for, in which files, what was told, and with a currency
@@ -65,6 +67,7 @@ class Book:
         """Give the files back."""
         self.profiles.close()
         self.scored.close()
+        self.desk.close()
 
     async def ask(self, question: "Callable[[Book], Found]") -> Found:
         """Ask in a thread, so that no other request waits for the disk."""

@@ -124,3 +124,32 @@ class SimilarItems(msgspec.Struct, frozen=True, kw_only=True):
     category: str
     orders_28d: int                        # in the last 28 days
     similar: list[Beside]
+
+
+class Factor(msgspec.Struct, frozen=True, kw_only=True):
+    """One reason: what there was, and what it did to the prediction."""
+
+    kind: str
+    words: str
+    effect: float                          # on the scale of logs, on which causes multiply
+    error: float | None                    # its standard error; 0 where exact, none where unknown
+    points: float                          # in the unit of the question
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a customer is predicted what they are: reference + all points + unshared = value."""
+
+    customer: str
+    id: str                                # of their profile
+    at: Instant                            # the instant that is explained
+    version: str                           # of the model
+    question: str
+    horizon_days: float
+    value: float                           # as predicted
+    reference: float                       # of a typical new customer, who ordered just now
+    factors: list[Factor]                  # the largest effect first
+    unshared: float                        # points that no factor is known to have made
+    unshared_effect: float
+    exact: bool                            # every coalition was scored; else the budget cut it
+    coalitions: int                        # that were scored
+    seconds: float                         # that it took

@@ -26,9 +26,9 @@ class OfCustomer(msgspec.Struct, kw_only=True, frozen=True):
     id: str                                # what the shop calls them, or the id of their profile
 
 
-def known_customer(book: "Book", asked: Asked) -> "Known":
-    """Who the path names: by the id of their profile, or as the shop calls them."""
-    told = asked.request.path_params["id"]
+def known_customer(book: "Book", asked: Asked, told: str | None = None) -> "Known":
+    """Who is named, in the path if not told: by the id of their profile, or by the shop's id."""
+    told = asked.request.path_params["id"] if told is None else told
     known = book.customer(asked.shop.name, external_key(told)) or book.customer(
         asked.shop.name, told
     )

@@ -1,6 +1,6 @@
 """Every path of our own that is answered from the book."""
 
 from habitue.serving.app import Route
-from habitue.serving.doors.answers import lists, people
+from habitue.serving.doors.answers import lists, people, questions, why
 
-ROUTES: tuple[Route, ...] = (*people.ROUTES, *lists.ROUTES)
+ROUTES: tuple[Route, ...] = (*people.ROUTES, *lists.ROUTES, *why.ROUTES, *questions.ROUTES)
