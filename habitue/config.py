@@ -50,6 +50,7 @@ class Settings:
     lake: str | None = None                # s3://bucket/prefix; none: in that folder
     shop: str | None = None                # the shop that is meant when none is named
     log: str | None = None                 # the event log: kafka://host:9092/topic; none: in files
+    scores: str | None = field(default=None, repr=False)    # redis://host:6379/0; none: in a file
     threads: int = 0                       # for arithmetic; 0 takes half the cores
     text_encoder: str | None = None        # that also reads item texts; none: n-grams alone
     lm_url: str | None = None              # a language model: an OpenAI-compatible address, to /v1

@@ -28,7 +28,7 @@ from habitue.lake.eventlog.records import EventLog
 from habitue.lake.eventlog.segments import SqliteLog
 from habitue.lake.index import DedupeIndex
 from habitue.lake.keys import kind_of
-from habitue.lake.live.scored import SCORES_FILE, Scored
+from habitue.lake.live.kept.opening import held_scores
 from habitue.lake.profiles import Profiles
 from habitue.lake.query import opened
 from habitue.lake.tables import Lake
@@ -87,14 +87,14 @@ class Places:
         return self.folder / "index"
 
     @property
-    def profiles(self) -> Path:
-        """The file of the live state."""
-        return self.folder / "online" / "profiles.sqlite"
+    def online(self) -> Path:
+        """The folder of what can be made anew."""
+        return self.folder / "online"
 
     @property
-    def scores(self) -> Path:
-        """The file of what was worked out of customers."""
-        return self.folder / "online" / SCORES_FILE
+    def profiles(self) -> Path:
+        """The file of the live state."""
+        return self.online / "profiles.sqlite"
 
     @property
     def log(self) -> Path:
@@ -247,9 +247,9 @@ def _erased(places: Places, job: Job) -> Job:
                 job.shop, gone_keys,
                 beside=lambda connection: tables.forget(connection, job.shop, gone_keys),
             )  # fmt: skip
-    if places.scores.exists():
-        with closing(Scored(places.scores)) as scored:
-            scored.erase(job.shop, whose.keys)
+    if (scores := held_scores(places.online)) is not None:
+        with closing(scores):
+            scores.erase(job.shop, whose.keys)
     rows = dict(job.detail["rows"])
     for name, count in gone.rows.items():
         rows[name] = rows.get(name, 0) + count

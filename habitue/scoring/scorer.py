@@ -14,7 +14,7 @@ import msgspec
 
 from habitue.errors import HabitueError
 from habitue.lake.live import fresh
-from habitue.lake.live.scored import SCORES_FILE, Scored
+from habitue.lake.live.kept.opening import open_scores
 from habitue.lake.live.told import instant
 from habitue.lake.profiles import PROFILES_FILE, Profiles
 from habitue.lake.tables import Lake
@@ -74,7 +74,7 @@ class Scorer:
         self._online, self._source = online, source
         self._shards, self._clock = shards, clock
         self.profiles = Profiles(online / PROFILES_FILE)
-        self.scored = Scored(online / SCORES_FILE)
+        self.scored = open_scores(online)
         self._kept: dict[str, _Kept] = {}
         self._marks: dict[str, _Mark] = {}
         self._rest: dict[str, tuple[float, str]] = {}      # until when, and why
@@ -144,12 +144,17 @@ class Scorer:
             return False
         if kept is None:
             return True
-        if self._champion(shop) != kept.champion:
+        if self._champion(shop) != kept.champion or self._is_forgotten(shop, kept):
             return True
         if now - kept.at < REST * kept.seconds:
             return False
         has_grown = self.scored.count(shop) >= GROWN * kept.customers + GROWN_BY
         return has_grown or kept.basis.cutoff // DAY < self._clock() // DAY
+
+    def _is_forgotten(self, shop: str, kept: _Kept) -> bool:
+        """Whether what was kept is gone, as where a store in memory was started again."""
+        held = self.scored.whole(shop)
+        return held is None or held[0] != kept.number
 
     def refresh(self, shop: str) -> int:
         """Score a shop as a whole from what the lake holds now; returns how many customers.

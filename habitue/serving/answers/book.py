@@ -21,7 +21,8 @@ from habitue.audiences.saved import Saved
 from habitue.config import utc_now
 from habitue.directory import DIRECTORY_FILE, Directory
 from habitue.lake.live import fresh
-from habitue.lake.live.scored import SCORES_FILE, Scored, ScoredCustomer, ScoredItem
+from habitue.lake.live.kept.opening import open_scores
+from habitue.lake.live.scored import ScoredCustomer, ScoredItem
 from habitue.lake.live.told import instant
 from habitue.lake.profiles import PROFILES_FILE, LiveProfile, Profiles
 from habitue.lake.tables import Lake
@@ -54,7 +55,7 @@ class Book:
     def __init__(self, online: Path) -> None:
         self.path = online / PROFILES_FILE
         self.profiles = Profiles(self.path)
-        self.scored = Scored(online / SCORES_FILE)
+        self.scored = open_scores(online)
         self.desk = Desk(online / DESK_FILE)
         self.directory = Directory(online.parent / DIRECTORY_FILE)
         self._wholes: dict[bytes, WholeShop] = {}      # the last that were read

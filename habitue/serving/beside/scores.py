@@ -1,5 +1,8 @@
 """Scores on their way to the audiences that compare them: from the scorer's file to the keeper."""
 
+import contextlib
+import logging
+import time
 from pathlib import Path
 
 import msgspec
@@ -7,39 +10,67 @@ import msgspec
 from habitue.audiences.live.keeping import Keeper
 from habitue.audiences.live.scored import curves
 from habitue.audiences.live.scored.curves import Rescored
-from habitue.lake.live.scored import SCORES_FILE, News, Scored
+from habitue.errors import Busy
+from habitue.lake.live.kept.interface import KeptScores
+from habitue.lake.live.kept.opening import open_scores
+from habitue.lake.live.scored import News
 from habitue.lake.profiles import Profiles
 from habitue.scoring.told import WholeShop
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 256                              # customers of one transaction
+REST_SECONDS = 5.0                         # between two looks for a store that is out of reach
 
 
 class ScoreNews:
     """What is told of scores, taken over some customers at a time."""
 
     def __init__(self, online: Path, profiles: Profiles, keeper: Keeper) -> None:
-        self._scored = Scored(online / SCORES_FILE)
+        self._online = online
+        self._held: KeptScores | None = None
+        self._rest = 0.0                   # until when a store out of reach is not asked again
         self._profiles, self._keeper = profiles, keeper
         # what scorings of whole shops are called here, by their number
         self._wholes: dict[tuple[str, int], int] = {}
         self._is_complete = False          # whether nothing was left when it was looked last
 
     def close(self) -> None:
-        """Give the file back."""
-        self._scored.close()
+        """Give the store back."""
+        if self._held is not None:
+            self._held.close()
 
     def again(self) -> None:
         """Look again at those who were not known."""
-        self._scored.again()
+        with contextlib.suppress(Busy):    # what is out of reach is told in full when it is back
+            self._scored.again()
+
+    @property
+    def _scored(self) -> KeptScores:
+        """The store, opened when first asked; raises `Busy` where it is out of reach."""
+        if self._held is None:
+            self._held = open_scores(self._online)
+        return self._held
+
+    def _told(self) -> list[News]:
+        """What is new; nothing while the store is out of reach, which keeps nobody else waiting."""
+        if time.monotonic() < self._rest:
+            return []
+        try:
+            return self._scored.news(AT_ONCE)
+        except Busy as error:
+            log.warning("scores are out of reach, trying again: %s", str(error).partition("\n")[0])
+            self._rest = time.monotonic() + REST_SECONDS
+            return []
 
     def take(self, now: int) -> bool:
         """Take some over; whether there were any.
 
         A crash before they are settled makes that they are told again, which changes nothing.
         """
-        told = self._scored.news(AT_ONCE)
+        told = self._told()
         if not told:
-            if not self._is_complete:
+            if not self._is_complete and time.monotonic() >= self._rest:
                 with self._profiles.writing() as connection:
                     curves.complete(connection, now)
                 self._is_complete = True
