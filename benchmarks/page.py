@@ -183,6 +183,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
     "audiences_live_cost": live_page.cost, "audiences_live_pace": live_page.pace,
     "serving": serving_page.answers,
+    "several": serving_page.several,
     "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics

@@ -36,3 +36,25 @@ def answers() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def several() -> str:
+    """What several processes answer together, and what the death of one costs."""
+    rows = read_rows(RESULTS / "several.csv")
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        found.setdefault(row.method, {})[row.metric] = row.value or 0.0
+    lines = ["| asked | answers a second | p50, ms | p99, ms |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {told['answers_per_second']:,.0f} | {told['p50_ms']:,.1f} |"
+        f" {told['p99_ms']:,.1f} |"
+        for name, told in found.items() if "p50_ms" in told
+    ]  # fmt: skip
+    lines += ["", "| | kills | answers | asked again | failed after that | back after, s |"]
+    lines += ["|---|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {told['kills']:.0f} | {told['answers']:,.0f} | {told['asked_again']:.0f} |"
+        f" {told['failed_after_that']:.0f} | {told['seconds_until_back']:.1f} |"
+        for name, told in found.items() if "kills" in told
+    ]  # fmt: skip
+    return "\n".join([*lines, ""])
