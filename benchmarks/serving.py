@@ -6,7 +6,10 @@
 `hey` (at half and at four fifths of that), Debian's packages of those names; both share the
 machine's cores with what they measure. Beside them: `/healthz`, which does nothing, as what HTTP
 alone costs. Freshness: each event is of another customer, and its score is seen in the file that
-answers are read from, which is looked at every 20 ms.
+answers are read from, which is looked at every 20 ms. Moved: the same orders, until the change of
+a live audience that compares a prediction is written, of whom a score has moved (cause `score`).
+
+`--fresh` measures these two alone.
 """
 
 import argparse
@@ -47,6 +50,7 @@ RATES = (10, 100, 1_000)                   # events a second
 MOST_EVENTS = 3_000                        # each of another customer
 SHARES = (0.5, 0.8)                        # of what goes at most
 LOOK_SECONDS = 0.02
+MOVED = "churn_90d < 0.97"
 Figures = dict[str, float]
 
 _LUA = """
@@ -63,15 +67,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--results", type=Path, default=RESULTS / "serving.csv")
+    parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args()
-    for tool in ("wrk", "hey"):
+    for tool in () if options.fresh else ("wrk", "hey"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not here\nhint: apt-get install {tool}")
     ledger = Ledger(options.results, harness_commit(*OURS), hardware())
     with tempfile.TemporaryDirectory() as folder:
         workspace, customers = made(options.data, Path(folder) / "work")
         data = source_of(options.data).name
-        for method, figures in measured(workspace, customers, Path(folder)):
+        parts = freshness if options.fresh else measured
+        for method, figures in parts(workspace, customers, Path(folder)):
             load = f"{len(customers):,} customers; load average {os.getloadavg()[0]:.1f}"
             ledger.put(
                 Row(data=data, protocol=load, method=method, metric=name, value=value,
@@ -110,15 +116,30 @@ def measured(
             for share in SHARES:
                 found = service.paced(path % customers[7] if "%" in path else path, share, most)
                 yield f"{what}, {share:.0%} of that", found
-        begun = 0
-        for rate in RATES:
-            count = min(rate * SECONDS, MOST_EVENTS)
-            asked = customers[begun : begun + count]
-            begun += count
-            if len(asked) == count:
-                yield f"fresh at {rate} events/s", service.freshness(asked, rate)
+        yield from fresh_at(service, customers)
         yield "memory", service.memory(len(customers))
     yield "the model alone", model_alone(workspace)
+
+
+def freshness(workspace: Path, customers: list[str], _: Path) -> Iterator[tuple[str, Figures]]:
+    """How soon answers and live audiences know what happened, alone."""
+    with served(workspace) as service:
+        service.scored_whole()
+        yield from fresh_at(service, customers)
+
+
+def fresh_at(service: "Service", customers: list[str]) -> Iterator[tuple[str, Figures]]:
+    """The same at each rate."""
+    service.follow_a_score()
+    begun = 0
+    for rate in RATES:
+        count = min(rate * SECONDS, MOST_EVENTS)
+        asked = customers[begun : begun + count]
+        begun += count
+        if len(asked) == count:
+            fresh, moved = service.freshness(asked, rate)
+            yield f"fresh at {rate} events/s", fresh
+            yield f"moved at {rate} events/s", moved
 
 
 class Service:
@@ -192,8 +213,19 @@ class Service:
                for one in (50, 99)},
         }  # fmt: skip
 
-    def freshness(self, customers: list[str], rate: int) -> Figures:
-        """How long after an order was sent its score is there, at so many orders a second."""
+    def follow_a_score(self) -> None:
+        """Keep an audience live into which an order moves whoever was silent for long."""
+        audiences = open_workspace(self.workspace).shop(SHOP).audiences
+        time.sleep(3)                      # the follower takes the scores over
+        audiences.save("moved", MOVED)
+        time.sleep(2)
+        deadline = time.monotonic() + 120
+        while not all(one["applied"] for one in audiences.followed().to_pylist()):
+            assert time.monotonic() < deadline, "the audience is not applied to everybody"
+            time.sleep(0.5)
+
+    def freshness(self, customers: list[str], rate: int) -> tuple[Figures, Figures]:
+        """How long after an order was sent its score is there, and moves an audience."""
         seen: dict[str, float] = {}
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=(set(customers), seen, done))
@@ -214,11 +246,21 @@ class Service:
             time.sleep(0.1)
         done.set()
         watch.join()
+        time.sleep(3)
         late = sorted(seen[one] - sent[one] for one in customers if one in seen)
+        moved = sorted(at - sent[one] for one, at in self._moved().items() if one in sent)
+        told = {"events": len(customers), "sent_per_second": len(customers) / took}
+        return (
+            {**told, "never_seen": len(customers) - len(late), **_shares(late)},
+            {**told, "changes": len(moved), **_shares(moved)},
+        )
+
+    def _moved(self) -> dict[str, float]:
+        """When a score brought each customer into the audience, in seconds."""
+        changes = open_workspace(self.workspace).shop(SHOP).audiences.changes("moved").to_pylist()
         return {
-            "events": len(customers), "sent_per_second": len(customers) / took,
-            "never_seen": len(customers) - len(late), "p50_ms": 1e3 * statistics.median(late),
-            "p99_ms": 1e3 * late[int(0.99 * (len(late) - 1))],
+            one["customer"]: one["detected_at"].timestamp()
+            for one in changes if one["change"] == "entered" and one["cause"] == "score"
         }  # fmt: skip
 
     def _watch(self, wanted: set[str], seen: dict[str, float], done: threading.Event) -> None:
@@ -292,6 +334,12 @@ def _ms(work: Callable[[], object], count: int) -> float:
         work()
         times.append(time.process_time() - began)
     return 1e3 * statistics.median(times) / count
+
+
+def _shares(late: list[float]) -> Figures:
+    """The middle and the 99th percentile of sorted seconds, in ms."""
+    high = late[int(0.99 * (len(late) - 1))]
+    return {"p50_ms": 1e3 * statistics.median(late), "p99_ms": 1e3 * high}
 
 
 def _order(customer: str) -> dict[str, object]:

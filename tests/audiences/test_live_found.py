@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from habitue.audiences.language.parsing import parse
+from habitue.audiences.live.keeping import FILLED_ALONE
 from habitue.lake.live import store
 from habitue.lake.live.told import microseconds, told_by
 from habitue.lake.tables import Lake
@@ -15,7 +16,7 @@ from tests.lake.people import item
 from tests.lake.small import day, event, filled
 
 MUGS = 'did order_placed where category = "mugs"'
-MANY = 350  # customers: more than an audience is applied to at once
+MANY = FILLED_ALONE + 50  # customers: more than an audience is applied to at once
 
 
 @pytest.fixture

@@ -10,31 +10,32 @@ import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
 
 from habitue.audiences.live import tables
 from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent
+from habitue.audiences.live.asking.news import RACE, Work, by_customer, clamped, ordering, whose_of
 from habitue.audiences.live.asking.remembered import Remembered
-from habitue.audiences.live.asking.steering import NEW_ORDER, ORDERS
+from habitue.audiences.live.asking.steering import NEW_ORDER
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
 from habitue.audiences.live.loading import items, wanted
 from habitue.audiences.live.ranking import Ranking
 from habitue.audiences.live.scored import curves
 from habitue.audiences.live.scored.taking import Opens, Readings, by_shop, foresee
 from habitue.audiences.live.tables import NOWHERE, Changed
-from habitue.events import ORDER_PLACED, ORDER_REFUNDED
+from habitue.events import ORDER_PLACED
 from habitue.lake.live.happened import Touched
 
 Kinds: TypeAlias = tuple[str, ...]
 Steered: TypeAlias = Sequence[tuple[Audience, bool | None]]  # with the answer that stays
 
-RACE = 10_000_000  # µs by which a row may come later than others beside it
 AT_ONCE = 2_000  # pairs of customer and audience whose time is over, of one transaction
 FILLED = 100  # customers to whom audiences are applied in one
-FILLED_ALONE = 300  # with one audience only
+FILLED_ALONE = 500  # with one audience only
+FEW = 0.2  # of a shop's audiences: for so many customers are read as far as these go, and not kept
 
 _DUE = f"""
 -- one row per customer and audience whose time is over, the earliest first
@@ -48,15 +49,11 @@ _LAST = """
 -- one row per audience and customer who came into it or left it, found customer by customer
 SELECT keys.id, changes.audience, max(changes.at)
 FROM json_each(?) AS asked CROSS JOIN keys ON keys.id = asked.value
+CROSS JOIN json_each(?) AS named
 CROSS JOIN changes ON changes.shop = keys.shop AND changes.customer = keys.key
+    AND changes.audience = named.value
 GROUP BY 1, 2
 """
-
-_WHOSE = """
--- one row per key of those asked for
-SELECT id, shop, customer FROM keys WHERE id IN (SELECT value FROM json_each(?))
-"""
-
 
 @dataclass(slots=True, kw_only=True)
 class Followed:
@@ -91,23 +88,6 @@ class Followed:
             found = [(mine, reading[mine]) for mine in sorted(reading, key=_first(kinds))]
             self.by_kinds[kinds] = found
         return found
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is to be looked at of one customer: which audiences, and from which instants on."""
-
-    kinds: dict[str, list[int]] = field(default_factory=dict)  # what was told -> since when
-    everything: list[int] = field(default_factory=list)  # since when they are another
-    orders: list[str] = field(default_factory=list)  # that were placed
-
-    def name_orders(self, facts: Facts) -> None:
-        """Call orders new, where all of them are: then no row takes the place of another one."""
-        if self.orders and facts.is_first_of(self.orders):
-            self.kinds = {
-                NEW_ORDER if kind == ORDER_PLACED else kind: since
-                for kind, since in self.kinds.items()
-            }
 
 
 class Keeper:
@@ -168,12 +148,12 @@ class Keeper:
             return  # everybody is looked at again, later
         start = tables.frontier(connection)
         horizon = (start or self._clock()) if received is None else received
-        whose = _whose(connection, touched)
+        whose = whose_of(connection, touched)
         self._held.begin(connection)
         self._held.tell(connection, touched, whose, self._reads())
-        for shop, work in _sorted(touched, whose).items():
+        for shop, work in by_customer(touched, whose).items():
             if shop in self._shops:
-                self._rerank(connection, self._shops[shop], _ordering(work), horizon)
+                self._rerank(connection, self._shops[shop], ordering(work), horizon)
                 self._look(connection, self._shops[shop], work, (start, horizon))
         for shop, told in touched.items.items():
             if shop in self._shops:
@@ -257,16 +237,19 @@ class Keeper:
             return False
         shop, first = min(waiting, key=lambda one: one[1].reached)
         together = [
-            one for of, one in waiting if of is shop and one.reached == first.reached
+            one for of, one in waiting
+            if of is shop and one.reached == first.reached
+            and (one.ready is None) == (first.ready is None)
         ]  # fmt: skip
-        sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
         most = max(FILLED, FILLED_ALONE // len(together))
-        rows = connection.execute(sql, [shop.name, first.reached, most]).fetchall()
-        customers = [customer for (customer,) in rows]
+        customers = _next_of(connection, shop.name, together, most)
         looks = [Look([(one, None)], [one.since], one.cause) for one in together]
         self._recall(connection, together, customers)
         horizon = max([tables.frontier(connection), *(one.since for one in together)])
-        self._apply(connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True)
+        only = together if len(together) <= FEW * len(shop.audiences) else None
+        self._apply(
+            connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True, only=only
+        )
         reached = customers[-1] if len(customers) == most else DONE
         for one in together:
             one.reached = reached
@@ -281,7 +264,7 @@ class Keeper:
         self,
         connection: sqlite3.Connection,
         shop: Followed,
-        work: Mapping[int, _Work],
+        work: Mapping[int, Work],
         span: tuple[int, int],
     ) -> None:
         """Look at the customers of one shop whom something was told of."""
@@ -298,7 +281,7 @@ class Keeper:
                 steered = audiences if is_whole else [
                     one for one in audiences if one[0].waits(customer) != "definition"
                 ]  # fmt: skip
-                found.append(Look(steered, _clamped(instants, start, horizon), "event"))
+                found.append(Look(steered, clamped(instants, start, horizon), "event"))
         self._apply(connection, shop, looks, horizon)
 
     def _rank(self, connection: sqlite3.Connection, shop: Followed, now: int) -> None:
@@ -428,12 +411,21 @@ class Keeper:
         horizon: int,
         *,
         thorough: bool = False,
+        only: Sequence[Audience] | None = None,
     ) -> None:
-        """Look, and write what has changed; thorough: at all that was known since, too."""
+        """Look, and write what has changed; thorough: at all that was known since, too.
+
+        `only`: the audiences that are looked at, where they are few.
+        """
         wanted_of = [customer for customer, told in looks.items() if told]
         if not wanted_of:
             return
-        held = self._held.of(connection, (shop.name, shop.reads), wanted_of)
+        if only is None:
+            held = self._held.of(connection, (shop.name, shop.reads), wanted_of)
+        else:
+            reads = wanted(frozenset().union(*(one.ready.reads for one in only if one.ready)))
+            ids = [one.id for one in only]
+            held = self._held.only(connection, (shop.name, reads), wanted_of, ids)
         looking = Looking(name=shop.name, shop=shop.shop, recent=self._recent, horizon=horizon)
         foresee(shop.shop, held, looks)
         for customer, one in held.items():
@@ -454,7 +446,7 @@ class Keeper:
     ) -> None:
         """Remember the last changes of some customers: what was told stands."""
         by_name = {one.name: one.id for one in audiences}
-        for customer, name, at in connection.execute(_LAST, [_json(customers)]):
+        for customer, name, at in connection.execute(_LAST, [_json(customers), _json(by_name)]):
             if name in by_name:
                 pair = (customer, by_name[name])
                 self._recent.put(pair, max(at, self._recent.get(pair, 0)))
@@ -464,6 +456,23 @@ class Keeper:
 
     def _by_id(self) -> dict[int, tuple[Followed, Audience]]:
         return {one.id: (shop, one) for shop in self._shops.values() for one in shop.audiences}
+
+
+def _next_of(
+    connection: sqlite3.Connection, shop: str, audiences: Sequence[Audience], most: int
+) -> list[int]:
+    """The next customers to whom audiences that came as far are to be applied."""
+    reached = audiences[0].reached
+    if len(audiences) == 1 and audiences[0].ready is None:     # nobody is in it: some were
+        sql = (
+            "SELECT customer FROM standing WHERE audience = ? AND joined IS NOT NULL"
+            " AND customer > ? ORDER BY customer LIMIT ?"
+        )
+        rows = connection.execute(sql, [audiences[0].id, reached, most])
+    else:
+        sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
+        rows = connection.execute(sql, [shop, reached, most])
+    return [customer for (customer,) in rows.fetchall()]
 
 
 def restart(connection: sqlite3.Connection, audience: Audience, since: int, cause: str) -> None:
@@ -477,56 +486,11 @@ def restart(connection: sqlite3.Connection, audience: Audience, since: int, caus
     )
 
 
-def _whose(connection: sqlite3.Connection, touched: Touched) -> dict[int, tuple[str, int]]:
-    """The shop and customer of each key of which something was told."""
-    asked = _json({*touched.rows, *touched.moved})
-    return {id: (shop, customer) for id, shop, customer in connection.execute(_WHOSE, [asked])}
-
-
-def _sorted(
-    touched: Touched, whose: Mapping[int, tuple[str, int]]
-) -> dict[str, dict[int, _Work]]:
-    """What was told, by shop and customer as they are now."""
-    found: defaultdict[str, dict[int, _Work]] = defaultdict(dict)
-    for key, rows in touched.rows.items():
-        shop, customer = whose[key]
-        work = found[shop].setdefault(customer, _Work())
-        for kind, since in rows:
-            work.kinds.setdefault(kind, []).append(since)
-    for key, events in touched.events.items():
-        shop, customer = whose[key]
-        found[shop][customer].orders += [row[7] for row in events if row[5] == ORDER_PLACED]
-    for key, (former, since) in touched.moved.items():
-        shop, customer = whose[key]
-        first = min(one for _, one in touched.rows.get(key, [("", since)]))
-        work = found[shop].setdefault(customer, _Work())
-        work.everything.append(first if former is None else since)
-        if former is not None and former != customer:
-            # who stays behind has fewer keys
-            found[shop].setdefault(former, _Work()).everything.append(since)
-    return found
-
-
-def _ordering(work: Mapping[int, _Work]) -> list[int]:
-    """The customers of whose orders something was told, or who are another now."""
-    return [
-        customer for customer, told in work.items()
-        if told.everything or told.kinds.keys() & {*ORDERS, ORDER_REFUNDED}
-    ]  # fmt: skip
-
-
-def _clamped(instants: Collection[int], start: int, horizon: int) -> list[int]:
-    """The instants to look at: not those that are long over, and one at least."""
-    if start > 0:
-        instants = {one if one > start - RACE else start for one in instants}
-    return sorted(one for one in instants if one <= horizon) or [horizon]
-
-
 def _first(kinds: Kinds) -> Callable[[Kinds], int]:
     return lambda mine: kinds.index(mine[0])
 
 
-def _reading(shop: Followed, work: _Work) -> list[tuple[Kinds, Steered]]:
+def _reading(shop: Followed, work: Work) -> list[tuple[Kinds, Steered]]:
     """The audiences that a customer is looked at for, by the kinds of rows that they read."""
     reading = shop.told(tuple(work.kinds))
     if not work.everything:
@@ -541,10 +505,12 @@ def _reading(shop: Followed, work: _Work) -> list[tuple[Kinds, Steered]]:
 
 def _more(look: Look, facts: Facts, shop: Shop, horizon: int) -> Look:
     """The same look, also at the instants since its first at which more became known."""
-    first = look.steps[0]
-    known = (*facts.instants(), *shop.instants[bisect_right(shop.instants, first) :])
-    more = {one for one in known if first < one <= horizon}
-    return replace(look, steps=sorted({*look.steps, *more}))
+    first, own = look.steps[0], facts.instants()
+    known = (*own[bisect_right(own, first) :], *shop.instants[bisect_right(shop.instants, first) :])
+    more = [one for one in known if one <= horizon]
+    if not more:
+        return look
+    return Look(look.audiences, sorted({*look.steps, *more}), look.cause)
 
 
 def _share_items(connection: sqlite3.Connection, shop: Followed) -> None:

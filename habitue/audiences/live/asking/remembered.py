@@ -114,6 +114,25 @@ class Remembered:
                 found[customer] = held
         return found
 
+    def only(
+        self,
+        connection: sqlite3.Connection,
+        shop: tuple[str, Collection[str]],
+        customers: Collection[int],
+        audiences: Collection[int],
+    ) -> dict[int, Held]:
+        """The same as far as some audiences go; whoever is not kept is read for this once."""
+        name, reads = shop
+        missing = [one for one in customers if one not in self._held]
+        facts = load(connection, name, missing, reads)
+        standing = tables.standing_to(connection, facts, audiences)
+        return {
+            customer: self._held[customer] if customer in self._held
+            else Held(name, facts[customer], standing.get(customer, {}))
+            for customer in customers
+            if customer in self._held or customer in facts
+        }  # fmt: skip
+
     def stand(self, rows: Mapping[tuple[int, int], tuple[Stands, Stands]]) -> None:
         """How customers stood and stand now was written."""
         for (customer, audience), (_, now) in rows.items():
@@ -128,6 +147,9 @@ class Remembered:
     def settle(self, looked_at: Iterable[Held]) -> None:
         """These were looked at: keep what is needed next, and of all of them not too many."""
         for held in looked_at:
+            if self._held.get(held.facts.customer) is not held:
+                held.facts.reset()         # it was read for once
+                continue
             held.facts.prune()
             size = len(held.facts.events) + len(held.standing) + 1
             self._rows += size - held.size
