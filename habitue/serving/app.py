@@ -33,6 +33,7 @@ from habitue.serving.beside.settlement import Settlement
 from habitue.serving.beside.underway import Underway
 from habitue.serving.bodies import Gone, Room
 from habitue.serving.collect import Collector, Kept, Origin, receipt_id
+from habitue.serving.contract.packing import packed
 from habitue.serving.doors.people import People
 from habitue.serving.doors.scopes import scope_of
 from habitue.serving.metrics import Counted, Metrics
@@ -231,6 +232,7 @@ class Route:
     reply: Any = None
     status: int = 200                      # of what is told where all is well
     refusal: type[msgspec.Struct] = Problem
+    tagged: bool = False                   # whether an answer has a tag, to be asked for again by
 
     @property
     def name(self) -> str:
@@ -291,7 +293,8 @@ class Application:
             raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (told in other words)
             response = await self._refuse(_refused(error, path), asked, path)
-        return self._dressed(response, asked)
+        is_tagged = asked is not None and asked.route.tagged
+        return await packed(request, self._dressed(response, asked), tagged=is_tagged)
 
     def _told(self, asked: Asked) -> AbstractContextManager[None]:
         """While it is answered, others know of a request that may be written."""

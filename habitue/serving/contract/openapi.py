@@ -115,6 +115,8 @@ def _responses(route: Route, schemas: _Schemas) -> Json:
     if route.refusal is not Problem:
         either = [schemas.of(route.refusal), schemas.of(Problem)]
         told["400"] = _refused({"anyOf": either})
+    if route.tagged:
+        told["304"] = {"description": "It is as `If-None-Match` says, an `ETag` that was told."}
     return told | {"default": {"$ref": "#/components/responses/refused"}}
 
 

@@ -25,6 +25,7 @@ def written() -> bytes:
 
 ROUTES = (
     Route(
-        method="GET", path="/openapi.json", endpoint=get_document, open=True, reply=dict[str, Any]
+        method="GET", path="/openapi.json", endpoint=get_document, open=True,
+        reply=dict[str, Any], tagged=True,
     ),
-)
+)  # fmt: skip

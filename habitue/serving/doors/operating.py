@@ -13,6 +13,7 @@ from habitue.serving.app import Asked, Route
 from habitue.serving.auth import is_from_here, key_in_request, unknown_key
 from habitue.serving.beside.settlement import Progress, depth_bytes
 from habitue.serving.contract.wanted import answer
+from habitue.serving.doors.answers.model import Standing, standing_of
 from habitue.serving.replies import unavailable
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     rejected: dict[str, int]               # inputs that were not taken, by reason
     commit_lag_seconds: float              # how long the oldest request waits that the lake lacks
+    predictions: Standing                  # what answers for it, and what it lacks
 
 
 async def get_health(asked: Asked) -> Response:
@@ -82,7 +84,7 @@ async def get_ready(asked: Asked) -> Response:
 
 
 async def get_status(asked: Asked) -> Response:
-    """Say how a shop's sending goes: what was accepted and rejected, and how late the lake is."""
+    """Say how a shop's sending goes, and what it still lacks for `full` predictions."""
     assert asked.caller is not None, "the route asks for a key"
     service, shop = asked.service, asked.caller.shop.name
     progress, counted = service.settlement.progress, service.counted()
@@ -92,6 +94,7 @@ async def get_status(asked: Asked) -> Response:
             shop=shop, accepted=counted.accepted[shop],
             rejected=counted.reasons().get(shop, {}),
             commit_lag_seconds=lag_seconds(progress, clock()),
+            predictions=await standing_of(asked),
         ),
     )  # fmt: skip
 

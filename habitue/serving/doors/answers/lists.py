@@ -107,7 +107,7 @@ ROUTES = (
     ),
     Route(
         method="GET", path="/v1/items/{item}/similar", endpoint=get_similar,
-        parameters=Item, reply=SimilarItems,
+        parameters=Item, reply=SimilarItems, tagged=True,
     ),
 )  # fmt: skip
 

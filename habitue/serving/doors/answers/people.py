@@ -78,7 +78,7 @@ async def get_memberships(asked: Asked) -> Response:
 ROUTES = (
     Route(
         method="GET", path="/v1/customers/{id}", endpoint=get_customer,
-        parameters=OfCustomer, reply=Customer,
+        parameters=OfCustomer, reply=Customer, tagged=True,
     ),
     Route(
         method="GET", path="/v1/customers/{id}/predictions", endpoint=get_predictions,
@@ -86,7 +86,7 @@ ROUTES = (
     ),
     Route(
         method="GET", path="/v1/customers/{id}/memberships", endpoint=get_memberships,
-        parameters=OfCustomer, reply=Memberships,
+        parameters=OfCustomer, reply=Memberships, tagged=True,
     ),
 )  # fmt: skip
 

@@ -173,11 +173,11 @@ ROUTES = (
     Route(method="GET", path="/v1/questions", endpoint=get_questions, reply=Questions),
     Route(
         method="GET", path="/v1/questions/{id}", endpoint=get_question, parameters=OfQuestion,
-        reply=ToldQuestion,
+        reply=ToldQuestion, tagged=True,
     ),
     Route(
         method="GET", path="/v1/questions/{id}/answers", endpoint=get_answers,
-        parameters=AnswersOf, reply=Answers,
+        parameters=AnswersOf, reply=Answers, tagged=True,
     ),
 )  # fmt: skip
 
