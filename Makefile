@@ -46,6 +46,7 @@ verify: lint  ## The long runs: slow tests too, and many more examples of every 
 	  --hypothesis-profile=verify
 	$(THREADS) $(BIN)/python -m benchmarks.audiences_equality --seeds 12 \
 	  --results build/audiences_equality.csv
+	$(THREADS) $(BIN)/python -m benchmarks.mixed_load --minutes 10 --results build/mixed_load.csv
 
 bench: install  ## Run the benchmarks; with DATA=folder also those on public data sets.
 	$(BIN)/python -m benchmarks.import_speed
