@@ -146,7 +146,7 @@ def send_a_past(shop: Shop, key: str) -> None:
 
 def bought(chance: random.Random, order: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """A look and an order, as Segment's specification of e-commerce names them."""
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"product_id": item, "quantity": 1, "price": 5 + 3 * ITEMS.index(item)}
         for item in chance.sample(ITEMS, 2)
     ]
