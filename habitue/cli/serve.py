@@ -61,8 +61,9 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
         help="Keep predictions and lists of items up to date with what happens.",
     )  # fmt: skip
     @click.option(
-        "--workers", type=click.IntRange(1, 32), default=1, show_default=True,
-        help="How many processes answer; with several, one more writes for all of them.",
+        "--workers", type=click.IntRange(0, 32), default=1, show_default=True,
+        help="How many processes answer; with several, one more writes for all of them. 0: others"
+        " answer, such as Ray Serve, and hand on to this one.",
     )  # fmt: skip
     @click.option("--answer", "working", hidden=True)
     @click.option("--parent", type=int, hidden=True)
@@ -117,7 +118,7 @@ def serve(
     answer = [*_OURS, "serve", *where, "--answer"]
     place = _place(workspace)
     with contextlib.closing(place.log):
-        listening = _told(config.host, made, as_json)
+        listening = _told(config, made, as_json)
         beside = Beside(follow=follow, score=score, answer=answer)
         run(place, config, listening=listening, beside=beside)
 
@@ -230,17 +231,19 @@ def _first_keys(workspace: Workspace, shop: str) -> "list[tuple[Key, str]]":
 
 
 def _told(
-    host: str, made: "list[tuple[Key, str]]", as_json: bool
+    config: "ServeConfig", made: "list[tuple[Key, str]]", as_json: bool
 ) -> Callable[[int, Callable[[], None]], None]:
-    """What is printed as soon as the server answers."""
+    """What is printed as soon as the server answers, or writes for those who do."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
 
     def tell(port: int, _: Callable[[], None]) -> None:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = f"http://{host}:{port}" if config.workers else "ADDRESS"
         keys = {key.kind: plain for key, plain in made}
         if as_json:
-            click.echo(json.dumps({"listening": address, "port": port, "keys": keys}))
+            listening = address if config.workers else None
+            click.echo(json.dumps({"listening": listening, "port": port, "keys": keys}))
             return
-        say(f"listening at {address}")
+        say(f"listening at {address}" if config.workers else "writes for those who answer")
         if made:
             say(_HOW_TO_SEND.format(address=address, **keys))
 

@@ -61,10 +61,11 @@ def serve(
         NotStarted: several processes should answer, and do not.
     """
     place.online.mkdir(mode=0o700, exist_ok=True)      # emails are in there
-    with _alone(place.online / LOCK_FILE), listener(config.host, config.port) as held:
+    port = config.port if config.workers else 0        # nobody listens here
+    with _alone(place.online / LOCK_FILE), listener(config.host, port) as held:
         _skip_used_offsets(place)
         clear(place.online / UNDERWAY_FILE)
-        if config.workers > 1:
+        if config.workers != 1:
             uvloop.run(_several(place, config, beside, held, listening))
         else:
             uvloop.run(_one(place, config, beside, held, listening, now))

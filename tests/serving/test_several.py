@@ -4,13 +4,11 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import pytest
 
 from habitue.config import utc_now
@@ -27,6 +25,7 @@ from habitue.serving.several.handing import HandedLog
 from habitue.serving.several.sharing import SharedCounts, counted
 from habitue.serving.several.writing import Writing
 from habitue.workspace import open_workspace
+from tests.serving.loading import Load
 from tests.serving.small import ListLog, running, settled
 
 NOW = datetime(2025, 3, 3, 12, tzinfo=UTC)
@@ -173,45 +172,6 @@ def answer(server, count: int) -> bool:
     living = workers(server)
     told = {one.pid for one in counted(server.workspace / "online")}
     return len(living) == count and told == set(living)
-
-
-class Load:
-    """Threads that read and send until they are told to stop; each tries once more, and no more."""
-
-    def __init__(self, server) -> None:
-        self.server, self.over = server, threading.Event()
-        self.reads, self.retried, self.failed = 0, 0, []
-        self.receipts: list[str] = []
-
-    def read(self) -> None:
-        while not self.over.is_set():
-            with self.server.client() as client:
-                for _ in range(20):
-                    told = self.twice(lambda: client.get("/v1/status"))
-                    self.reads += told is not None
-
-    def send(self, who: int) -> None:
-        number = 0
-        while not self.over.is_set():
-            event = {"name": "x", "customer": f"c{who}", "id": f"{who}-{number}"}
-            number += 1
-            with self.server.client() as client:
-                told = self.twice(lambda: client.post("/v1/events", json=event))  # noqa: B023
-            if told is not None:
-                self.receipts.append(told.json()["id"])
-
-    def twice(self, ask) -> httpx.Response | None:
-        for attempt in range(2):
-            try:
-                told = ask()
-                if told.status_code < 500:
-                    return told
-                failure = told.text
-            except httpx.TransportError as error:
-                failure = repr(error)
-            self.retried += attempt == 0
-        self.failed.append(failure)
-        return None
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def overview(place: Place) -> Overview:
     waiting, failure = _waiting(place, cursors)
     since = progress.behind_since if progress and waiting else None
     return Overview(
-        address=f"http://{told.host}:{told.port}" if told else None,
+        address=_address(told),
         seconds_up=now - told.started if told else 0.0,
         rows_per_second=told.rows_per_second if told else 0.0,
         committed_per_second=progress.rows_per_second if told and progress else 0.0,
@@ -118,6 +118,12 @@ def _told(path: Path) -> ServerTold | None:
         return msgspec.json.decode(path.read_bytes(), type=ServerTold)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def _address(told: ServerTold | None) -> str | None:
+    if told is None:
+        return None
+    return f"http://{told.host}:{told.port}" if told.workers else "others answer for it"
 
 
 def _waiting(place: Place, cursors: list[int]) -> tuple[int, str | None]:

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import uvicorn
 
 from habitue.audit import AUDIT_FILE, Audit
@@ -30,13 +31,20 @@ from habitue.serving.doors.routes import ROUTES
 from habitue.serving.metrics import Metrics
 from habitue.serving.several.children import end
 from habitue.serving.several.listening import BACKLOG
-from habitue.serving.several.sharing import WINDOWS_FILE, SharedCounts, counted
-from habitue.serving.several.told import OPERATOR_FILE
+from habitue.serving.several.sharing import (
+    WINDOWS_FILE,
+    SharedCounts,
+    counted,
+    counted_file,
+    read_counted,
+)
+from habitue.serving.several.told import OPERATOR_FILE, replace
 
 log = logging.getLogger(__name__)
 
 PROFILES_FILE = "profiles.sqlite"          # as habitue.lake.profiles calls it, which loads much
 STOP_SECONDS = 5                           # that requests get to end when the server is stopped
+TELL_SECONDS = 1.0                         # between two writings of what was counted
 USES_SECONDS = 5.0                         # between two writings of how keys were used
 
 
@@ -83,8 +91,7 @@ class Answering:
         self, listener: socket.socket, beside: "list[Coroutine[None, None, None]]"
     ) -> None:
         """Answer until it is told to stop, then give everything back."""
-        work = [_open_soon(self.service), _write_uses(self.service), *beside]
-        tasks = [asyncio.create_task(one) for one in work]
+        tasks = [asyncio.create_task(one) for one in (*chores(self.service), *beside)]
         try:
             await self.server.serve(sockets=[listener])
         finally:
@@ -101,8 +108,14 @@ class Answering:
 def service_of(
     place: Place, now: Callable[[], datetime], *, klaviyo_limits: bool, slot: int | None
 ) -> Service:
-    """What every request needs; made within the loop that answers."""
+    """What every request needs; made within the loop that answers.
+
+    Counters go on where the former process of a slot stopped.
+    """
     online, metrics = place.online, Metrics()
+    former = None if slot is None else read_counted(counted_file(online, slot))
+    if former is not None:
+        metrics.add(former)
     return Service(
         place=place,
         keys=Keys(place.directory),
@@ -118,6 +131,21 @@ def service_of(
         windows=Windows(counts=None if slot is None else SharedCounts(online / WINDOWS_FILE)),
         others=(lambda: []) if slot is None else partial(counted, online, but=slot),
     )
+
+
+def chores(service: Service) -> "list[Coroutine[None, None, None]]":
+    """What is done beside answering, until it is cancelled."""
+    return [_open_soon(service), _write_uses(service)]
+
+
+async def tell(service: Service, slot: int) -> None:
+    """Write down every second what was counted, for those who answer beside."""
+    path = counted_file(service.place.online, slot)
+    while True:
+        told = service.metrics.told(os.getpid(), service.collector.waiting_bytes)
+        with contextlib.suppress(OSError):         # a full disk is told to those who send
+            replace(path, msgspec.json.encode(told))
+        await asyncio.sleep(TELL_SECONDS)
 
 
 def close(service: Service) -> None:

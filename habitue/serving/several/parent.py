@@ -58,7 +58,8 @@ class Parent:
             NotStarted: nobody answers after a minute.
         """
         port = held.getsockname()[1]
-        held.listen(BACKLOG)               # who connects waits until somebody answers
+        if self.config.workers:
+            held.listen(BACKLOG)           # who connects waits until somebody answers
         _forget(self.place)
         telling = Telling(self.place.online / TOLD_FILE, self.config, port, now=clock())
         with self._signals(), _writing(self.place):

@@ -24,7 +24,7 @@ class ServeConfig:
     port: int = 8787                       # 0: any that is free
     klaviyo_limits: bool | None = None     # none: unless only this machine can ask
     scores: bool = True                    # whether answers are kept up to date beside the server
-    workers: int = 1                       # processes that answer; of several, none of them writes
+    workers: int = 1                       # that answer; of several none writes; 0: others answer
 
     @property
     def holds_klaviyo_limits(self) -> bool:

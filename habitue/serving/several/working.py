@@ -4,10 +4,8 @@ It reads everything by itself and hands on what is to be appended, so nothing is
 requests that were not answered.
 """
 
-import asyncio
 import contextlib
 import dataclasses
-import os
 import socket
 import threading
 from pathlib import Path
@@ -19,12 +17,8 @@ from habitue.config import utc_now
 from habitue.lake.eventlog.records import EventLog
 from habitue.lake.eventlog.segments import SqliteLog
 from habitue.serving.app import Place
-from habitue.serving.several.answering import Answering
+from habitue.serving.several.answering import Answering, tell
 from habitue.serving.several.handing import HANDING_FILE, HandedLog
-from habitue.serving.several.sharing import counted_file, read_counted
-from habitue.serving.several.told import replace
-
-TELL_SECONDS = 1.0                         # between two writings of what was counted
 
 
 class Working(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,9 +45,6 @@ async def _run(place: Place, working: Working) -> None:
     answering = Answering(
         place, utc_now, klaviyo_limits=working.klaviyo_limits, slot=working.slot
     )
-    former = read_counted(counted_file(place.online, working.slot))
-    if former is not None:                 # of one that died: counters never go back
-        answering.service.metrics.add(former)
     threading.Thread(target=_hear, args=(answering,), name="hear", daemon=True).start()
     with socket.socket(fileno=working.listener) as listener:
         await answering.run(listener, [_tell(answering, working.slot)])
@@ -69,11 +60,6 @@ def _hear(answering: Answering) -> None:
 
 
 async def _tell(answering: Answering, slot: int) -> None:
-    """Write down every second what was counted; the first time says that requests are answered."""
+    """Write down what was counted; the first time says that requests are answered."""
     await answering.started()
-    service = answering.service
-    while True:
-        told = service.metrics.told(os.getpid(), service.collector.waiting_bytes)
-        with contextlib.suppress(OSError):         # a full disk is told to those who send
-            replace(counted_file(service.place.online, slot), msgspec.json.encode(told))
-        await asyncio.sleep(TELL_SECONDS)
+    await tell(answering.service, slot)
