@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -308,12 +309,13 @@ class Application:
         found = self._exact.get((method, path))
         if found is not None:
             return found
+        told = _parts(request, path)
         for route, parts in self._patterns:
-            values = _matched(parts, path.split("/"))
+            values = _matched(parts, told)
             if route.method == method and values is not None:
                 request.scope["path_params"] = values
                 return route
-        methods = self._methods(path)
+        methods = self._methods(path, told)
         if not methods:
             raise Refused(404, "not_found", "nothing is here; docs/reference/http.md lists all")
         if request.method == "OPTIONS":
@@ -323,10 +325,10 @@ class Application:
         refused.headers["Allow"] = takes
         raise refused
 
-    def _methods(self, path: str) -> set[str]:
+    def _methods(self, path: str, told: list[str]) -> set[str]:
         methods = set(self._paths.get(path, ()))
         for route, parts in self._patterns:
-            if _matched(parts, path.split("/")) is not None:
+            if _matched(parts, told) is not None:
                 methods.add(route.method)
         return methods
 
@@ -359,6 +361,12 @@ def _is_kept(refused: Refused, asked: Asked) -> bool:
     """Whether a refusal is of what was sent, and not of when or by what method."""
     is_of_content = refused.status in {400, 403, 409, 413, 415, 422}
     return asked.route.method in {"POST", "PATCH"} and is_of_content and not refused.is_kept
+
+
+def _parts(request: Request, path: str) -> list[str]:
+    """The parts of a path; a slash within one of them is told as %2F."""
+    raw = request.scope.get("raw_path") or quote(path).encode()
+    return [unquote(one) for one in raw.decode("latin-1").rstrip("/").split("/")]
 
 
 def _matched(parts: list[str], path: list[str]) -> Mapping[str, str] | None:

@@ -85,6 +85,13 @@ def test_a_cursor_is_of_one_shop_and_one_list(
         assert opened.get(path).status_code == 404
 
 
+def test_an_id_may_have_a_slash_in_it(client: httpx.Client) -> None:
+    asked = client.get("/v1/customers/a%2Fb%20c/timeline")
+    assert asked.json()["detail"] == "no customer of that id is known"
+    other = client.get("/v1/customers/a/b%20c/timeline")
+    assert other.json()["detail"].startswith("nothing is here")
+
+
 def test_a_shop_is_told_what_answers_and_what_it_lacks(
     server: Server, client: httpx.Client
 ) -> None:

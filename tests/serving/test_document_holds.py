@@ -20,9 +20,9 @@ BY_INPUT = {"/v1/events"}
 # what no schema says: from the anchor on, which horizons are read, whose cursor it is; of a body,
 # which of its members go together
 BEYOND_SCHEMAS = {
-    f"/v1/{path}"
-    for path in ("customers/{id}/predictions", "customers/{id}/why", "questions/{id}/answers")
-}
+    "/v1/customers/{id}/predictions", "/v1/customers/{id}/why", "/v1/customers/{id}/timeline",
+    "/v1/questions/{id}/answers",
+}  # fmt: skip
 EXAMPLES = min(settings().max_examples // 2, 200)          # of each path
 KNOWN = {"id": "c0000001", "item": "i000001"}
 

@@ -1,5 +1,7 @@
 """Questions over HTTP that only the models can answer: why of one customer, any of everyone."""
 
+import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from tests.scoring.small import CUTOFF
 from tests.serving.scored import scored, scoring
 from tests.serving.small import ListLog, Server, in_process, keys_of
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "answers.md"
 QUESTION = "count of order_placed in 60 days"
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 JUDGED = Figure(
@@ -203,3 +206,31 @@ def test_a_why_that_nobody_tells_is_given_up(
     began = time.monotonic()
     told = client.get(f"/v1/customers/{customer}/why?budget_ms=0")
     assert (told.status_code, time.monotonic() - began < 5) == (503, True)
+
+
+def test_what_the_guide_shows_is_answered(
+    server: Server, scorer: Scorer, customer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion(monkeypatch)
+    shown = shown_requests(server, customer)
+    assert len(shown) >= 3
+    with scoring(scorer, server.workspace), server.client(None) as opened:
+        scorer._tell()
+        for method, url, headers, body in shown:
+            told = opened.request(method, url, headers=headers, content=body)
+            assert told.status_code in (200, 202, 429), (url, told.text)
+
+
+def shown_requests(server: Server, customer: str) -> list[tuple]:
+    """The curl lines of the guide, asked of this server with its key, about somebody it knows."""
+    text = GUIDE.read_text().replace("\\\n", " ")
+    text = text.replace("http://127.0.0.1:8787", server.url).replace("hs_…", server.secret)
+    found = []
+    for line in re.findall(r"^curl .*$", text.replace("/c1/", f"/{customer}/"), re.MULTILINE):
+        words = shlex.split(line)[1:]
+        options = dict(zip(words[1::2], words[2::2], strict=True))
+        assert set(options) <= {"-H", "-d"}, f"this test does not know {line}"
+        name, _, value = options["-H"].partition(": ")
+        body = options.get("-d")
+        found.append(("GET" if body is None else "POST", words[0], {name: value}, body))
+    return found

@@ -34,6 +34,9 @@ WHERE question = ? AND version = ? AND cutoff = ?
 ORDER BY value DESC, customer LIMIT ?
 """
 
+# one row per name of an event
+_NAMES = "SELECT DISTINCT name FROM events"
+
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question, as `habitue ask` takes it: "count of order_placed in 60 days"."""
@@ -152,7 +155,7 @@ async def get_answers(asked: Asked) -> Response:
         question.question, found.version, found.cutoff, keys, keys,
         beyond[0], beyond[0], beyond[0], beyond[1], wanted.limit + 1,
     ]  # fmt: skip
-    rows = await asyncio.to_thread(_rows, asked, values)
+    rows = await asyncio.to_thread(_rows, asked, _ANSWERS, values)
     shown, same = rows[: wanted.limit], {"customer": wanted.customer, "limit": wanted.limit}
     last = [repr(shown[-1]["value"]), shown[-1]["customer"]] if len(rows) > len(shown) else None
     return answer(
@@ -204,8 +207,9 @@ def _understood(book: "Book", asked: Asked, question: str) -> str:
 
     try:
         target = Target.parse(question)
-        names = set(book.profiles.names(asked.shop.name))
-        names |= {"item_ordered"} if "order_placed" in names else set()
+        names = {*book.profiles.names(asked.shop.name), "item_ordered"}
+        if target.event not in names:      # of an imported past the live state may not know yet
+            names |= {row["name"] for row in _rows(asked, _NAMES, [])}
         refuse_unknown_event(target, names)
     except BadTarget as error:
         raise faulty("bad_question", [Fault(detail=str(error), pointer="/question")]) from None
@@ -222,10 +226,10 @@ def _refuse_without_model(asked: Asked) -> None:
         )  # fmt: skip
 
 
-def _rows(asked: Asked, values: list[Any]) -> list[dict[str, Any]]:
+def _rows(asked: Asked, sql: str, values: list[Any]) -> list[dict[str, Any]]:
     from habitue.lake.query import read
 
     try:
-        return read(asked.service.place.lake(), _ANSWERS, values, shop=asked.shop.name).to_pylist()
+        return read(asked.service.place.lake(), sql, values, shop=asked.shop.name).to_pylist()
     except NoSuchShop:
         return []
