@@ -23,6 +23,7 @@ BATCH_CELLS = 1 << 22                      # of a dense (B, V) block: 16 MiB of 
 _FADING = 0.7                              # what an order counts beside the one after it
 _MEMORY_DAYS = 120.0                       # for co-purchases: weight 1/e after so long
 _NEIGHBOURS = 100                          # kept per item
+_ROWS = 1 << 12                            # items whose neighbours are looked for together
 _TASTE_PRIOR = 5.0                         # items' worth of the shop's shares of categories
 _SHRINK = 10.0                             # joint buyers it takes to believe half a similarity
 
@@ -48,11 +49,21 @@ class Past:
     category: np.ndarray                   # (V,) int64, -1 where unknown
     sold: np.ndarray                       # (V,) over all customers of the shop, `counts` summed
     lenders: sp.csr_matrix | None = None   # (V, V) shares that new items borrow from others
+    typical: "Typical | None" = None       # where these are a part of the catalogue, of the whole
 
     @property
     def shape(self) -> tuple[int, int]:
         """Customers and items."""
         return self.counts.shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typical:
+    """What items are measured against, over a whole catalogue."""
+
+    popular: np.ndarray                    # (4,) mean logarithm of `popularity` of what is on sale
+    on_sale: int                           # items that were sold within a year
+    category_sold: np.ndarray              # (K,) `sold` by category
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +127,20 @@ def past_of(sequences: Sequences, at: int, shop: Past | None = None) -> Past:
     )
 
 
+def typical_of(past: Past) -> Typical:
+    """What the items of a past are measured against."""
+    if past.typical is not None:
+        return past.typical
+    on_sale, known = past.popularity[-1] > 0, past.category >= 0
+    popular = np.log1p(past.popularity)[:, on_sale]
+    kinds = int(past.category.max(initial=-1)) + 1
+    return Typical(
+        popular=popular.mean(axis=1) if on_sale.any() else np.zeros(len(popular)),
+        on_sale=int(on_sale.sum()),
+        category_sold=np.bincount(past.category[known], past.sold[known], minlength=kinds),
+    )
+
+
 def popularity(sequences: Sequences, at: int, days: int) -> np.ndarray:
     """(V,) orders that held each item in the last `days` whole days (UTC) before `at`.
 
@@ -160,12 +185,11 @@ def category_taste(past: Past, customers: np.ndarray) -> np.ndarray:
 
     Shares are of orders' items, the customer's shrunk to the shop's; 0 where nothing is known.
     """
-    known = past.category >= 0
+    known, shop = past.category >= 0, typical_of(past).category_sold
     of_category = sp.csr_matrix(
         (np.ones(known.sum(), np.float32), (np.flatnonzero(known), past.category[known])),
-        (len(known), past.category.max(initial=-1) + 1),
+        (len(known), len(shop)),
     )
-    shop = np.asarray(past.sold @ of_category).ravel()
     shop = shop / max(shop.sum(), 1)
     mine = (past.counts[customers] @ of_category).toarray()            # (B, K)
     prior = _TASTE_PRIOR * shop
@@ -181,23 +205,34 @@ def similar_items(
 ) -> sp.csr_matrix:
     """(V, V) cosine of items over who bought both, shrunk, without themselves, `keep` per row.
 
-    Memory is bounded by blocks of rows; the cost is the sum of squared basket sizes.
+    Memory is bounded by blocks of rows; the cost is the sum of squared basket sizes, and grows
+    with the items only as far as that does.
     """
     count = bought.shape[1]
     norm = np.sqrt(np.asarray(bought.sum(axis=0)).ravel())
     by_item = bought.T.tocsr()
-    size = max(1, BATCH_CELLS // max(count, 1))
     blocks = [sp.csr_matrix((0, count), dtype=np.float32)]
-    for low in range(0, count, size):
-        together = (by_item[low : low + size] @ bought).toarray()       # (block, V)
-        rows = np.arange(len(together))
-        together[rows, low + rows] = 0
-        together /= np.maximum(norm[low : low + size, None] * norm + shrink, 1e-9)
+    for low in range(0, count, _ROWS):
+        together = (by_item[low : low + _ROWS] @ bought).tocsr()        # (block, V)
+        row = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
+        size = norm[low + row] * norm[together.indices] + shrink
+        together.data /= np.maximum(size, 1e-9).astype(together.dtype)
+        together.data[together.indices == low + row] = 0
         if keep < count:
-            least = np.partition(together, count - keep, axis=1)[:, count - keep]
-            together[together < least[:, None]] = 0
-        blocks.append(sp.csr_matrix(together))
+            together.data[together.data < _least(together, keep)[row]] = 0
+        together.eliminate_zeros()
+        together.sort_indices()
+        blocks.append(together)
     return sp.vstack(blocks, format="csr")
+
+
+def _least(matrix: sp.csr_matrix, keep: int) -> np.ndarray:
+    """(rows,) the least of the `keep` largest entries of each row; 0 where there are fewer."""
+    found = np.zeros(matrix.shape[0], dtype=matrix.dtype)
+    for row in np.flatnonzero(np.diff(matrix.indptr) > keep):
+        entries = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
+        found[row] = np.partition(entries, len(entries) - keep)[len(entries) - keep]
+    return found
 
 
 def bought_again(past: Past) -> np.ndarray:

@@ -26,6 +26,7 @@ from habitue.recommendations.candidates import (
     ordered_within,
     pairs_of,
     past_of,
+    typical_of,
 )
 from habitue.recommendations.metrics import recall
 from habitue.recommendations.rules import top_k
@@ -271,7 +272,7 @@ def personal_features(
     features[1] = category_taste(past, customers)
     if model is not None:
         # beside the even chance of an item that is on sale, so that shops of any size compare
-        on_sale = max(int((past.popularity[-1] > 0).sum()), 1)
+        on_sale = max(typical_of(past).on_sale, 1)
         features[2] = np.clip(model(customers) + np.log(on_sale), -8, None)
     return features
 
@@ -287,9 +288,7 @@ def _new_scores(past: Past, weights: Weights, personal: np.ndarray) -> np.ndarra
 
 def _shop_features(past: Past) -> np.ndarray:
     """(V, 5): how popular an item is beside the others on sale, and whether it still sells."""
-    popular = np.log1p(past.popularity)
-    on_sale = past.popularity[-1] > 0
-    mean = popular[:, on_sale].mean(axis=1) if on_sale.any() else np.zeros(len(popular))
+    popular, mean = np.log1p(past.popularity), typical_of(past).popular
     return np.column_stack([(popular - mean[:, None]).T, past.popularity[1] == 0])
 
 

@@ -2,13 +2,21 @@
 
 # C customers · B of them in a batch · V items · k places · N cells of a list
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
 
 from habitue.recommendations.candidates import ModelScores, Past, batches, cells, past_of
+from habitue.recommendations.narrow import (
+    NARROW_FROM,
+    TOGETHER,
+    Wide,
+    narrowed,
+    wide_of,
+    worth_scoring,
+)
 from habitue.recommendations.newcomers import with_newcomers
 from habitue.recommendations.ranking import (
     Mixture,
@@ -113,15 +121,46 @@ def recommend_by_batch(
     fitted: FittedRecommender, sequences: Sequences, *, k: int, customers: np.ndarray
 ) -> Iterator[pa.Table]:
     """What `recommend` gives, table after table, in memory that does not grow with customers."""
-    for batch in batches(customers, fitted.past.shape[1]):
-        personal = personal_features(fitted.past, batch, fitted.model)
-        scores = score(fitted.past, fitted.mixture.weights, batch, personal)
-        items, values = choose(scores, batch, fitted.shown, k)
-        row, place = np.nonzero(items >= 0)
-        item = items[row, place]
-        parts = parts_of(fitted.past, fitted.mixture.weights, batch, personal, (row, item))
-        reasons = _reasons(fitted.past, sequences, parts, (batch, row, item))
-        yield _table(sequences, (batch[row], place, item), values[row, place], reasons)
+    if fitted.past.shape[1] <= NARROW_FROM:
+        for batch in batches(customers, fitted.past.shape[1]):
+            yield _lists(fitted, sequences, k, batch)
+        return
+    wide = wide_of(fitted.past, fitted.shown.on_sale)
+    for low in range(0, len(customers), TOGETHER):
+        batch = customers[low : low + TOGETHER]
+        small, few = _narrow(fitted, sequences, wide, batch)
+        yield _lists(small, few, k, np.arange(len(batch)))
+
+
+def _lists(
+    fitted: FittedRecommender, sequences: Sequences, k: int, batch: np.ndarray
+) -> pa.Table:
+    """The lists of one batch of customers."""
+    personal = personal_features(fitted.past, batch, fitted.model)
+    scores = score(fitted.past, fitted.mixture.weights, batch, personal)
+    items, values = choose(scores, batch, fitted.shown, k)
+    row, place = np.nonzero(items >= 0)
+    item = items[row, place]
+    parts = parts_of(fitted.past, fitted.mixture.weights, batch, personal, (row, item))
+    reasons = _reasons(fitted.past, sequences, parts, (batch, row, item))
+    return _table(sequences, (batch[row], place, item), values[row, place], reasons)
+
+
+def _narrow(
+    fitted: FittedRecommender, sequences: Sequences, wide: Wide, batch: np.ndarray
+) -> tuple[FittedRecommender, Sequences]:
+    """The recommender and names of some customers alone, over what could stand in their lists."""
+    said = None if fitted.model is None else fitted.model(batch)      # (B, V)
+    items = worth_scoring(fitted.past, wide, batch, said)
+    past = narrowed(fitted.past, wide, batch, items)
+    shown = Shown(rules=fitted.shown.rules, past=past, on_sale=fitted.shown.on_sale[items])
+    few = None if said is None else said[:, items]                    # (B, U)
+    model = None if few is None else lambda rows: few[rows]
+    names = replace(
+        sequences, customers=sequences.customers[batch], items=sequences.items[items],
+        titles=sequences.titles[items], categories=sequences.categories[items],
+    )  # fmt: skip
+    return replace(fitted, past=past, model=model, shown=shown), names
 
 
 def _table(
