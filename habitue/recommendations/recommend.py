@@ -197,12 +197,12 @@ def _reasons(
     beside = (parts.entry < 0) & (parts.together > 0) & (parts.together >= rivals.max(axis=0))
     companion = np.full(len(row), -1, dtype=np.int64)
     companion[beside] = _companions(past, customers, row[beside], item[beside])
-    lender = _lenders(past)
+    lender = lenders_of(past)
     sold = past.popularity[1][item].astype(int)
     return [
         _repeat_reason(past, parts, cell)
         if parts.entry[cell] >= 0
-        else (Reason.READS_LIKE, f"new, and reads like {_name(sequences, lender[item[cell]])}")
+        else (Reason.READS_LIKE, f"new, and reads like {name_of(sequences, lender[item[cell]])}")
         if lender[item[cell]] >= 0
         else _new_reason(parts, cell, sequences, (item[cell], companion[cell], sold[cell]))
         for cell in range(len(row))
@@ -234,7 +234,7 @@ def _new_reason(
     reason = max(said, key=lambda each: said[each])
     match reason:
         case Reason.BOUGHT_TOGETHER:
-            return reason, f"often bought with {_name(sequences, companion)}"
+            return reason, f"often bought with {name_of(sequences, companion)}"
         case Reason.FAVOURITE_CATEGORY:
             return reason, f"buys much of {sequences.categories[item]}"
         case Reason.LIKELY_NEXT:
@@ -243,17 +243,25 @@ def _new_reason(
             return reason, f"in {_counted(sold, 'order')} in 28 days"
 
 
-def _name(sequences: Sequences, item: int) -> str:
+def name_of(sequences: Sequences, item: int) -> str:
+    """What an item is called: its title, or its code."""
     return str(sequences.titles[item] or sequences.items[item])
 
 
-def _lenders(past: Past) -> np.ndarray:
+def lenders_of(past: Past) -> np.ndarray:
     """(V,) the item that each new one borrows most from, -1 for all others."""
     found = np.full(past.shape[1], -1, dtype=np.int64)
     if past.lenders is not None:
         new = np.flatnonzero(np.diff(past.lenders.indptr))
         found[new] = past.lenders[new].argmax(axis=1).A1
     return found
+
+
+def lender_of(past: Past, item: int) -> int:
+    """The item that a new one borrows most from, -1 where it is not new."""
+    if past.lenders is None or past.lenders.indptr[item] == past.lenders.indptr[item + 1]:
+        return -1
+    return int(past.lenders[item].argmax())
 
 
 def _counted(count: int, noun: str) -> str:

@@ -23,7 +23,7 @@ from habitue.predictions.score import anchors, score_on
 from habitue.predictions.scores.answers import Scores
 from habitue.predictions.scores.kept import Whole, rows_of, whole_of
 from habitue.recommendations.candidates import ModelScores, bought_again, past_of
-from habitue.recommendations.recommend import FittedRecommender
+from habitue.recommendations.recommend import FittedRecommender, lenders_of, name_of
 from habitue.recommendations.rules import Rules, Shown
 from habitue.recommendations.shelf.everybody import lists_of, popular_of, similar_to
 from habitue.recommendations.shelf.listed import Listed
@@ -69,11 +69,12 @@ class Basis:
     def items(self) -> Iterator[ScoredItem]:
         """All items, and what is bought beside each."""
         past, shop = self.recommender.past, self.held.sequences
-        again = bought_again(past)
+        again, lender = bought_again(past), lenders_of(past)
         for item, code in enumerate(shop.items):
+            like = "" if lender[item] < 0 else name_of(shop, lender[item])
             yield ScoredItem(
                 str(code), str(shop.titles[item]), str(shop.categories[item]),
-                round(float(past.popularity[1][item]), 4), bool(again[item]),
+                round(float(past.popularity[1][item]), 4), bool(again[item]), like,
                 msgspec.json.encode(similar_to(past, shop, item)),
             )  # fmt: skip
 

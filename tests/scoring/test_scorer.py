@@ -235,7 +235,7 @@ def test_rows_of_the_next_number_count_when_all_are_there(tmp_path: Path) -> Non
     scored = Scored(tmp_path / "scores.sqlite")
     row = ScoredCustomer("c1", 1, 2, b"old", b"[]")
     scored.put("acme", 1, [row])
-    mug = ScoredItem("mug", "Mug", "kitchen", 3.0, True, b"[]")
+    mug = ScoredItem("mug", "Mug", "kitchen", 3.0, True, "", b"[]")
     scored.put_items("acme", 1, [mug])
     assert scored.customers("acme", ["c1"]) == (b"", [])
     scored.begin("acme", 1, b"first")

@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS customers (
 -- one row per item
 CREATE TABLE IF NOT EXISTS items (
     shop TEXT, item TEXT, number INTEGER NOT NULL, title TEXT NOT NULL, category TEXT NOT NULL,
-    sold REAL NOT NULL, again INTEGER NOT NULL, similar BLOB NOT NULL,
+    sold REAL NOT NULL, again INTEGER NOT NULL, reads_like TEXT NOT NULL,
+    similar BLOB NOT NULL,
     PRIMARY KEY (shop, item, number)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS items_by_sold ON items (shop, number, sold);
 CREATE INDEX IF NOT EXISTS items_by_category ON items (shop, number, category, sold);
@@ -55,12 +56,14 @@ WHERE shop = ? AND customer IN (SELECT value FROM json_each(?))
 """
 _ITEMS = """
 -- one row per item of some that are known
-SELECT item, title, category, sold, again, similar FROM shops JOIN items USING (shop, number)
+SELECT item, title, category, sold, again, reads_like, similar
+FROM shops JOIN items USING (shop, number)
 WHERE shop = ? AND item IN (SELECT value FROM json_each(?))
 """
 _BEST = """
 -- one row per item of a shop, perhaps of one category, what sold most first
-SELECT item, title, category, sold, again, x'' FROM shops JOIN items USING (shop, number)
+SELECT item, title, category, sold, again, reads_like, x''
+FROM shops JOIN items USING (shop, number)
 WHERE shop = ?{more} ORDER BY sold DESC LIMIT ? OFFSET ?
 """
 _NEWS = """
@@ -104,6 +107,7 @@ class ScoredItem(NamedTuple):
     category: str
     sold: float                            # orders within 28 days; of a new one what it borrows
     again: bool                            # whether who bought it buys it again
+    reads_like: str                        # of a new one, what of all that sold; "": it has sold
     similar: bytes                         # what is bought by who buys it; see `told`
 
 
@@ -119,8 +123,8 @@ class News(NamedTuple):
 
 
 def _item(*row: Any) -> ScoredItem:
-    item, title, category, sold, again, similar = row
-    return ScoredItem(item, title, category, sold, bool(again), similar)
+    item, title, category, sold, again, like, similar = row
+    return ScoredItem(item, title, category, sold, bool(again), like, similar)
 
 
 class Scored:
@@ -182,7 +186,7 @@ class Scored:
         """Put what was worked out of some items."""
         self._write(
             (
-                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(shop, one[0], number, *one[1:]) for one in items],
             )
         )

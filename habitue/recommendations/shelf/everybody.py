@@ -15,11 +15,13 @@ from habitue.recommendations.candidates import Past, bought_again
 from habitue.recommendations.recommend import (
     RECOMMENDATIONS,
     FittedRecommender,
+    lender_of,
+    name_of,
     recommend,
     recommend_by_batch,
 )
 from habitue.recommendations.shelf.arranging import Shelf, arranged
-from habitue.recommendations.shelf.listed import POPULAR, Facts, Listed, Wanted
+from habitue.recommendations.shelf.listed import POPULAR, READS_LIKE, Facts, Listed, Wanted
 from habitue.recommendations.shelf.mixing import beside, mixed, named
 from habitue.recommendations.shelf.rules import Rule, pinned
 from habitue.sequences.build import Sequences
@@ -91,7 +93,9 @@ def popular_of(past: Past, sequences: Sequences, most: int = LISTED) -> list[Lis
     """What to show to whom nothing is known of: what sold most lately, or ever."""
     sold = next((one for one in past.popularity[1:] if one.any()), past.sold)
     best = np.argsort(-sold, kind="stable")[:most]
-    return [_seller(sequences, int(item), float(sold[item])) for item in best if sold[item] > 0]
+    return [
+        _seller(past, sequences, int(item), float(sold[item])) for item in best if sold[item] > 0
+    ]
 
 
 def similar_to(past: Past, sequences: Sequences, item: int) -> list[tuple[str, float]]:
@@ -105,11 +109,14 @@ def similar_to(past: Past, sequences: Sequences, item: int) -> list[tuple[str, f
     ]  # fmt: skip
 
 
-def _seller(sequences: Sequences, item: int, sold: float) -> Listed:
+def _seller(past: Past, sequences: Sequences, item: int, sold: float) -> Listed:
+    lender = lender_of(past, item)
     return Listed(
         item=str(sequences.items[item]), title=str(sequences.titles[item]),
-        category=str(sequences.categories[item]), score=round(sold, 4), reason=POPULAR,
-        evidence=f"in {int(sold)} orders",
+        category=str(sequences.categories[item]), score=round(sold, 4),
+        reason=POPULAR if lender < 0 else READS_LIKE,
+        evidence=f"in {int(sold)} orders" if lender < 0
+        else f"new, and reads like {name_of(sequences, lender)}",
     )  # fmt: skip
 
 
@@ -161,7 +168,7 @@ def _near(stand: Stand, context: Sequence[str]) -> list[Listed]:
         place = stand.place_of(item)
         assert place is not None, "it is bought beside another"
         title = str(shop.titles[places[how.companion]]) or how.companion
-        found.append(named(_seller(shop, place, 0.0), how, title))
+        found.append(named(_seller(past, shop, place, 0.0), how, title))
     return found
 
 
@@ -169,13 +176,14 @@ def _named_by(stand: Stand) -> list[Listed]:
     """What rules want in lists, whoever they are for; what sells most first."""
     rules, facts = stand.said.rules, stand.said.facts
     only = [rule.match for rule in rules if rule.kind == "only"]
-    sold, wanted = stand.fitted.past.popularity[1], pinned(rules)
+    past, wanted = stand.fitted.past, pinned(rules)
+    sold = past.popularity[1]
     found = [
-        _seller(stand.sequences, place, float(sold[place])) for item in wanted
+        _seller(past, stand.sequences, place, float(sold[place])) for item in wanted
         if (place := stand.place_of(item)) is not None
     ]  # fmt: skip
     for place in np.argsort(-sold, kind="stable") if only else ():
-        one = _seller(stand.sequences, int(place), float(sold[place]))
+        one = _seller(past, stand.sequences, int(place), float(sold[place]))
         if any(match.holds(one, facts.get(one.item, Facts())) for match in only):
             found.append(one)
             if len(found) >= len(wanted) + 4 * LISTED:

@@ -8,6 +8,7 @@ BOUGHT = ("bought_often", "bought_once")   # reasons of items that the customer 
 BOUGHT_TOGETHER = "bought_together"
 POPULAR = "popular"
 PINNED = "pinned"
+READS_LIKE = "reads_like"
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from habitue.recommendations.shelf.listed import BOUGHT_TOGETHER, Listed
+from habitue.recommendations.shelf.listed import BOUGHT_TOGETHER, READS_LIKE, Listed
 
 EASE = 10                                  # how little the first places count before the next
 MOST_BESIDE = 100                          # candidates that a context brings
@@ -64,11 +64,16 @@ def mixed(
 
 
 def named(one: Listed, how: Beside, companion: str) -> Listed:
-    """An item as one that goes with another, which is called `companion`."""
+    """An item as one that goes with another, which is called `companion`.
+
+    A new one was never bought with anything, and keeps what is told of it.
+    """
+    score = round(math.log(max(how.strength, 1e-9)), 4)
+    if one.reason == READS_LIKE:
+        return msgspec.structs.replace(one, score=score)
     return msgspec.structs.replace(
-        one, score=round(math.log(max(how.strength, 1e-9)), 4), reason=BOUGHT_TOGETHER,
-        evidence=f"often bought with {companion}",
-    )  # fmt: skip
+        one, score=score, reason=BOUGHT_TOGETHER, evidence=f"often bought with {companion}"
+    )
 
 
 def _fused(own: Sequence[Listed], near: Sequence[Listed]) -> list[Listed]:

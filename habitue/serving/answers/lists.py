@@ -15,6 +15,7 @@ from habitue.recommendations.shelf.arranging import Shelf, arranged
 from habitue.recommendations.shelf.listed import (
     BOUGHT,
     POPULAR,
+    READS_LIKE,
     Facts,
     Listed,
     Wanted,
@@ -105,7 +106,9 @@ def _sellers(items: Iterable[ScoredItem]) -> list[Listed]:
     return [
         Listed(
             item=one.item, title=one.title, category=one.category, score=one.sold,
-            reason=POPULAR, evidence=f"in {round(one.sold)} orders in 28 days",
+            reason=READS_LIKE if one.reads_like else POPULAR,
+            evidence=f"new, and reads like {one.reads_like}" if one.reads_like
+            else f"in {round(one.sold)} orders in 28 days",
         )
         for one in items
     ]  # fmt: skip
