@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 AUDIT_FILE = "audit.sqlite"
 KEPT = timedelta(days=90)                  # that uses are kept by the minute
 BY_HAND = "command line"                   # who did what no key did
+BY_SERVICE = "service"                     # … and what a service finishes that somebody began
 _MOST_COUNTED = 100_000                    # in memory, where the file cannot be written
 _WAIT_SECONDS = 30.0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from habitue.audit import BY_SERVICE
 from habitue.cli.options import examples
 from habitue.cli.output import say
 from habitue.config import clock_ahead, collecting_rarely, limit_threads, utc_now
@@ -157,7 +158,8 @@ def follow(
     workspace = open_workspace(folder, create=False)
     place = _place(workspace)
     with contextlib.closing(place.log):
-        worker = Worker(place, workspace.places, most_rows=commit_rows)
+        places = dataclasses.replace(workspace.places, who=BY_SERVICE)
+        worker = Worker(place, places, most_rows=commit_rows)
         with contextlib.closing(worker), collecting_rarely():
             if parent is None:
                 worker.settle(within_seconds=math.inf)

@@ -26,7 +26,7 @@ from habitue.serving.several.sharing import SharedCounts, counted
 from habitue.serving.several.writing import Writing
 from habitue.workspace import open_workspace
 from tests.serving.loading import Load
-from tests.serving.small import ListLog, running, settled
+from tests.serving.small import ListLog, running, settled, start
 
 NOW = datetime(2025, 3, 3, 12, tzinfo=UTC)
 
@@ -201,6 +201,21 @@ def test_a_process_that_dies_under_load_costs_a_retry_and_no_acknowledged_event(
     shop = open_workspace(tmp_path / "work").shop("acme")
     (row,) = shop.query("SELECT count(*) AS n FROM events").to_pylist()
     assert row["n"] >= sent > 20           # what was not told of may be there, too
+
+
+@pytest.mark.slow
+def test_when_the_one_who_writes_is_killed_all_end_and_nothing_acknowledged_is_lost(tmp_path):
+    server = start(tmp_path / "work", "--workers", "2")
+    with server.client() as client:
+        events = [{"name": "x", "customer": "c", "id": str(n)} for n in range(20)]
+        receipts = [client.post("/v1/events", json=one).json()["id"] for one in events]
+    living = workers(server)
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait(20)
+    server.process.stdout.close()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in living))
+    with running(tmp_path / "work") as again, again.client() as client:
+        assert [settled(client, receipt)["appended"] for receipt in receipts] == [1] * 20
 
 
 def test_several_processes_hold_one_limit_and_count_as_one(tmp_path):

@@ -126,7 +126,10 @@ def receive(of: socket.socket) -> bytes | None:
 
 @contextlib.contextmanager
 def short(path: Path) -> Iterator[str]:
-    """A name of a socket that is short enough, however deep its folder lies."""
+    """A name of a socket that is short enough, however deep its folder lies (on Linux)."""
+    if not Path("/proc/self/fd").exists():
+        yield str(path)
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
