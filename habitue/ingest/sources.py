@@ -4,6 +4,7 @@ Parquet, CSV and NDJSON, the latter two also gzipped. CSV and NDJSON columns sta
 money is read exactly as written.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,8 +93,8 @@ def _explained(path: Path, mapping: Mapping) -> Iterator[None]:
         raise BadFile(f"cannot read {path.name}: {first}\nhint: {hint}") from error
     except UnicodeDecodeError as error:
         raise BadFile(
-            f"{path.name} is not {mapping.encoding}: {error.reason} at byte {error.start}\n"
-            "hint: set encoding in the mapping"
+            f"cannot read {path.name}: it is not {mapping.encoding}: {error.reason}\n"
+            'hint: set encoding = "latin-1" (or the one it was written in) in the mapping'
         ) from error
 
 
@@ -173,10 +174,14 @@ def _numbered(
 
 
 def _csv_options(mapping: Mapping) -> csv.ReadOptions:
+    # UTF-8 under its other name is decoded before rows are cut; else, of a row of the wrong length
+    # that is none, the library tells stderr instead of us
+    is_utf8 = codecs.lookup(mapping.encoding).name == "utf-8"
     # one thread: only then are invalid rows numbered
     return csv.ReadOptions(
-        use_threads=False, block_size=_BLOCK_BYTES, encoding=mapping.encoding
-    )
+        use_threads=False, block_size=_BLOCK_BYTES,
+        encoding="utf-8-sig" if is_utf8 else mapping.encoding,
+    )  # fmt: skip
 
 
 READABLE = """

@@ -114,6 +114,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Why, or why that cannot be told."""
 
     detail: str = ""                       # why not
+    passes: bool = False                   # whether asking again in a while may help
     version: str = ""
     at: Instant | None = None              # the instant of which it is told
     explanation: msgspec.Raw = msgspec.Raw(b"null")        # predictions.explain.why.Explanation

@@ -73,7 +73,8 @@ class Explaining:
     def _told(self, waits: Waits) -> Told:
         basis = self.scorer.basis(waits.shop)
         if basis is None:
-            return Told(detail="the shop is being scored as a whole; ask again in some seconds")
+            detail = "the shop is being scored as a whole; ask again in some seconds"
+            return Told(detail=detail, passes=True)
         why, profiles = waits.why, self.scorer.profiles
         with profiles.writing() as connection:
             ids = fresh.customer_of(connection, waits.shop, why.customer)

@@ -35,6 +35,8 @@ TRANSLATORS: dict[str, Callable[[bytes, Door], Intake]] = {
     },
     "posthog": posthog.translate,
 }
+FEW = settings(max_examples=min(settings().max_examples, 150))       # of each of many doors
+
 # what tears a reader of lines, of JSON, of text
 PIECES = st.sampled_from(
     [
@@ -70,12 +72,14 @@ def counted(translate: Callable[[bytes, Door], Intake], body: bytes, source: str
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
+@FEW
 @given(body=BYTES)
 def test_any_bytes_are_counted_or_malformed(name, body):
     counted(TRANSLATORS[name], body, name.partition(",")[0])
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
+@FEW
 @given(told=st.lists(NAMED | JSON, max_size=3) | NAMED)
 def test_anything_under_the_names_that_a_door_knows_is_counted_or_malformed(name, told):
     body = json.dumps(told).encode()
@@ -96,7 +100,7 @@ def test_any_stream_is_counted(chunks):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "ndjson", "parquet", "csv.gz"])
-@settings(max_examples=15)
+@settings(max_examples=min(settings().max_examples // 2, 100))
 @given(
     body=BYTES
     | st.lists(PIECES, max_size=8).map(

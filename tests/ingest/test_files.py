@@ -254,6 +254,10 @@ def _column_twice(path):
     written(path, [row()], ("order", *COLUMNS[1:]))
 
 
+def _short_and_not_utf8(path):
+    path.write_bytes((",".join(COLUMNS) + "\n" + "c1,£\n").encode("latin-1"))
+
+
 def _not_utf8(path):
     path.write_bytes((",".join(COLUMNS) + "\n" + ",".join(row(title="£"))).encode("latin-1"))
 
@@ -310,6 +314,7 @@ def _text(path):
         ("a.csv", _semicolons, BadMapping, "no column .*\n.*set delimiter"),
         ("a.csv", _column_twice, BadFile, "more than one column 'order'"),
         ("a.csv", _not_utf8, BadFile, "cannot read a.csv.*\n.*encoding"),
+        ("a.csv", _short_and_not_utf8, BadFile, "cannot read a.csv.*\n.*encoding"),
         ("a.csv", _wrong_everywhere, BadFile, "not one of 200 rows .*'price'(?s:.*)hint"),
         ("a.csv.gz", _cut_gzip, BadFile, "cannot read a.csv.gz.*\n.*cut short"),
         ("a.csv.gz", _no_gzip, BadFile, "cannot read a.csv.gz"),

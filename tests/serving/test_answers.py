@@ -193,6 +193,8 @@ PATHS = (
     "/v1/customers/{customer}", "/v1/customers/{customer}/predictions",
     "/v1/customers/{customer}/recommendations", "/v1/customers/{customer}/memberships",
     "/v1/recommendations", "/v1/items/i000001/similar",
+    "/v1/customers/{customer}/why", "/v1/customers/{customer}/timeline",
+    "/v1/questions/x", "/v1/questions/x/answers",
 )  # fmt: skip
 
 

@@ -295,3 +295,28 @@ def test_an_upload_of_a_hundred_megabytes_takes_no_memory_of_its_size(tmp_path):
         assert (told["accepted"], told["rejected_in_all"]) == (200_000, 0)
         assert resident_mb(server.process.pid) - before < 60
         assert settled(client, told["id"], within_seconds=300)["appended"] == 200_000
+
+
+def test_what_was_not_taken_is_told_in_pages(tmp_path):
+    with running(tmp_path) as server, server.client() as client:
+        for sent in ([{"name": ""}] * 3, [{"name": "x", "time": "soon"}] * 2):
+            told = client.post("/v1/events", json=sent).json()
+            settled(client, told["id"])
+        page = client.get("/v1/rejected", params={"limit": 2}).json()
+        assert sum(page["reasons"].values()) == 5
+        found = page["rejected"]
+        while page["next"]:
+            page = client.get(page["next"]).raise_for_status().json()
+            found += page["rejected"]
+        places = [(one["receipt"], one["position"]) for one in found]
+        assert len(places) == len(set(places)) == 5
+        times = [one["received"] for one in found]
+        assert times == sorted(times, reverse=True)
+        (reason, count), *_ = page["reasons"].items()
+        some = client.get("/v1/rejected", params={"limit": 1, "reason": reason}).json()
+        for _ in range(count - 1):
+            some = client.get(some["next"]).json()
+            assert [one["reason"] for one in some["rejected"]] == [reason]
+        assert some["next"] is None
+        refused = client.get("/v1/rejected", params={"cursor": "x"})
+        assert refused.json()["errors"][0]["parameter"] == "cursor"

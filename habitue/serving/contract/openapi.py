@@ -42,7 +42,6 @@ def document(routes: Iterable[Route]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "habitue", "version": "1", "description": ABOUT},
-        "security": [{"key": []}, {"bearer": []}],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
@@ -100,14 +99,19 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
         "operationId": route.name,
         "summary": route.about,
         "responses": _responses(route, schemas),
+        "security": _security(route),
     }
-    if route.open:
-        told["security"] = []
     if route.parameters is not None:
         told["parameters"] = list(_parameters(route, route.parameters))
     if route.body:
         told["requestBody"] = {"required": True, "content": _content(route, schemas)}
     return told
+
+
+def _security(route: Route) -> list[Json]:
+    """The keys that a route takes, with the scope that a secret one of bounds needs."""
+    scopes = [] if route.scope is None else [route.scope]
+    return [] if route.open else [{"key": scopes}, {"bearer": scopes}]
 
 
 def _responses(route: Route, schemas: _Schemas) -> Json:

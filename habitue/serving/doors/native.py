@@ -1,8 +1,8 @@
 """Our own paths for events: in, with a receipt that is settled later, and what was not taken."""
 
 import asyncio
+from datetime import datetime
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response
@@ -23,13 +23,13 @@ from habitue.serving import bodies
 from habitue.serving.app import Asked, Route
 from habitue.serving.collect import Kept, is_of_shop, is_receipt_id
 from habitue.serving.contract.wanted import answer, parameters
+from habitue.serving.doors.answers import pages
 from habitue.serving.replies import PROBLEM, Fault, Problem, Refused, encoded, is_strict, problem
 
 MOST_JSON_BYTES = 20_000_000
 MOST_STREAM_BYTES = 4_000_000_000
 MOST_TOLD = 1_000                          # rejections that a receipt lists
 MOST_PAGE = 1_000
-_MOST_OFFSET = 10_000_000
 
 _LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # … and what curl and browsers say when they are told nothing
@@ -40,11 +40,12 @@ _REASONS = """
 SELECT reason, count(*) AS rejected FROM rejected GROUP BY reason ORDER BY rejected DESC, reason
 """
 
-# one row per input that was not taken, the latest first
+# one row per input that was not taken, the latest first, after a place
 _PAGE = """
 SELECT receipt, position, pointer, reason, payload, received FROM rejected
-WHERE (?::VARCHAR IS NULL OR reason = ?) ORDER BY received DESC, receipt, position
-LIMIT ? OFFSET ?
+WHERE (?::VARCHAR IS NULL OR reason = ?) AND (?::BIGINT IS NULL OR epoch_us(received) < ?
+    OR epoch_us(received) = ? AND (receipt, position) > (?, ?))
+ORDER BY received DESC, receipt, position LIMIT ?
 """
 
 
@@ -118,7 +119,7 @@ class RejectedOf(msgspec.Struct, kw_only=True, frozen=True):
 
     reason: str | None = None              # any, unless told
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_PAGE)] = 100          # of a page
-    offset: Annotated[int, msgspec.Meta(ge=0, le=_MOST_OFFSET)] = 0        # inputs before it
+    cursor: str | None = None              # where the page begins, as `next` tells it
 
 
 class Sending(msgspec.Struct, kw_only=True, frozen=True):
@@ -185,20 +186,24 @@ async def get_receipt(asked: Asked) -> Response:
 async def get_rejected(asked: Asked) -> Response:
     """Show what was not taken: counts per reason, and a page of inputs, the latest first."""
     wanted = parameters(asked, RejectedOf)
-    reason, limit, offset = wanted.reason, wanted.limit, wanted.offset
+    time, receipt, position = pages.place(asked, wanted.cursor) or (None, None, None)
+    values = (wanted.reason, wanted.reason, time, time, time, receipt, position, wanted.limit + 1)
     try:
         reasons = await asyncio.to_thread(_query, asked, _REASONS)
-        page = await asyncio.to_thread(_query, asked, _PAGE, reason, reason, limit, offset)
+        found = await asyncio.to_thread(_query, asked, _PAGE, *values)
     except NoSuchShop:
-        reasons, page = [], []
-    following = {"reason": reason} if reason is not None else {}
-    address = urlencode(following | {"limit": str(limit), "offset": str(offset + limit)})
+        reasons, found = [], []
+    page, following = found[: wanted.limit], None
+    if len(found) > len(page):
+        after = [_microseconds(page[-1]["received"]), page[-1]["receipt"], page[-1]["position"]]
+        same = {"reason": wanted.reason, "limit": wanted.limit}
+        following = pages.following(asked, after, same)
     return answer(
         asked,
         Rejected(
             reasons={row["reason"]: row["rejected"] for row in reasons},
             rejected=[Input(**row) for row in page],
-            next=f"/v1/rejected?{address}" if len(page) == limit else None,
+            next=following,
         ),
     )
 
@@ -306,6 +311,12 @@ def _counts(asked: Asked, receipt: str) -> dict[str, int] | None:
 
     found = settlement(asked.service.place.lake(), asked.shop.name, receipt)
     return None if found is None else msgspec.to_builtins(found)
+
+
+def _microseconds(time: datetime) -> int:
+    from habitue.lake.live.told import microseconds
+
+    return microseconds(time)
 
 
 def _no_receipt() -> Refused:

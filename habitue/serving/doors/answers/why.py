@@ -51,6 +51,8 @@ async def get_why(asked: Asked) -> Response:
         await reading.ask(lambda book: book.desk.drop(id))
     if found is None:
         raise unavailable("it was not worked out in time; ask again, or for a smaller `budget_ms`")
+    if found.passes:
+        raise unavailable(found.detail)
     if found.detail:
         raise Refused(409, "not_explained", found.detail)
     explained = msgspec.json.decode(found.explanation)
