@@ -50,7 +50,7 @@ def customer(name: str, anchor: int = 1, *, curve: bytes = b"c\x00") -> ScoredCu
 
 
 def item(name: str, sold: float, category: str = "mugs") -> ScoredItem:
-    return ScoredItem(name, f"The {name}", category, sold, sold > 2, b"s")
+    return ScoredItem(name, f"The {name}", category, sold, sold > 2, "", b"s")
 
 
 def told(scores, most: int = 100) -> list[tuple]:

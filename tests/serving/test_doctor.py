@@ -128,6 +128,16 @@ def test_a_folder_that_others_can_read_is_a_problem(place):
     assert (told.state, told.told) == ("problem", "online can be entered or read by others")
 
 
+def test_processes_that_should_answer_and_do_not_are_told():
+    assert service.server(replace(WELL, address=None), 0).told == "none runs"
+    assert service.server(WELL, 0).state == "ok"
+    four = replace(WELL, workers=4)
+    assert service.server(four, 4).state == "ok"
+    told = service.server(four, 3)
+    assert told.state == "warning"
+    assert told.told.endswith("3 of 4 processes answer")
+
+
 def test_a_committer_that_fails_is_silent_or_late_is_a_problem():
     told = Progress(pid=1, time=1000.0)
     assert service.committer(WELL, told, 1001.0).state == "ok"

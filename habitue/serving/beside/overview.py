@@ -60,6 +60,7 @@ class Overview:
     failure: str | None                    # what keeps the worker from committing
     shops: tuple[ShopStatus, ...]
     scoring: tuple[ScoringStatus, ...]
+    workers: int = 1                       # processes that should answer
 
 
 def overview(place: Place) -> Overview:
@@ -90,6 +91,7 @@ def overview(place: Place) -> Overview:
         failure=failure or (progress.failure if progress else None),
         shops=_shops(told),
         scoring=scoring(place.online, now),
+        workers=told.workers if told else 0,
     )
 
 

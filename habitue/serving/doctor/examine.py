@@ -1,5 +1,6 @@
 """Every check of a workspace, a line each; what cannot be looked at is a problem, too."""
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from habitue.serving.beside.overview import Overview, overview
 from habitue.serving.beside.settlement import PROGRESS_FILE, read_progress
 from habitue.serving.doctor import machine, service
 from habitue.serving.doctor.findings import Finding
+from habitue.serving.several.sharing import counted
 
 Check = Callable[[], Finding]
 
@@ -45,7 +47,7 @@ def _checks(place: Place, seen: Overview) -> dict[str, Check]:
     progress = read_progress(online / PROGRESS_FILE)
     free = shutil.disk_usage(place.path).free
     return {
-        "server": lambda: _server(seen),
+        "server": lambda: service.server(seen, _living(online)),
         "clock": lambda: _clock(place, now),
         "committer": lambda: service.committer(seen, progress, now),
         "live": lambda: service.live(
@@ -80,9 +82,19 @@ def _format(folder: Path) -> Finding:
     return Finding("format", "ok", f"the folder has format {FORMAT}, as this release")
 
 
-def _server(seen: Overview) -> Finding:
-    told = f"{seen.address}, up {seen.seconds_up:,.0f} s" if seen.address else "none runs"
-    return Finding("server", "ok", told)
+def _living(online: Path) -> int:
+    """How many processes that answer beside others live."""
+    return sum(_lives(one.pid) for one in counted(online))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:                # it is another user's
+        return True
+    return True
 
 
 def _clock(place: Place, now: float) -> Finding:

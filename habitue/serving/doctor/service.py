@@ -12,7 +12,7 @@ from habitue.errors import LogUnavailable
 from habitue.lake.eventlog.records import EventLog, decode
 from habitue.serving.beside.overview import Overview, ScoringStatus
 from habitue.serving.beside.settlement import Progress
-from habitue.serving.doctor.findings import Finding, above, found, worst
+from habitue.serving.doctor.findings import Finding, State, above, found, worst
 
 SILENT_SECONDS = 30.0                      # of a process that speaks every second
 LATE, VERY_LATE = 10.0, 120.0              # seconds behind: warning, problem
@@ -36,6 +36,19 @@ class LiveState:
     waiting: int                           # requests that they lack
     lag_seconds: float                     # how long the first of these has waited
     newest: float | None                   # of all that was told of anybody, in seconds since 1970
+
+
+def server(seen: Overview, living: int) -> Finding:
+    """Whether a server runs, and as many of its processes as should; `living` counts them."""
+    if seen.address is None:
+        return Finding("server", "ok", "none runs")
+    told = f"{seen.address}, up {seen.seconds_up:,.0f} s"
+    if seen.workers <= 1:
+        return Finding("server", "ok", told)
+    state: State = "ok" if living >= seen.workers else "warning"
+    told += f", {living} of {seen.workers} processes answer"
+    hint = "one that died is started again by itself; where that goes on, its stderr says why"
+    return found("server", state, told, hint)
 
 
 def committer(seen: Overview, progress: Progress | None, now: float) -> Finding:

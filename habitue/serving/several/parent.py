@@ -60,7 +60,7 @@ class Parent:
         port = held.getsockname()[1]
         if self.config.workers:
             held.listen(BACKLOG)           # who connects waits until somebody answers
-        _forget(self.place)
+        self._forget()
         telling = Telling(self.place.online / TOLD_FILE, self.config, port, now=clock())
         with self._signals(), _writing(self.place):
             following = [asyncio.create_task(keep(one)) for one in self.beside.commands]
@@ -75,7 +75,7 @@ class Parent:
                 await end(workers)
         await end(following)               # all is in the log by now, and gets settled
         telling.over()
-        _forget(self.place)
+        self._forget()
 
     def _commands(self, listener: int) -> list[list[str]]:
         """How each that answers is started."""
@@ -111,6 +111,14 @@ class Parent:
                 telling.tell(total, waiting, now=clock())
             await asyncio.sleep(1.0)
 
+    def _forget(self) -> None:
+        """Remove what processes of a former life counted; those of others may live on."""
+        if not self.config.workers:
+            return
+        online = self.place.online
+        for path in (*online.glob(COUNTED_FILES), online / WINDOWS_FILE):
+            path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
@@ -134,9 +142,3 @@ def _writing(place: Place) -> Iterator[None]:
         return
     with contextlib.closing(Writing(place.online / HANDING_FILE, place.log)):
         yield
-
-
-def _forget(place: Place) -> None:
-    """Remove what processes of a former life counted."""
-    for path in (*place.online.glob(COUNTED_FILES), place.online / WINDOWS_FILE):
-        path.unlink(missing_ok=True)

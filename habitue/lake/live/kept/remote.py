@@ -18,7 +18,8 @@ from habitue.lake.live.kept import scripts
 from habitue.lake.live.scored import News, ScoredCustomer, ScoredItem
 
 OWNER_FILE = "scores.owner"                # in the workspace's folder `online`
-FORMAT = "1"
+# a database of other fields, or of another layout, is emptied
+FORMAT = " ".join(("1", *ScoredCustomer._fields, *ScoredItem._fields))
 _PREFIX = "habitue:"
 _AT_ONCE = 500                             # rows of one step
 _WAIT_SECONDS = 10.0
@@ -34,7 +35,7 @@ class _Customer(msgspec.Struct, frozen=True, array_like=True):
 
 
 _customer = msgspec.msgpack.Decoder(_Customer)
-_item = msgspec.msgpack.Decoder(tuple[str, str, str, float, bool, bytes])
+_item = msgspec.msgpack.Decoder(ScoredItem)
 _pack = msgspec.msgpack.encode
 
 
@@ -213,4 +214,4 @@ def _key(kind: str, *parts: str) -> str:
 
 
 def _items(rows: Iterable[bytes | None]) -> list[ScoredItem]:
-    return [ScoredItem(*_item.decode(row)) for row in rows if row is not None]
+    return [_item.decode(row) for row in rows if row is not None]
