@@ -32,7 +32,7 @@ from habitue.lake.profiles import PROFILES_FILE, Profiles
 from habitue.recommendations import recommend as room
 from habitue.recommendations.candidates import past_of, similar_items
 from habitue.recommendations.narrow import wide_of
-from habitue.recommendations.ranking import DEFAULTS, Mixture
+from habitue.recommendations.ranking import DEFAULTS, Mixture, shop_scores
 from habitue.recommendations.recommend import FittedRecommender, recommend_by_batch
 from habitue.recommendations.rules import Rules, shown
 from habitue.recommendations.shelf.listed import Listed
@@ -223,7 +223,8 @@ def _ranked(
     with mock.patch.object(room, "NARROW_FROM", 0 if narrow else 1 << 60):
         once = time.process_time()
         if narrow:
-            wide_of(fitted.past, fitted.shown.on_sale)
+            standing = shop_scores(fitted.past, fitted.mixture.weights)
+            wide_of(fitted.past, standing, fitted.shown.on_sale)
         once = time.process_time() - once
         began = time.process_time()
         tables = list(recommend_by_batch(fitted, shop, k=50, customers=asked))

@@ -181,9 +181,17 @@ def co_purchases(past: Past, customers: np.ndarray) -> np.ndarray:
 
 
 def category_taste(past: Past, customers: np.ndarray) -> np.ndarray:
-    """(B, V) float32: log of the customer's share of the item's category over the shop's share.
+    """(B, V) float32: the customer's taste for the item's category; 0 where nothing is known."""
+    known = past.category >= 0
+    taste = np.zeros((len(customers), len(known)), dtype=np.float32)
+    taste[:, known] = tastes(past, customers)[:, past.category[known]]
+    return taste
 
-    Shares are of orders' items, the customer's shrunk to the shop's; 0 where nothing is known.
+
+def tastes(past: Past, customers: np.ndarray) -> np.ndarray:
+    """(B, K): log of the customer's share of a category over the shop's share.
+
+    Shares are of orders' items, the customer's shrunk to the shop's.
     """
     known, shop = past.category >= 0, typical_of(past).category_sold
     of_category = sp.csr_matrix(
@@ -195,9 +203,8 @@ def category_taste(past: Past, customers: np.ndarray) -> np.ndarray:
     prior = _TASTE_PRIOR * shop
     expected = (mine.sum(axis=1, keepdims=True) + _TASTE_PRIOR) * shop
     ratio = np.divide(mine + prior, expected, out=np.ones_like(mine), where=expected > 0)
-    taste = np.zeros((len(customers), len(known)), dtype=np.float32)
-    taste[:, known] = np.log(ratio)[:, past.category[known]]
-    return taste
+    found: np.ndarray = np.log(ratio)
+    return found
 
 
 def similar_items(

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
-from habitue.recommendations.candidates import Past, Typical, typical_of
+from habitue.recommendations.candidates import Past, Typical, tastes, typical_of
 
 NARROW_FROM = 20_000                       # items from which on it pays
 TOGETHER = 16                              # customers whose candidates are scored together
-_POPULAR = 300                             # candidates of each span of popularity
+_POPULAR = 300                             # candidates that stand highest for anybody
 _BESIDE = 200                              # … that are bought beside what a customer bought
 _LIKELY = 100                              # … that the model puts first
 _CATEGORIES, _OF_CATEGORY = 5, 60          # … of so many categories of theirs, so many of each
@@ -27,31 +27,42 @@ class Wide:
     """What is found once in a whole catalogue, for narrowing it to anybody."""
 
     typical: Typical
-    popular: np.ndarray                    # (n,) items of which most is sold in some span
-    of_category: np.ndarray                # (K, n) items that sell most in each, -1: no more
+    standing: np.ndarray                   # (V,) of items for anybody
+    popular: np.ndarray                    # (n,) items that stand highest for anybody
+    of_category: np.ndarray                # (K, n) … of each category, -1: no more
 
 
-def wide_of(past: Past, on_sale: np.ndarray) -> Wide:
-    """Prepare a catalogue, of which some items (V,) bool may be shown."""
-    allowed = np.where(on_sale, past.popularity, -1.0)                 # (4, V)
-    many = min(_POPULAR, allowed.shape[1])
-    best = np.argpartition(-allowed, many - 1, axis=1)[:, :many]
+def wide_of(past: Past, standing: np.ndarray, on_sale: np.ndarray) -> Wide:
+    """Prepare a catalogue, of which some items (V,) bool may be shown.
+
+    `standing` (V,) is the part of their scores that is alike for all to whom they are new.
+    """
+    allowed = np.where(on_sale, standing, -np.inf)
+    many = min(_POPULAR, len(allowed))
+    best = np.argpartition(-allowed, many - 1)[:many]
     return Wide(
-        typical=typical_of(past), popular=np.unique(best), of_category=_sellers(past, allowed[2])
-    )
+        typical=typical_of(past), standing=allowed, popular=best,
+        of_category=_best_of_each(past, allowed),
+    )  # fmt: skip
 
 
 def worth_scoring(
-    past: Past, wide: Wide, customers: np.ndarray, said: np.ndarray | None
+    past: Past,
+    wide: Wide,
+    customers: np.ndarray,
+    slopes: tuple[float, float],
+    said: np.ndarray | None,
 ) -> np.ndarray:
     """(U,) the items that could stand in the lists of some customers, ascending.
 
-    `said` (B, V) is what the model says of them.
+    The slopes are of co-purchase and category; `said` (B, V) is what the model says of them.
     """
     own = past.counts[customers]
+    taste = tastes(past, customers)                                    # (B, K)
     found = [wide.popular, np.unique(own.indices)]
-    found.append(_largest(past.recent[customers] @ past.neighbours, _BESIDE))
-    found.append(_of_their_categories(past, wide, own))
+    found.append(_beside(past, wide, past.recent[customers] @ past.neighbours, (slopes, taste)))
+    found.append(wide.of_category[np.argsort(-taste, axis=1)[:, :_CATEGORIES]].ravel())
+    found[-1] = found[-1][found[-1] >= 0]
     if said is not None:
         many = min(_LIKELY, said.shape[1])
         found.append(np.argpartition(-said, many - 1, axis=1)[:, :many].ravel())
@@ -92,11 +103,11 @@ def narrowed(past: Past, wide: Wide, customers: np.ndarray, items: np.ndarray) -
     )
 
 
-def _sellers(past: Past, sold: np.ndarray) -> np.ndarray:
-    """(K, n) of each category the items that sell most, -1 where there are no more."""
+def _best_of_each(past: Past, standing: np.ndarray) -> np.ndarray:
+    """(K, n) of each category the items that stand highest, -1 where there are no more."""
     kinds = int(past.category.max(initial=-1)) + 1
     found = np.full((kinds, _OF_CATEGORY), -1, dtype=np.int64)
-    order = np.lexsort((-sold, past.category))
+    order = np.lexsort((-standing, past.category))
     order = order[past.category[order] >= 0]
     category = past.category[order]
     place = np.arange(len(order)) - np.searchsorted(category, category)
@@ -105,24 +116,23 @@ def _sellers(past: Past, sold: np.ndarray) -> np.ndarray:
     return found
 
 
-def _largest(table: sp.csr_matrix, most: int) -> np.ndarray:
-    """The columns of the largest entries of each row, at most so many of one."""
+def _beside(
+    past: Past,
+    wide: Wide,
+    near: sp.csr_matrix,
+    told: tuple[tuple[float, float], np.ndarray],
+) -> np.ndarray:
+    """Of what is bought beside (B, V) what customers bought, what stands highest for each."""
+    (slope, of_taste), taste = told
+    row = np.repeat(np.arange(near.shape[0]), np.diff(near.indptr))
+    category = past.category[near.indices]
+    value = slope * np.log1p(100 * near.data) + wide.standing[near.indices]
+    if taste.shape[1]:
+        value = value + np.where(category >= 0, of_taste * taste[row, category], 0.0)
     found = []
-    for low, high in zip(table.indptr[:-1], table.indptr[1:], strict=True):
-        columns, data = table.indices[low:high], table.data[low:high]
-        if len(data) > most:
-            columns = columns[np.argpartition(-data, most - 1)[:most]]
+    for low, high in zip(near.indptr[:-1], near.indptr[1:], strict=True):
+        columns, values = near.indices[low:high], value[low:high]
+        if len(values) > _BESIDE:
+            columns = columns[np.argpartition(-values, _BESIDE - 1)[:_BESIDE]]
         found.append(columns)
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-
-
-def _of_their_categories(past: Past, wide: Wide, own: sp.csr_matrix) -> np.ndarray:
-    """What sells most in the categories that each customer buys most of."""
-    found = []
-    for low, high in zip(own.indptr[:-1], own.indptr[1:], strict=True):
-        category = past.category[own.indices[low:high]]
-        kinds, count = np.unique(category[category >= 0], return_counts=True)
-        best = kinds[np.argsort(-count, kind="stable")[:_CATEGORIES]]
-        found.append(wide.of_category[best].ravel())
-    together = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-    return together[together >= 0]

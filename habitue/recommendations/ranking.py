@@ -277,9 +277,15 @@ def personal_features(
     return features
 
 
+def shop_scores(past: Past, weights: Weights) -> np.ndarray:
+    """(V,) of every item, what is alike for all to whom it is new."""
+    scores: np.ndarray = _shop_features(past) @ weights.new[:-3]
+    return scores
+
+
 def _new_scores(past: Past, weights: Weights, personal: np.ndarray) -> np.ndarray:
     """(B, V) float32, of every item as if it were new to the customer."""
-    total = np.broadcast_to(_shop_features(past) @ weights.new[:-3], personal.shape[1:])
+    total = np.broadcast_to(shop_scores(past, weights), personal.shape[1:])
     total = total.astype(np.float32)
     for slope, feature in zip(weights.new[-3:].astype(np.float32), personal, strict=True):
         total += slope * feature
@@ -344,5 +350,5 @@ def parts_of(
         together=said[0],
         category=said[1],
         model=said[2],
-        popular=(_shop_features(past) @ weights.new[:-3])[item],
+        popular=shop_scores(past, weights)[item],
     )

@@ -25,6 +25,7 @@ from habitue.recommendations.ranking import (
     parts_of,
     personal_features,
     score,
+    shop_scores,
 )
 from habitue.recommendations.rules import ByScore, Rules, Shown, choose, shown
 from habitue.sequences.build import Sequences
@@ -125,7 +126,8 @@ def recommend_by_batch(
         for batch in batches(customers, fitted.past.shape[1]):
             yield _lists(fitted, sequences, k, batch)
         return
-    wide = wide_of(fitted.past, fitted.shown.on_sale)
+    standing = shop_scores(fitted.past, fitted.mixture.weights)
+    wide = wide_of(fitted.past, standing, fitted.shown.on_sale)
     for low in range(0, len(customers), TOGETHER):
         batch = customers[low : low + TOGETHER]
         small, few = _narrow(fitted, sequences, wide, batch)
@@ -151,7 +153,8 @@ def _narrow(
 ) -> tuple[FittedRecommender, Sequences]:
     """The recommender and names of some customers alone, over what could stand in their lists."""
     said = None if fitted.model is None else fitted.model(batch)      # (B, V)
-    items = worth_scoring(fitted.past, wide, batch, said)
+    beside, category = fitted.mixture.weights.new[-3:-1]
+    items = worth_scoring(fitted.past, wide, batch, (beside, category), said)
     past = narrowed(fitted.past, wide, batch, items)
     shown = Shown(rules=fitted.shown.rules, past=past, on_sale=fitted.shown.on_sale[items])
     few = None if said is None else said[:, items]                    # (B, U)
