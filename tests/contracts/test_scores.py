@@ -5,6 +5,7 @@ from itertools import count
 import pytest
 
 from habitue.errors import BadSetting, Busy
+from habitue.lake.live.kept import scripts
 from habitue.lake.live.kept.opening import open_scores
 from habitue.lake.live.scored import ScoredCustomer, ScoredItem
 from tests.redisserver import redis_server
@@ -24,7 +25,7 @@ def opener(request, tmp_path, monkeypatch):
     """Opens the same store as another process would."""
     if request.param == "redis":
         server = request.getfixturevalue("redis")
-        monkeypatch.setenv("HABITUE_SCORES", server.address(next(_numbers) % 16))
+        monkeypatch.setenv("HABITUE_SCORES", server.address(next(_numbers) % 14))
     else:
         monkeypatch.delenv("HABITUE_SCORES", raising=False)
     opened = []
@@ -180,6 +181,24 @@ def test_many_rows_are_put_and_told_in_portions(scores):
     assert (scores.count("acme"), scores.untold()) == (2_500, 2_500)
     scores.settle(scores.news(1_000))
     assert scores.untold() == 1_500
+
+
+def test_what_redis_was_cut_short_in_is_done_by_the_next_scoring(redis, tmp_path, monkeypatch):
+    monkeypatch.setenv("HABITUE_SCORES", redis.address(14))
+    scores = open_scores(tmp_path / "one")
+    scores.put("acme", 1, [customer(name) for name in "abc"])
+    scores.begin("acme", 1, b"w")
+    scores.settle(scores.news(10))
+    scores.put("acme", 2, [customer(name) for name in "cd"])
+    scores._run(scripts.BEGIN, "acme", 2, b"w")
+    scores._run(scripts.SWEEP, "acme", 2, 1)
+    scores.put("acme", 3, [customer("e")])
+    scores.begin("acme", 3, b"w")
+    assert {row[1]: row[2] for row in told(scores)} == dict.fromkeys("abcd") | {"e": 3}
+    names = {key.split(b":")[1] for key in scores._client.keys("habitue:*:4:acme*")}
+    assert names == {b"shop", b"customer", b"of", b"numbers"}
+    assert scores._client.smembers("habitue:numbers:4:acme") == {b"3"}
+    scores.close()
 
 
 def test_a_database_of_redis_is_one_workspaces_own(redis, tmp_path, monkeypatch):

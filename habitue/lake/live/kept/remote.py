@@ -113,8 +113,13 @@ class RemoteScores:
         self._run_over(rows, scripts.PUT_ITEMS, shop, number)
 
     def begin(self, shop: str, number: int, told: bytes) -> None:
-        """See `KeptScores`; Redis answers nobody else meanwhile."""
+        """See `KeptScores`; what is told and what goes follows at once, some at a time.
+
+        Where that is cut short, the next one does it.
+        """
         self._run(scripts.BEGIN, shop, number, told)
+        while self._run(scripts.SWEEP, shop, number, _AT_ONCE):
+            pass
 
     def drop(self, shop: str, customers: Collection[str]) -> None:
         """See `KeptScores`."""

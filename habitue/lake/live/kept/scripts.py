@@ -3,6 +3,7 @@
     shop:S            number and what is told of the whole shop
     customer:S:C      number -> one customer's numbers, packed
     of:S:N            the customers that have numbers under N
+    unsaid:S:N        those of them of whom is to be told when N comes into force
     item:S:N          item -> what is known of it, packed
     sold:S:N          items by what they sold; of a category: sold:S:N:CATEGORY
     numbers:S         every number under which something of the shop stands
@@ -42,6 +43,7 @@ local function number_of(shop) return redis.call('HGET', key('shop', shop), 'num
 local function drop(shop, customer)
   for _, n in ipairs(redis.call('SMEMBERS', key('numbers', shop))) do
     redis.call('SREM', key('of', shop, n), customer)
+    redis.call('SREM', key('unsaid', shop, n), customer)
   end
   redis.call('DEL', key('customer', shop, customer))
 end
@@ -99,7 +101,8 @@ local in_force = number_of(shop) == number
 for i = 4, #ARGV, 2 do
   redis.call('HSET', key('customer', shop, ARGV[i]), number, ARGV[i + 1])
   redis.call('SADD', key('of', shop, number), ARGV[i])
-  if in_force then tell(shop, ARGV[i], 0) end
+  if in_force then tell(shop, ARGV[i], 0)
+  else redis.call('SADD', key('unsaid', shop, number), ARGV[i]) end
 end
 """
 
@@ -116,35 +119,42 @@ for i = 4, #ARGV, 4 do
 end
 """
 
-# ARGV: prefix, shop, number, told; news of everybody who has, or had, numbers; then the old is gone
+# ARGV: prefix, shop, number, told; from then on what stands under the number is in force
 BEGIN = _COMMON + """
-local shop, number = ARGV[2], ARGV[3]
-redis.call('HSET', key('shop', shop), 'number', number, 'told', ARGV[4])
-local numbers = redis.call('SMEMBERS', key('numbers', shop))
-local seen = {}
-for _, n in ipairs(numbers) do
-  if tonumber(n) <= tonumber(number) then
-    for _, customer in ipairs(redis.call('SMEMBERS', key('of', shop, n))) do
-      if not seen[customer] then
-        seen[customer] = true
-        local turn = forget(who(shop, customer))
-        if turn ~= 0 then turn = 1 end
-        tell(shop, customer, turn)
-      end
-      if tonumber(n) < tonumber(number) then
-        redis.call('HDEL', key('customer', shop, customer), n)
-      end
+redis.call('HSET', key('shop', ARGV[2]), 'number', ARGV[3], 'told', ARGV[4])
+"""
+
+# ARGV: prefix, shop, number, most; after BEGIN, until it answers 0: everybody who has numbers, or
+# had some, is news, and what is of an earlier number goes; some customers at a time, since Redis
+# answers nobody else meanwhile
+SWEEP = _COMMON + """
+local shop, number, left = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local function news(customer)
+  local turn = forget(who(shop, customer))
+  if turn ~= 0 then turn = 1 end
+  tell(shop, customer, turn)
+end
+for _, n in ipairs(redis.call('SMEMBERS', key('numbers', shop))) do
+  if tonumber(n) <= number then
+    local former = tonumber(n) < number
+    local names = redis.call('SPOP', key(former and 'of' or 'unsaid', shop, n), left)
+    for _, customer in ipairs(names) do
+      news(customer)
+      if former then redis.call('HDEL', key('customer', shop, customer), n) end
     end
-  end
-  if tonumber(n) < tonumber(number) then
-    for _, category in ipairs(redis.call('SMEMBERS', key('categories', shop, n))) do
-      redis.call('UNLINK', key('sold', shop, n, category))
+    left = left - #names
+    if left <= 0 then return 1 end
+    if former then
+      for _, category in ipairs(redis.call('SMEMBERS', key('categories', shop, n))) do
+        redis.call('UNLINK', key('sold', shop, n, category))
+      end
+      redis.call('UNLINK', key('unsaid', shop, n), key('item', shop, n), key('sold', shop, n),
+        key('categories', shop, n))
+      redis.call('SREM', key('numbers', shop), n)
     end
-    redis.call('UNLINK', key('of', shop, n), key('item', shop, n), key('sold', shop, n),
-      key('categories', shop, n))
-    redis.call('SREM', key('numbers', shop), n)
   end
 end
+return 0
 """
 
 # ARGV: prefix, shop, customers …
