@@ -217,9 +217,9 @@ class Desk:
         Raises:
             TooMany: so many wait that this one would wait in vain.
         """
+        self.tidy(now)
         with self._lock, self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("DELETE FROM whys WHERE asked < ?", [now - STALE_US])
             count = self._connection.execute("SELECT count(*) FROM whys WHERE told IS NULL")
             if count.fetchone()[0] >= MOST_WHYS:
                 raise TooMany
@@ -244,6 +244,13 @@ class Desk:
         with self._lock:
             row = self._connection.execute("SELECT told FROM whys WHERE id = ?", [id]).fetchone()
         return None if row is None else row[0]
+
+    def tidy(self, now: int) -> None:
+        """Forget whom nobody waits for any more, as after a crash."""
+        sql, stale = "FROM whys WHERE asked < ?", [now - STALE_US]
+        with self._lock, self._connection:
+            if self._connection.execute(f"SELECT 1 {sql} LIMIT 1", stale).fetchone() is not None:
+                self._connection.execute(f"DELETE {sql}", stale)
 
     def drop(self, id: str) -> None:
         """Forget who asked why; nothing of the customer is left here."""

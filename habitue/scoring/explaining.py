@@ -56,6 +56,7 @@ class Explaining:
         now = time.monotonic()
         if now >= self._looked:
             self._looked = now + LOOK_SECONDS
+            self.desk.tidy(self.scorer.now())
             self._look()
         waits = self.desk.wondering(self.scorer.now())
         if waits is None:

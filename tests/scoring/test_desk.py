@@ -94,5 +94,8 @@ def test_a_why_that_nobody_waits_for_any_more_takes_no_time(desk: Desk) -> None:
     with pytest.raises(TooMany):
         desk.wonder("acme", WHY, id="more", now=99)
     assert desk.wondering(STALE_US + 100) is None
+    desk.tidy(STALE_US + 100)
+    desk.tell("0", b"{}")
+    assert desk.told("0") is None          # nothing of a customer is left where nobody waits
     desk.wonder("acme", WHY, id="more", now=STALE_US + 100)
     assert desk.wondering(STALE_US + 101).id == "more"

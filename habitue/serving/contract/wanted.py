@@ -125,10 +125,9 @@ def _read(one: Parameter, texts: Sequence[str]) -> Any:
 
 
 def _converted(text: str, kind: Any) -> Any:
-    # a number is no instant, though a lax reader takes it for seconds since 1970
-    is_strict = isinstance(_info(kind), inspect.DateTimeType)
+    holder, is_strict = _holder(kind)
     try:
-        return msgspec.convert(text, kind, strict=is_strict)
+        return msgspec.convert({"value": text}, holder, strict=is_strict).value
     except msgspec.ValidationError:
         raise _Bad(words(kind)) from None
 
@@ -167,6 +166,14 @@ def _bounds(told: inspect.IntType | inspect.FloatType) -> str:
 
 def _info(kind: Any) -> inspect.Type:
     return _infos(kind)
+
+
+@cache
+def _holder(kind: Any) -> tuple[Any, bool]:
+    """A struct with one value, which is looked at once for all requests, and how to read it."""
+    # a number is no instant, though a lax reader takes it for seconds since 1970
+    is_strict = isinstance(_info(kind), inspect.DateTimeType)
+    return msgspec.defstruct("Holder", [("value", kind)]), is_strict
 
 
 @cache

@@ -41,7 +41,9 @@ _NAMES = "SELECT DISTINCT name FROM events"
 class Asking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question, as `habitue ask` takes it: "count of order_placed in 60 days"."""
 
-    question: Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS)]     # did, count of, sum of
+    question: Annotated[
+        str, msgspec.Meta(max_length=MOST_CHARACTERS, examples=["count of order_placed in 60 days"])
+    ]
 
 
 class ToldQuestion(msgspec.Struct, frozen=True, kw_only=True):
