@@ -275,15 +275,13 @@ class Directory:
         Raises:
             NoSuchKey: the shop has no such key, or it was revoked before.
         """
-        with self._writing() as connection:
-            changed = connection.execute(
-                "UPDATE keys SET revoked = ? WHERE id = ? AND shop = ? AND revoked IS NULL",
-                (_text(now), key_id, shop),
-            ).rowcount
-            if changed:
-                insert(connection, Act(shop=shop, time=now, act="key.revoke", about=key_id))
-        if not changed:
-            raise NoSuchKey(key_id, shop)
+        act = Act(shop=shop, time=now, act="key.revoke", about=key_id)
+        self._change(act, "revoked = ?", _text(now))
+
+    def limit_key(self, key_id: str, *, shop: str, now: datetime, limit: Limit) -> None:
+        """From now on let a key make so many requests; raises `NoSuchKey`."""
+        act = Act(shop=shop, time=now, act="key.limit", about=key_id)
+        self._change(act, "per_second = ?, per_minute = ?", limit.per_second, limit.per_minute)
 
     def note(self, act: Act) -> None:
         """Write down what somebody did."""
@@ -423,6 +421,14 @@ class Directory:
         with self._writing():
             pass
         return Watch(_connect(self.path))
+
+    def _change(self, act: Act, what: str, *values: object) -> None:
+        """Change a key that was not revoked, and write the act down with it."""
+        sql = f"UPDATE keys SET {what} WHERE id = ? AND shop = ? AND revoked IS NULL"
+        with self._writing() as connection:
+            if not connection.execute(sql, (*values, act.about, act.shop)).rowcount:
+                raise NoSuchKey(act.about, act.shop)
+            insert(connection, act)
 
     def _read(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         if not self.path.exists():

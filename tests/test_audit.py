@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from habitue.audit import KEPT, Act, Audit, Use, Uses, minute_of
-from habitue.directory import Directory, Grant
+from habitue.directory import Directory, Grant, Limit
 from habitue.errors import BadSetting, NoSuchKey
 
 NOW = datetime(2025, 3, 3, 12, tzinfo=UTC)
@@ -79,6 +79,15 @@ def test_every_change_of_a_key_is_an_act_without_the_key(directory):
     assert not [one for one in acts if plain in str(one) or other in str(one)]
     directory.note(Act(shop="acme", time=NOW, act="export", about=""))
     assert directory.acts("acme")[-1].who == "command line"
+
+
+def test_a_limit_is_changed_for_one_key_of_the_shop_and_is_an_act(directory):
+    key, plain = directory.issue_key("acme", "secret", now=NOW)
+    directory.limit_key(key.id, shop="acme", now=NOW, limit=Limit(5, None))
+    assert directory.key_for(plain).limit == Limit(5, None)
+    assert directory.acts("acme")[-1].act == "key.limit"
+    with pytest.raises(NoSuchKey):
+        directory.limit_key(key.id, shop="rival", now=NOW, limit=Limit())
 
 
 def test_a_rotated_key_is_in_force_until_the_overlap_is_over(directory):

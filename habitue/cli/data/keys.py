@@ -127,6 +127,18 @@ def rotate(key: str, shop: Shop, overlap_days: float, as_json: bool) -> None:
     _show(*made, as_json=as_json)
 
 
+@keys.command(epilog=examples("habitue keys limit --shop acme KEY --per-second 50"))
+@click.argument("key")
+@with_shop
+@click.option("--per-second", type=click.IntRange(1), help="The most in a second.  [default: any]")
+@click.option("--per-minute", type=click.IntRange(1), help="The most in a minute.  [default: any]")
+def limit(key: str, shop: Shop, per_second: int | None, per_minute: int | None) -> None:
+    """Let a key make so many requests from now on; without a number, as many as it likes."""
+    held = Limit(per_second, per_minute)
+    shop.workspace.directory.limit_key(key, shop=shop.name, now=utc_now(), limit=held)
+    say(f"changed: {key}")
+
+
 @keys.command(epilog=examples("habitue keys revoke --shop acme KEY"))
 @click.argument("key")
 @with_shop

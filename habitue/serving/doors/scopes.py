@@ -4,6 +4,7 @@ A path that is not named here can be asked only with a key that has no bounds.
 """
 
 import re
+from functools import cache
 
 _READS = ("GET", "HEAD")
 
@@ -29,6 +30,7 @@ _SCOPES: tuple[tuple[str, str, str], ...] = (
 )
 
 
+@cache
 def scope_of(method: str, path: str, *, public: bool) -> str | None:
     """The scope that a secret key needs; none: it must not be bounded at all."""
     for wanted, begin, scope in _SCOPES:
