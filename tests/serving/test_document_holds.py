@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis import openapi
 
 from habitue.serving.contract.openapi import document
+from habitue.serving.contract.wanted import declarations
 from habitue.serving.doors.routes import ROUTES
 from tests.scoring.small import CUTOFF
 from tests.serving.scored import scored, scoring
@@ -19,10 +20,11 @@ SCHEMA = openapi.from_dict(document(ROUTES))
 BY_INPUT = {"/v1/events"}
 # what no schema says: from the anchor on, which horizons are read, whose cursor it is; of a body,
 # which of its members go together
-BEYOND_SCHEMAS = {
-    "/v1/customers/{id}/predictions", "/v1/customers/{id}/why", "/v1/customers/{id}/timeline",
-    "/v1/questions/{id}/answers",
-}  # fmt: skip
+BEYOND_SCHEMAS = {"/v1/customers/{id}/predictions", "/v1/customers/{id}/why"} | {
+    route.path
+    for route in ROUTES
+    if route.parameters and "cursor" in {one.name for one in declarations(route.parameters)}
+}
 EXAMPLES = min(settings().max_examples // 2, 200)          # of each path
 KNOWN = {"id": "c0000001", "item": "i000001"}
 
