@@ -359,6 +359,9 @@ def _use(asked: Asked, caller: Caller, status: int) -> Use:
 
 def _is_kept(refused: Refused, asked: Asked) -> bool:
     """Whether a refusal is of what was sent, and not of when or by what method."""
+    # a question, a rule or an erasure that is refused is no input that was lost
+    if asked.route.reply is not None and not asked.route.public:
+        return False
     is_of_content = refused.status in {400, 403, 409, 413, 415, 422}
     return asked.route.method in {"POST", "PATCH"} and is_of_content and not refused.is_kept
 

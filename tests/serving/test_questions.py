@@ -113,6 +113,7 @@ def test_a_question_of_a_shop_without_a_model_says_how_to_make_one(client: httpx
     told = client.post("/v1/questions", json={"question": QUESTION})
     assert told.status_code == 409
     assert "habitue train --shop acme" in told.json()["detail"]
+    assert "no_model" not in client.get("/v1/status").json()["rejected"]       # it was no input
 
 
 def test_a_question_that_cannot_be_read_is_pointed_at(
