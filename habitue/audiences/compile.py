@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import assert_never
+from typing import assert_never, cast
 
 from habitue.audiences import rows
 from habitue.audiences.asking import (
@@ -35,12 +35,15 @@ from habitue.audiences.comparisons import (
     remembered,
     within,
 )
+from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import (
+    BOUGHT,
     CLOCK_FIELDS,
     LINE_FIELDS,
     NUMBER_FIELDS,
     And,
     Anniversary,
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -53,6 +56,7 @@ from habitue.audiences.language.nodes import (
     NextOrder,
     Not,
     Operand,
+    Operator,
     Or,
     Order,
     Prediction,
@@ -70,7 +74,7 @@ from habitue.events import ITEM_ORDERED, NO_CURRENCY, ORDER_PLACED, currency_exp
 
 NEXT_ORDER_DAYS = 730                      # the horizon of `next_order` in the table predictions
 
-_AMOUNTS = (Field("value"), Rfm())
+_AMOUNTS = (Field("value"), Rfm(), *map(Bought, BOUGHT))
 _CLOCK = tuple(map(Field, CLOCK_FIELDS))
 
 # one row per member
@@ -165,7 +169,19 @@ def of_nobody(condition: Condition) -> bool:
             return _holds(0, operator, number)
         case Sum(operator=operator, amount=amount):
             return _holds(0, operator, amount)
+        case Compared(Bought("net_spend"), operator, value):
+            return _spent_nothing(operator, value)
     return False
+
+
+def _spent_nothing(operator: Operator, value: Value) -> bool:
+    """Whether nought, which is what somebody without an order has spent, meets a comparison."""
+    if operator == "is set":
+        return True
+    if operator == "in":
+        return isinstance(value, tuple) and any(float(one) == 0 for one in value)
+    assert isinstance(value, Decimal), "what was spent is compared with a number"
+    return _holds(0, cast(Order, operator), value)
 
 
 def _holds(left: int, operator: Order, right: int | Decimal) -> bool:
@@ -351,13 +367,23 @@ class _Compiler:
                 told = self._question("next_order", NEXT_ORDER_DAYS)
                 ahead = f"CAST(trunc({told}.value * 86400000000.0) AS BIGINT)"
                 return of_date(f"({told}.cutoff + to_microseconds({ahead}))")
-            case Rfm():
-                self._relation("placed")
-                self._relation("told")
-                self._relations["grouped"] = rows.RFM
-                self._join("grouped")
-                return of_text("grouped.rfm")
+            case Rfm() | Bought():
+                return self._of_orders(operand)
         raise AssertionError("where a customer is compared, no event is")
+
+    def _of_orders(self, operand: Rfm | Bought) -> Forms:
+        """What the orders of a customer come to."""
+        self._relation("placed")
+        if isinstance(operand, Rfm):
+            self._relation("told")
+            self._relations["grouped"] = rows.RFM
+            self._join("grouped")
+            return of_text("grouped.rfm")
+        self._views.add("shop_settings")
+        self._relations["bought"] = rows.BOUGHT
+        self._join("bought")
+        column = f"bought.{operand.what}"
+        return of_number(f"coalesce({column}, 0)" if operand.what == "net_spend" else column)
 
     def _channel(self, channel: str) -> str:
         if channel not in self._channels:

@@ -186,3 +186,72 @@ NOT_FOLLOWED = """
     ASOF LEFT JOIN {after} AS b ON a.customer = b.customer AND a.moment < b.moment
     WHERE {within}
 )"""
+
+# one row per customer with an order of which not all was taken back: the numbers of Klaviyo's
+# profiles, to nine places. Of an order's refunds those count that the source told of which is
+# believed of the order, else the shop's first, else the one that was told first
+BOUGHT = f"""
+refunded AS (
+    SELECT customer, coalesce("order", '') AS id, source, sum(abs(value)) AS value,
+        min((moment, received, digest)) AS first
+    FROM (
+        SELECT customer, "order", source, "time" AS moment, received, digest,
+            {_AMOUNT.format(currency="currency", minor="value_minor")} AS value
+        FROM events WHERE name = 'order_refunded' AND customer IS NOT NULL
+    ) WHERE value IS NOT NULL GROUP BY ALL
+),
+taken_back AS (
+    SELECT customer, id,
+        CASE WHEN id = '' THEN sum(value) ELSE arg_min(value, (
+            source IS DISTINCT FROM believed, ranked, first)) END AS value
+    FROM (
+        SELECT r.*, p.source AS believed, coalesce(nullif(list_position(
+            getvariable('order_sources'), r.source), 0), 2147483647) AS ranked
+        FROM refunded AS r LEFT JOIN placed AS p USING (customer, id)
+    ) GROUP BY customer, id
+),
+-- of orders that nobody told of, or that have no amount
+beside AS (
+    SELECT t.customer, sum(t.value) AS value FROM taken_back AS t
+    LEFT JOIN placed AS p ON p.customer = t.customer AND p.id = t.id AND p.value IS NOT NULL
+    WHERE p.id IS NULL AND NOT EXISTS (
+        SELECT 1 FROM events AS e WHERE e.name = 'order_cancelled' AND e."order" = t.id
+            AND e.customer = t.customer
+    ) AND NOT EXISTS (
+        SELECT 1 FROM orders AS o WHERE o."order" = t.id AND o.customer = t.customer
+            AND o.cancelled_at IS NOT NULL
+    ) GROUP BY t.customer
+),
+summed AS (
+    SELECT customer, count(*) AS number, count(value) AS valued,
+        coalesce(sum(value), 0) - coalesce(any_value(beside), 0) AS net_spend,
+        epoch_us(max(moment)) - epoch_us(min(moment)) AS span
+    FROM (
+        SELECT p.customer, p.moment, p.value - coalesce(t.value, 0) AS value,
+            beside.value AS beside
+        FROM placed AS p LEFT JOIN taken_back AS t USING (customer, id)
+        LEFT JOIN beside ON beside.customer = p.customer
+    ) WHERE value IS NULL OR value > 0 GROUP BY customer
+),
+bought AS (
+    SELECT customer, CAST(net_spend AS {NUMBER}) AS net_spend,
+        CASE WHEN valued > 0 THEN {{mean}} END AS average_order_value,
+        CASE WHEN number > 1 THEN {{days}} END AS average_days_between_orders
+    FROM summed
+)"""
+
+# one whole number of ninths by another number, half of one away from nought
+_SHARED = (
+    "sign({total}) * CAST(((2 * abs({total}) + {by}) // (2 * {by})) AS DECIMAL(28, 0))"
+    " * CAST('0.000000001' AS DECIMAL(10, 9))"
+)
+BOUGHT = BOUGHT.format(
+    mean=_SHARED.format(
+        total=f"CAST(replace(CAST(CAST(net_spend AS {NUMBER}) AS VARCHAR), '.', '') AS HUGEINT)",
+        by="CAST(valued AS HUGEINT)",
+    ),
+    days=_SHARED.format(
+        total="(CAST(span AS HUGEINT) * 1000000000)",
+        by="(CAST(number - 1 AS HUGEINT) * 86400000000)",
+    ),
+)

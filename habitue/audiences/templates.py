@@ -12,6 +12,7 @@ import pyarrow as pa
 from habitue.audiences import rows
 from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import (
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -173,7 +174,7 @@ def needs(condition: Condition) -> Held:
     for one in every(condition):
         events |= dict.fromkeys(events_of(one))
         match one:
-            case Compared(operand=Rfm()):
+            case Compared(operand=Rfm() | Bought()):
                 events[ORDER_PLACED] = None
             case Compared(operand=Consent(channel)):
                 channels[channel] = None

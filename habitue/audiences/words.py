@@ -143,6 +143,9 @@ class _Where:
 
 profile, consent, where = _Profile(), _Consent(), _Where()
 rfm = Word(nodes.Rfm())
+net_spend = Word(nodes.Bought("net_spend"))
+average_order_value = Word(nodes.Bought("average_order_value"))
+average_days_between_orders = Word(nodes.Bought("average_days_between_orders"))
 next_order_date = Word(nodes.NextOrder())
 
 

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from habitue.audiences.language.calendar import CALENDAR_UNITS, MONTHS, WEEKDAYS
 from habitue.audiences.language.nodes import (
+    BOUGHT,
     CHANNELS,
     GROUPS,
     LINE_FIELDS,
     ORDERS,
     And,
     Anniversary,
+    Bought,
     Compared,
     Consent,
     ConsentSince,
@@ -55,6 +57,9 @@ TICK = timedelta(microseconds=1)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 names = texts.filter(bool)
 words = st.sampled_from(WORDS)
+bought = st.sampled_from(
+    ["0", "2.5", "7.25", "5", "4.875", "9.75", "0.5", "1.5", "-2.5", "3.333333333"]
+).map(Decimal)
 numbers = st.sampled_from(
     ["0", "1", "2", "2.5", "0.1", "5", "7.25", "-1", "10.000000001"]
 ).map(Decimal)
@@ -216,6 +221,7 @@ def known(*, event=events, name=few_names, text=words):
         st.builds(Compared, st.just(NextOrder()), st.just("is set")),
         st.builds(Dated, st.just(NextOrder()), windows),
         among(Rfm(), GROUPS),
+        compared_numbers(st.sampled_from(BOUGHT).map(Bought), number=bought),
         st.builds(Dated, dates(event, name), windows),
         st.builds(Compared, dates(event, name), st.just("is set")),
         st.builds(Anniversary, dates(event, name) | st.just(Profile(("born",))), whole_days),

@@ -187,6 +187,8 @@ def _event(draw: random.Random, number: int, customers: Sequence[str]) -> Event:
         changes["order"] = f"o{draw.randrange(max(number, 1))}"
         changes["customer"] = None
         changes["value"] = None
+    if name == "order_refunded" and number % 3:
+        changes["order"] = f"o{number * 7 % max(number, 1)}" if number % 2 else f"o{number // 2}"
     return event(f"e{number}", 0, **changes)
 
 

@@ -205,8 +205,8 @@ class Slow:
                 return self.consents.get((who, channel), (None, None))[1]
             case nodes.First(event):
                 return min((row.time for row in self.rows(who, event, False)), default=None)
-            case nodes.Rfm():
-                return self.groups.get(who)
+            case nodes.Rfm() | nodes.Bought():
+                return self.of_orders(operand, who)
             case nodes.NextOrder():
                 if ("next_order", who) not in self.predicted:
                     return None
@@ -312,6 +312,59 @@ class Slow:
             for one in rest
         }  # fmt: skip
         return sorted(rest, key=lambda one: (-round(near[one], 6), one))[:count]
+
+    def of_orders(self, operand, who):
+        if isinstance(operand, nodes.Rfm):
+            return self.groups.get(who)
+        return self.bought(who)[operand.what]
+
+    def bought(self, who) -> dict[str, Decimal | None]:
+        """Net spend, order by order."""
+        orders = {one.order: one for one in self.orders(who)}
+        refunds = [one for one in self.events
+                   if one.customer == who and one.name == "order_refunded"
+                   and self.amount(one.value) is not None]  # fmt: skip
+        left, times = [], []
+        for id, order in orders.items():
+            value = self.amount(order.value)
+            if value is not None:
+                value -= self.back([one for one in refunds if one.order == id], order)
+                if value <= 0:
+                    continue
+            times.append(order.time)
+            left.append(value)
+        amounts = [one for one in left if one is not None]
+        net = sum(amounts, Decimal(0))
+        if times:
+            gone = {one.order for one in self.events if one.name == "order_cancelled"}
+            for id in {one.order for one in refunds}:
+                order = orders.get(id)
+                if id is None:
+                    net -= sum(abs(self.amount(one.value)) for one in refunds if one.order is None)
+                elif (order is None or self.amount(order.value) is None) and not (
+                    id in gone
+                    and any((one.customer, one.order) == (who, id) for one in self.events
+                            if one.name == "order_placed")
+                ):
+                    net -= self.back([one for one in refunds if one.order == id], order)
+        span = max(times) - min(times) if times else None
+        return {
+            "net_spend": net if times else Decimal(0),
+            "average_order_value": net / len(amounts) if amounts else None,
+            "average_days_between_orders": (
+                Decimal(span // timedelta(microseconds=1)) / (len(times) - 1) / 86_400_000_000
+                if len(times) > 1 else None
+            ),
+        }  # fmt: skip
+
+    def back(self, refunds, order) -> Decimal:
+        """What was taken back of an order, by the source that is believed."""
+        by_source: dict[str, Decimal] = {}
+        for one in sorted(refunds, key=lambda one: (one.time, one.received, one.digest)):
+            by_source[one.source] = by_source.get(one.source, 0) + abs(self.amount(one.value))
+        if order is not None and order.source in by_source:
+            return by_source[order.source]
+        return next(iter(by_source.values()), Decimal(0))
 
     def _groups(self) -> dict[str, str]:
         told = {}

@@ -144,7 +144,7 @@ METRIC = ("condition_groups", 0, "conditions", 1)
         (("condition_groups", 0), 5, "/condition_groups/0: an object was wanted"),
         ((*FIRST, "type"), "profile-region", "/condition_groups/0/conditions/0/type: 'profile-reg"),
         ((*FIRST, "dimension"), "predicted_gender", "0/dimension: 'predicted_gender' is"),
-        ((*FIRST, "dimension"), "historic_clv", "is not read yet"),
+        ((*FIRST, "dimension"), "total_clv", "adds what was and what is predicted"),
         ((*FIRST, "filter", "operator"), "near", "conditions/0/filter/operator: 'near' is not"),
         ((*FIRST, "filter", "value"), "high", "0/filter: this is a number|compares with"),
         ((*FIRST, "filter", "value"), float("nan"), "no number that can be compared with"),

@@ -18,6 +18,7 @@ from typing import Any
 from habitue.audiences.language.nodes import (
     And,
     Anniversary,
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -98,6 +99,9 @@ PREDICTED: dict[str, Operand] = {
     "predicted_number_of_orders": Prediction("orders", YEAR),
     "predicted_clv": Prediction("revenue", YEAR),
     "expected_date_of_next_purchase": NextOrder(),
+    "historic_clv": Bought("net_spend"),
+    "average_order_value": Bought("average_order_value"),
+    "average_days_between_orders": Bought("average_days_between_orders"),
 }
 COMPLETION: dict[str, Span] = {
     "HOURS_1": Span(1, "hour"),
@@ -112,7 +116,8 @@ ANNIVERSARIES: dict[str, type[Last] | type[Next] | None] = {
 }
 _REFUSED = {
     "predicted_gender": "is not inferred: names say little of it, and it is nobody's business",
-    "historic_clv": "is not read yet: profile-metric with the sum of placed orders is near it",
+    "total_clv": "adds what was and what is predicted: there are historic_clv, predicted_clv",
+    "channel_affinity": "is not predicted: there are churn_probability, predicted_clv",
 }
 _BRACKETS = re.compile(r"(properties|location)\['(.+)'\]")
 

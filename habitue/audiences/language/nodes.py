@@ -38,6 +38,8 @@ CHANCES = {"order": "order", "churn": "churn"}
 EXPECTED = {"expected_orders": "orders", "expected_spend": "revenue"}
 DEFAULT_HORIZON = 90                       # days of a bare `churn`
 GROUPS = ("champions", "loyal", "recent", "needs attention", "at risk", "inactive")
+# major units in all; those of an order; days from one order to the next, where there are two
+BOUGHT = ("net_spend", "average_order_value", "average_days_between_orders")
 CHANNELS = ("email", "sms", "push", "whatsapp")
 MOST_NEAREST = 1_000_000                   # customers who are similar to an audience
 MOST_ANNIVERSARY_DAYS = 365                # of a window of anniversaries
@@ -141,9 +143,21 @@ class Rfm:
     """The group by recency, frequency and value among the shop's customers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What a customer's orders that stand come to, refunds taken off."""
+
+    what: str                              # one of BOUGHT
+
+    def __post_init__(self) -> None:
+        if self.what not in BOUGHT:
+            raise BadAudience(f"{self.what!r} is not known of orders\nhint: {', '.join(BOUGHT)}")
+
+
 Operand: TypeAlias = (
     Field | Property | Profile | Consent | ConsentSince | First | Prediction | NextOrder | Rfm
-)
+    | Bought
+)  # fmt: skip
 
 
 class Joined:
@@ -186,7 +200,7 @@ class Dated(Joined):
     def __post_init__(self) -> None:
         _refuse_odd(self.operand, Operand)
         _refuse_odd(self.window, Window)
-        if isinstance(self.operand, (Field, Consent, Prediction, Rfm)):
+        if isinstance(self.operand, (Field, Consent, Prediction, Rfm, Bought)):
             raise BadAudience("this is no date")
 
 
@@ -419,7 +433,7 @@ def _refuse_kind(operand: Operand, operator: str, value: Value) -> None:
     if isinstance(operand, (NextOrder, ConsentSince, First)):
         told = "next_order_date" if isinstance(operand, NextOrder) else "this"
         raise BadAudience(f"{told} is a date\nhint: in the next 7 days, before …")
-    is_number = isinstance(operand, Prediction) or operand in _NUMBERS
+    is_number = isinstance(operand, (Prediction, Bought)) or operand in _NUMBERS
     each = value if isinstance(value, tuple) else (value,)
     if operator.startswith("has") or not all(
         isinstance(one, Decimal if is_number else str) for one in each

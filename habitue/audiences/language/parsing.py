@@ -21,6 +21,7 @@ from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import (
     And,
     Anniversary,
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -63,7 +64,8 @@ _QUESTIONS = nodes.CHANCES | nodes.EXPECTED | {"orders": "orders", "revenue": "r
 _PREDICTED = re.compile(rf"({'|'.join(_QUESTIONS)})(?:_(\d{{1,4}})d)?")
 _BEGINNINGS = (
     "did", "did not", "count of", "sum of", "in audience", "profile.", "consent.", "rfm",
-    "next_order_date", "churn_90d", "order_90d", "expected_orders_90d", "expected_spend_90d",
+    "net_spend", "average_order_value", "average_days_between_orders", "next_order_date",
+    "churn_90d", "order_90d", "expected_orders_90d", "expected_spend_90d",
     "anniversary of", "first", "similar to audience",
 )  # fmt: skip
 _ONCE: tuple[nodes.Order, int] = (">=", 1)
@@ -385,6 +387,8 @@ class _Parser:
         elif len(parts) == 1 and found:
             question, days = _QUESTIONS[found[1]], int(found[2] or nodes.DEFAULT_HORIZON)
             make = lambda: Prediction(question, days)                    # noqa: E731
+        elif len(parts) == 1 and head in nodes.BOUGHT:
+            make = lambda: Bought(head)                                  # noqa: E731
         elif parts in (("rfm",), ("next_order_date",)):
             make = lambda: Rfm() if head == "rfm" else NextOrder()       # noqa: E731
         else:

@@ -9,6 +9,7 @@ from habitue.audiences.language.nodes import (
     FIELDS,
     And,
     Anniversary,
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -168,6 +169,8 @@ def _operand(operand: Operand) -> str:
             return "next_order_date"
         case Rfm():
             return "rfm"
+        case Bought(what):
+            return what
         case Prediction():
             return operand.name
         case Consent(channel):

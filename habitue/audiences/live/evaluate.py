@@ -19,6 +19,7 @@ from habitue.audiences.language.nodes import (
     LINE_FIELDS,
     And,
     Anniversary,
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -56,6 +57,7 @@ from habitue.audiences.language.windows import (
 )
 from habitue.audiences.live.asking.matched import PLACES, Answer, Matched, Meaning, Summed
 from habitue.audiences.live.asking.steering import of_event, reads, settled
+from habitue.audiences.live.bought import bought, known_of
 from habitue.audiences.live.clock import Moment, day_of, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
@@ -364,6 +366,16 @@ def _held(operand: Operand) -> Callable[[View], Any]:
             return lambda view: view.consents.get(channel)
         case Prediction(question, days):
             return lambda view: view.predicted(question, days)
+        case Rfm():
+            return lambda view: view.group
+        case Bought(what):
+            return lambda view: known_of(bought(view), what)
+    return _held_date(operand)
+
+
+def _held_date(operand: Operand) -> Callable[[View], Any]:
+    """A date that is known of a customer."""
+    match operand:
         case NextOrder():
             return lambda view: _moment(view.next_order())
         case ConsentSince(channel):
@@ -372,8 +384,6 @@ def _held(operand: Operand) -> Callable[[View], Any]:
             return lambda view: _moment(
                 min((row.time for row in rows(view, event, lined=False)), default=None)
             )
-        case Rfm():
-            return lambda view: view.group
     raise unknown(operand)
 
 

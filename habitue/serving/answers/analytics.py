@@ -6,15 +6,13 @@ that are kept; null where no order stands, or the shop has told too little. Besi
 stand the 5th and 95th percentile; beside the date the 10th and 90th.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 
 import msgspec
 
-from habitue.audiences.live.facts import Facts, Shop, View
+from habitue.audiences.live.bought import NOTHING, Bought, bought
+from habitue.audiences.live.facts import Shop
 from habitue.audiences.live.loading import load, wanted
-from habitue.audiences.live.orders import amount, orders
 from habitue.events import (
     NO_CURRENCY,
     ORDER_CANCELLED,
@@ -64,16 +62,6 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
     currency: str | None = None
 
 
-class Bought(msgspec.Struct, frozen=True):
-    """What one customer's standing orders come to."""
-
-    orders: int
-    total: Decimal                         # major units of the shop's currency, refunds taken off
-    valued: int                            # orders in that currency
-    first: int                             # µs
-    last: int
-
-
 def analytics_of(
     book: Book, settings: Shop, profiles: Sequence[LiveProfile], now: int
 ) -> list[Analytics]:
@@ -98,52 +86,11 @@ def bought_by(
     ids = book.ids(shop, names)
     facts = book.profiles.look(lambda connection: load(connection, shop, ids.values(), _READS))
     return {
-        name: _bought(facts[ids[name]], settings, now)
+        name: bought(facts[ids[name]].at(settings, now))
         if name in ids and ids[name] in facts
-        else _NOTHING
+        else NOTHING
         for name in names
     }
-
-
-_NOTHING = Bought(0, Decimal(0), 0, 0, 0)
-
-
-def _bought(facts: Facts, settings: Shop, now: int) -> Bought:
-    view = facts.at(settings, now)
-    back = _taken_back(view, settings)
-    total, times, valued = back.pop("", Decimal(0)), [], 0
-    for one in orders(view):
-        value = amount(one.minor, one.currency, settings)
-        left = None if value is None else value + back.pop(one.id, Decimal(0))
-        if left is not None and left <= 0:
-            continue                       # all of it was taken back
-        total, valued = total + (left or 0), valued + (left is not None)
-        times.append(one.time)
-    if not times:
-        return _NOTHING
-    # what takes back an order that nobody told of is still taken off
-    total += sum(value for order, value in back.items() if order not in view.cancelled)
-    return Bought(len(times), total, valued, min(times), max(times))
-
-
-def _taken_back(view: View, settings: Shop) -> dict[str, Decimal]:
-    """By order: what was taken back of it, below nothing; "": without naming one.
-
-    Where two sources tell of it, that one is believed which is believed of the order.
-    """
-    ranks = {source: place for place, source in enumerate(settings.order_sources)}
-    believed = {one.id: one.source for one in orders(view)}
-    told: defaultdict[str, dict[str, Decimal]] = defaultdict(dict)
-    for one in view.events.get(ORDER_REFUNDED, ()):
-        value = amount(one.minor, one.currency, settings)
-        if value is not None:
-            by_source = told[one.order or ""]
-            by_source[one.source] = by_source.get(one.source, Decimal(0)) - abs(value)
-    found = {"": sum(told.pop("", {}).values(), Decimal(0))}
-    for order, by_source in told.items():
-        first = min(by_source, key=lambda one: (one != believed.get(order), ranks.get(one, 999)))
-        found[order] = by_source[first]
-    return found
 
 
 def _predicted(

@@ -11,6 +11,7 @@ from habitue.audiences.language.nodes import (
     LINE_FIELDS,
     And,
     Anniversary,
+    Bought,
     Compared,
     Condition,
     Consent,
@@ -53,6 +54,7 @@ _READS: dict[type[Operand], frozenset[str]] = {
     Prediction: frozenset({"predictions"}),
     NextOrder: frozenset({"predictions"}),
     Rfm: frozenset({"rfm", *ORDERS, ORDER_REFUNDED}),
+    Bought: frozenset({*ORDERS, ORDER_REFUNDED}),
 }
 
 

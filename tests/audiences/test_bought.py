@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
+from habitue.audiences.live import bought as told_of
+from habitue.audiences.live.bought import Bought
 from habitue.audiences.live.facts import Event, Facts, Shop
-from habitue.serving.answers.analytics import Bought, _bought
 
 SHOP = Shop(currency="USD", order_sources=("till", "mail"))
 
@@ -22,7 +23,7 @@ def bought(*events: Event, unnamed: tuple[str, ...] = ()) -> Bought:
     told = sorted(events, key=lambda one: (one.time, one.received, one.digest))
     facts = Facts(customer=1, name="c", keys=("c",), visible=0, events=told)
     facts.cancellations = [(order, 2, 2) for order in unnamed]
-    return _bought(facts, SHOP, 100)
+    return told_of.bought(facts.at(SHOP, 100))
 
 
 def placed(order: str, minor: int = 1_000, **told: object) -> Event:
