@@ -63,8 +63,24 @@ def test_a_public_key_erases_nobody_and_a_rival_sees_nothing(server):
     with server.client() as client:
         erasure = client.post("/v1/erasures", json={"customer": "who"}).json()["id"]
     with server.client(rival) as client:
-        assert client.get("/v1/erasures").json() == {"erasures": []}
+        assert client.get("/v1/erasures").json() == {"erasures": [], "next": None}
         assert client.get(f"/v1/erasures/{erasure}").status_code == 404
+
+
+def test_erasures_are_told_in_pages(server):
+    with server.client() as client:
+        asked = [
+            client.post("/v1/erasures", json={"customer": f"page{n}"}).json()["id"]
+            for n in range(3)
+        ]
+        page = client.get("/v1/erasures", params={"limit": 1}).json()
+        found = page["erasures"]
+        while page["next"]:
+            page = client.get(page["next"]).raise_for_status().json()
+            found += page["erasures"]
+        everything = client.get("/v1/erasures").json()["erasures"]
+        assert [one["id"] for one in found] == [one["id"] for one in everything]
+        assert [one["id"] for one in found][-3:] == asked
 
 
 def test_klaviyo_s_deletion_job_is_taken(server):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.responses import Response
@@ -14,9 +14,11 @@ from habitue.ingest.doors.keys import surrogate
 from habitue.lake.keys import external_key
 from habitue.serving.app import Asked, Route
 from habitue.serving.contract.wanted import answer, body, faulty, parameters
+from habitue.serving.doors.answers import pages
 from habitue.serving.replies import Fault, Refused, empty
 
 MOST_BYTES = 65_536
+MOST_PAGE = 1_000
 
 
 class Named(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +44,14 @@ class Erasures(msgspec.Struct, frozen=True, kw_only=True):
     """The erasures of a shop, oldest first."""
 
     erasures: list[Erasure]
+    next: str | None                       # where the next page is; none: this is the last
+
+
+class ErasuresOf(msgspec.Struct, kw_only=True, frozen=True):
+    """Which erasures."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_PAGE)] = 100          # of a page
+    cursor: str | None = None              # where the page begins, as `next` tells it
 
 
 class OfErasure(msgspec.Struct, kw_only=True, frozen=True):
@@ -78,9 +88,16 @@ async def create_erasure(asked: Asked) -> Response:
 
 
 async def get_erasures(asked: Asked) -> Response:
-    """List the shop's erasures, oldest first: how far each is, and its proof."""
+    """List the shop's erasures, oldest first, a page of them: how far each is, and its proof."""
+    wanted = parameters(asked, ErasuresOf)
+    after = tuple(map(str, pages.place(asked, wanted.cursor) or ()))
     jobs = await asyncio.to_thread(asked.service.place.directory.jobs, asked.shop.name)
-    return answer(asked, Erasures(erasures=[_told(job) for job in jobs if job.kind == ERASURE]))
+    found = sorted((job.created.isoformat(), job.id, job) for job in jobs if job.kind == ERASURE)
+    left = [one for one in found if one[:2] > after]
+    shown, following = left[: wanted.limit], None
+    if len(left) > len(shown):
+        following = pages.following(asked, shown[-1][:2], {"limit": wanted.limit})
+    return answer(asked, Erasures(erasures=[_told(job) for *_, job in shown], next=following))
 
 
 async def get_erasure(asked: Asked) -> Response:
@@ -118,7 +135,10 @@ ROUTES = (
         method="POST", path="/v1/erasures", endpoint=create_erasure, body=(Named,),
         reply=Erasure, status=202,
     ),
-    Route(method="GET", path="/v1/erasures", endpoint=get_erasures, reply=Erasures),
+    Route(
+        method="GET", path="/v1/erasures", endpoint=get_erasures, parameters=ErasuresOf,
+        reply=Erasures,
+    ),
     Route(
         method="GET", path="/v1/erasures/{id}", endpoint=get_erasure, parameters=OfErasure,
         reply=Erasure,
