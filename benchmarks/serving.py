@@ -248,12 +248,25 @@ class Service:
         watch.join()
         time.sleep(3)
         late = sorted(seen[one] - sent[one] for one in customers if one in seen)
-        moved = sorted(at - sent[one] for one, at in self._moved().items() if one in sent)
+        changes = {one: at for one, at in self._moved().items() if one in sent}
+        moved = sorted(at - sent[one] for one, at in changes.items())
+        scored = self._scored()
+        after = _shares(sorted(max(at - scored[one], 0.0) for one, at in changes.items()))
         told = {"events": len(customers), "sent_per_second": len(customers) / took}
         return (
             {**told, "never_seen": len(customers) - len(late), **_shares(late)},
-            {**told, "changes": len(moved), **_shares(moved)},
-        )
+            {
+                **told, "changes": len(moved), **_shares(moved),
+                **{f"after_score_{name}": value for name, value in after.items()},
+            },
+        )  # fmt: skip
+
+    def _scored(self) -> dict[str, float]:
+        """When each customer was scored last, in seconds."""
+        address = f"{(self.online / SCORES_FILE).resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            sql = "SELECT customer, scored / 1e6 FROM customers WHERE shop = ?"
+            return dict(connection.execute(sql, [SHOP]).fetchall())
 
     def _moved(self) -> dict[str, float]:
         """When a score brought each customer into the audience, in seconds."""
