@@ -61,6 +61,51 @@ def pace() -> str:
     return "\n".join([*lines, "", ""])
 
 
+def scores() -> str:
+    """A table of what a score costs, by the audiences that compare predictions."""
+    found: dict[str, dict[str, float]] = {}
+    for row in read_rows(RESULTS / "audiences_scores.csv"):
+        found.setdefault(row.method, {})[row.metric] = row.value or 0.0
+    lines = [
+        "| audiences | a score taken over, processor µs | changes by it"
+        " | applied to everybody, processor µs per customer |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {method.split()[0]} | {told['processor_us_per_score']:,.0f}"
+        f" | {told['changes_by_score']:,.0f} | {told['applied_processor_us_per_customer']:,.0f} |"
+        for method, told in found.items()
+    ]
+    return "\n".join([*lines, "", ""])
+
+
+def moved() -> str:
+    """A table of how soon a score moves an audience, beside how soon it can be read."""
+    found: dict[str, dict[str, float]] = {}
+    load: dict[str, str] = {}
+    for row in read_rows(RESULTS / "audiences_moved.csv"):
+        found.setdefault(row.method, {})[row.metric] = row.value or 0.0
+        load[row.method] = row.protocol.rpartition(" ")[2]
+    lines = [
+        "| orders a second, wanted and sent | the score can be read, p50 and p99"
+        " | the change is written, p50 and p99 (changes) | load average |",
+        "|---|---|---|---|",
+    ]
+    for method, told in found.items():
+        if not method.startswith("moved"):
+            continue
+        fresh = found[method.replace("moved", "fresh")]
+        lines.append(
+            f"| {method.split()[2]}, {told['sent_per_second']:,.0f} | {_shares(fresh)}"
+            f" | {_shares(told)} ({told['changes']:,.0f}) | {load[method]} |"
+        )
+    return "\n".join([*lines, "", ""])
+
+
+def _shares(told: Mapping[str, float]) -> str:
+    return ", ".join(_milliseconds(told[f"p{share}_ms"]) for share in (50, 99))
+
+
 def figures(style: str) -> dict[str, str]:
     """One bar a cell: processor time per event."""
     cells = _full(_cells())

@@ -182,6 +182,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
     "audiences_live_cost": live_page.cost, "audiences_live_pace": live_page.pace,
+    "audiences_scores": live_page.scores, "audiences_moved": live_page.moved,
     "serving": serving_page.answers,
     "several": serving_page.several,
     "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,

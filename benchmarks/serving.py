@@ -9,7 +9,7 @@ alone costs. Freshness: each event is of another customer, and its score is seen
 answers are read from, which is looked at every 20 ms. Moved: the same orders, until the change of
 a live audience that compares a prediction is written, of whom a score has moved (cause `score`).
 
-`--fresh` measures these two alone.
+`--fresh` measures these two alone, into `audiences_moved.csv`.
 """
 
 import argparse
@@ -66,13 +66,16 @@ def main() -> None:
     """Run every part, and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--results", type=Path, default=RESULTS / "serving.csv")
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args()
     for tool in () if options.fresh else ("wrk", "hey"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not here\nhint: apt-get install {tool}")
-    ledger = Ledger(options.results, harness_commit(*OURS), hardware())
+    results = options.results or RESULTS / (
+        "audiences_moved.csv" if options.fresh else "serving.csv"
+    )  # fmt: skip
+    ledger = Ledger(results, harness_commit(*OURS), hardware())
     with tempfile.TemporaryDirectory() as folder:
         workspace, customers = made(options.data, Path(folder) / "work")
         data = source_of(options.data).name
@@ -248,25 +251,12 @@ class Service:
         watch.join()
         time.sleep(3)
         late = sorted(seen[one] - sent[one] for one in customers if one in seen)
-        changes = {one: at for one, at in self._moved().items() if one in sent}
-        moved = sorted(at - sent[one] for one, at in changes.items())
-        scored = self._scored()
-        after = _shares(sorted(max(at - scored[one], 0.0) for one, at in changes.items()))
+        moved = sorted(at - sent[one] for one, at in self._moved().items() if one in sent)
         told = {"events": len(customers), "sent_per_second": len(customers) / took}
         return (
             {**told, "never_seen": len(customers) - len(late), **_shares(late)},
-            {
-                **told, "changes": len(moved), **_shares(moved),
-                **{f"after_score_{name}": value for name, value in after.items()},
-            },
-        )  # fmt: skip
-
-    def _scored(self) -> dict[str, float]:
-        """When each customer was scored last, in seconds."""
-        address = f"{(self.online / SCORES_FILE).resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            sql = "SELECT customer, scored / 1e6 FROM customers WHERE shop = ?"
-            return dict(connection.execute(sql, [SHOP]).fetchall())
+            {**told, "changes": len(moved), **_shares(moved)},
+        )
 
     def _moved(self) -> dict[str, float]:
         """When a score brought each customer into the audience, in seconds."""

@@ -228,6 +228,7 @@ def test_who_runs_it_sees_whether_it_is_ready_and_how_reads_go(
     lines = dict(line.rsplit(" ", 1) for line in told.splitlines() if not line.startswith("#"))
     assert int(lines["habitue_read_seconds_count"]) > 0
     assert float(lines["habitue_scoring_lag_seconds"]) == 0
+    assert float(lines["habitue_untold_scores"]) >= 0
     (info,) = [name for name in lines if name.startswith("habitue_model_info")]
     assert 'shop="acme"' in info
 

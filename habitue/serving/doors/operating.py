@@ -1,6 +1,7 @@
 """Paths for whoever runs the service: whether it lives, its metrics, and how far the lake is."""
 
 import asyncio
+import contextlib
 import hmac
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from habitue.config import clock
+from habitue.errors import Busy
 from habitue.serving.app import Asked, Route
 from habitue.serving.auth import is_from_here, key_in_request, unknown_key
 from habitue.serving.beside.settlement import Progress, depth_bytes
@@ -65,6 +67,7 @@ async def get_metrics(asked: Asked) -> Response:
     scoring = await asyncio.to_thread(_scoring, service.place.online)
     gauges["scoring_waiting_keys"] = sum(one.waiting for one in scoring)
     gauges["scoring_lag_seconds"] = max((one.lag_seconds for one in scoring), default=0.0)
+    gauges |= await _untold(asked)
     versions = {one.shop: one.version for one in scoring if one.version is not None}
     return Response(service.counted().text(gauges, settled, versions), media_type=_TEXT)
 
@@ -106,6 +109,16 @@ ROUTES = (
     Route(method="GET", path="/metrics", endpoint=get_metrics, open=True, reply=str),
     Route(method="GET", path="/v1/status", endpoint=get_status, reply=Sending),
 )
+
+
+async def _untold(asked: Asked) -> dict[str, float]:
+    """Of how many customers live audiences do not know the score that answers tell."""
+    reading = asked.service.reading
+    if not reading.is_open:
+        return {}
+    with contextlib.suppress(Busy):        # a store that is out of reach tells no number
+        return {"untold_scores": await reading.ask(lambda book: book.scored.untold())}
+    return {}
 
 
 def _scoring(online: Path) -> "tuple[ScoringStatus, ...]":
