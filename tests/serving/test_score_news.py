@@ -132,7 +132,7 @@ def test_a_crash_before_it_is_settled_changes_nothing(shop, monkeypatch):
         raise RuntimeError("cut short")
 
     with monkeypatch.context() as patched:
-        patched.setattr(scores.Scored, "settle", crash)
+        patched.setattr(Scored, "settle", crash)
         with pytest.raises(RuntimeError):
             shop.follow()
     shop.following.close()
