@@ -135,7 +135,7 @@ def _within(stand: Stand, wanted: Wanted) -> FittedRecommender:
 
 def _tables(stand: Stand, wanted: Wanted, people: Mapping[str, int]) -> Iterator[pa.Table]:
     popular = popular_of(stand.fitted.past, stand.sequences)
-    near, named_by_rules = _near(stand, wanted.context), _named_by(stand)
+    near, named_by_rules = near_of(stand, wanted.context), _named_by(stand)
     rows = np.array([row for row in people.values() if row != STRANGER], dtype=np.int64)
     names = {str(stand.sequences.customers[row]): name for name, row in people.items()}
     # a limit per category is for the arranged list, not for what it is made of
@@ -158,7 +158,7 @@ def _tables(stand: Stand, wanted: Wanted, people: Mapping[str, int]) -> Iterator
             yield arrange(names[customer], own)
 
 
-def _near(stand: Stand, context: Sequence[str]) -> list[Listed]:
+def near_of(stand: Stand, context: Sequence[str]) -> list[Listed]:
     """What goes with a context, the best first."""
     shop, past = stand.sequences, stand.fitted.past
     places = {item: place for item in context if (place := stand.place_of(item)) is not None}
