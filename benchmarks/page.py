@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import audiences_page, live_page, serving_page
+from benchmarks import audiences_page, live_page, serving_page, shelf_page
 from benchmarks.lifetime_page import lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
 from benchmarks.rows import RESULTS, Row, read_rows
@@ -185,6 +185,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "audiences_scores": live_page.scores, "audiences_moved": live_page.moved,
     "serving": serving_page.answers,
     "several": serving_page.several,
+    "on_a_page": shelf_page.on_a_page, "large_catalogue": shelf_page.large_catalogue,
     "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,
 }  # fmt: skip
 Table = Mapping[tuple[str, bool], Mapping[str, Sequence[float]]]   # (method, seen out) -> metrics
