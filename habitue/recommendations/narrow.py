@@ -52,25 +52,33 @@ def worth_scoring(
     customers: np.ndarray,
     slopes: tuple[float, float],
     said: np.ndarray | None,
-) -> np.ndarray:
-    """(U,) the items that could stand in the lists of some customers, ascending.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(U,) the items that could stand in the lists of some customers, ascending; (B, U) in whose.
 
-    The slopes are of co-purchase and category; `said` (B, V) is what the model says of them.
+    The slopes are of co-purchase and category; `said` (B, V) is what the model says of them. Who
+    is asked with whom changes nobody's own.
     """
     own = past.counts[customers]
     taste = tastes(past, customers)                                    # (B, K)
-    found = [wide.popular, np.unique(own.indices)]
-    found.append(_beside(past, wide, past.recent[customers] @ past.neighbours, (slopes, taste)))
-    found.append(wide.of_category[np.argsort(-taste, axis=1)[:, :_CATEGORIES]].ravel())
-    found[-1] = found[-1][found[-1] >= 0]
+    favourite = np.argsort(-taste, axis=1, kind="stable")[:, :_CATEGORIES]
+    near = _beside(past, wide, past.recent[customers] @ past.neighbours, (slopes, taste))
+    likely = np.zeros((len(customers), 0), dtype=np.int64)
     if said is not None:
         many = min(_LIKELY, said.shape[1])
-        found.append(np.argpartition(-said, many - 1, axis=1)[:, :many].ravel())
-    items = np.unique(np.concatenate(found))
-    if past.lenders is None:
-        return items
-    # of whom a new item borrows is told as the reason for it
-    return np.union1d(items, past.lenders[items].indices)
+        likely = np.argpartition(-said, many - 1, axis=1)[:, :many]
+    each = []                              # of every customer, the items of theirs
+    for row in range(len(customers)):
+        mine = wide.of_category[favourite[row]].ravel()
+        bought = own.indices[own.indptr[row] : own.indptr[row + 1]]
+        each.append(np.unique(np.concatenate([near[row], bought, mine[mine >= 0], likely[row]])))
+    items = np.unique(np.concatenate([wide.popular, *each]))
+    if past.lenders is not None:           # of whom a new item borrows is told as the reason for it
+        items = np.union1d(items, past.lenders[items].indices)
+    among = np.zeros((len(customers), len(items)), dtype=bool)
+    among[:, np.searchsorted(items, wide.popular)] = True
+    for row, mine in enumerate(each):
+        among[row, np.searchsorted(items, mine)] = True
+    return items, among
 
 
 def narrowed(past: Past, wide: Wide, customers: np.ndarray, items: np.ndarray) -> Past:
@@ -121,7 +129,7 @@ def _beside(
     wide: Wide,
     near: sp.csr_matrix,
     told: tuple[tuple[float, float], np.ndarray],
-) -> np.ndarray:
+) -> list[np.ndarray]:
     """Of what is bought beside (B, V) what customers bought, what stands highest for each."""
     (slope, of_taste), taste = told
     row = np.repeat(np.arange(near.shape[0]), np.diff(near.indptr))
@@ -135,4 +143,4 @@ def _beside(
         if len(values) > _BESIDE:
             columns = columns[np.argpartition(-values, _BESIDE - 1)[:_BESIDE]]
         found.append(columns)
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    return found

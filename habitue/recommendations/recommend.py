@@ -130,16 +130,22 @@ def recommend_by_batch(
     wide = wide_of(fitted.past, standing, fitted.shown.on_sale)
     for low in range(0, len(customers), TOGETHER):
         batch = customers[low : low + TOGETHER]
-        small, few = _narrow(fitted, sequences, wide, batch)
-        yield _lists(small, few, k, np.arange(len(batch)))
+        small, few, among = _narrow(fitted, sequences, wide, batch)
+        yield _lists(small, few, k, np.arange(len(batch)), among)
 
 
 def _lists(
-    fitted: FittedRecommender, sequences: Sequences, k: int, batch: np.ndarray
+    fitted: FittedRecommender,
+    sequences: Sequences,
+    k: int,
+    batch: np.ndarray,
+    among: np.ndarray | None = None,
 ) -> pa.Table:
-    """The lists of one batch of customers."""
+    """The lists of one batch of customers, of the items (B, V) that are theirs."""
     personal = personal_features(fitted.past, batch, fitted.model)
     scores = score(fitted.past, fitted.mixture.weights, batch, personal)
+    if among is not None:
+        scores[~among] = -np.inf
     items, values = choose(scores, batch, fitted.shown, k)
     row, place = np.nonzero(items >= 0)
     item = items[row, place]
@@ -150,11 +156,14 @@ def _lists(
 
 def _narrow(
     fitted: FittedRecommender, sequences: Sequences, wide: Wide, batch: np.ndarray
-) -> tuple[FittedRecommender, Sequences]:
-    """The recommender and names of some customers alone, over what could stand in their lists."""
+) -> tuple[FittedRecommender, Sequences, np.ndarray]:
+    """The recommender and names of some customers alone, over what could stand in their lists.
+
+    (B, U) says in whose list each of these items could.
+    """
     said = None if fitted.model is None else fitted.model(batch)      # (B, V)
     beside, category = fitted.mixture.weights.new[-3:-1]
-    items = worth_scoring(fitted.past, wide, batch, (beside, category), said)
+    items, among = worth_scoring(fitted.past, wide, batch, (beside, category), said)
     past = narrowed(fitted.past, wide, batch, items)
     shown = Shown(rules=fitted.shown.rules, past=past, on_sale=fitted.shown.on_sale[items])
     few = None if said is None else said[:, items]                    # (B, U)
@@ -163,7 +172,7 @@ def _narrow(
         sequences, customers=sequences.customers[batch], items=sequences.items[items],
         titles=sequences.titles[items], categories=sequences.categories[items],
     )  # fmt: skip
-    return replace(fitted, past=past, model=model, shown=shown), names
+    return replace(fitted, past=past, model=model, shown=shown), names, among
 
 
 def _table(

@@ -58,3 +58,20 @@ def test_a_new_item_is_still_told_to_read_like_another(monkeypatch: pytest.Monke
             {(row["customer"], row["evidence"]) for row in rows if row["reason"] == "reads_like"}
         )
     assert told[0] == told[1] != set()
+
+
+def test_a_list_does_not_depend_on_who_is_asked_with_whom(
+    shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "NARROW_FROM", 0)
+    fitted = fit_recommender(shop, cutoff=shop.cutoff, model_scores=likely(len(shop.items)))
+    together = recommend(fitted, shop, k=50).to_pylist()
+    alone = [
+        row
+        for one in range(0, 40)
+        for row in recommend(fitted, shop, k=50, customers=np.array([one])).to_pylist()
+    ]
+    assert len(alone) == 40 * 50
+    for told, other in zip(together, alone, strict=False):
+        for name in ("customer", "rank", "item", "reason", "evidence"):
+            assert told[name] == other[name]
