@@ -3,13 +3,15 @@
 import math
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from habitue.errors import BadSetting
-from habitue.recommendations.shelf.arranging import Shelf, arranged
+from habitue.recommendations.shelf import arranging
+from habitue.recommendations.shelf.arranging import Shelf, arranged, arranged_asking
 from habitue.recommendations.shelf.listed import Facts, Listed, Wanted
 from habitue.recommendations.shelf.mixing import beside, mixed, named
 from habitue.recommendations.shelf.rules import KINDS, Match, Rule, checked, in_force, pinned
@@ -77,6 +79,17 @@ def test_what_is_left_out_never_appears_and_limits_hold(
         )
     counts = Counter(one.category for one in found if one.category)
     assert wanted.per_category is None or max(counts.values(), default=0) <= wanted.per_category
+
+
+@given(candidates, rules, wishes, some.frozensets(some.sampled_from(CODES), max_size=9))
+def test_asking_only_of_what_would_be_shown_gives_the_same_list(
+    candidates: list[Listed], rules: list[Rule], wanted: Wanted, missing: frozenset[str]
+) -> None:
+    with mock.patch.object(arranging, "_AHEAD", 0):
+        found = arranged_asking(
+            candidates, Shelf(rules=rules), wanted, lambda asked: asked & missing
+        )
+    assert found == arranged(candidates, Shelf(rules=rules, left_out=missing), wanted)
 
 
 @given(candidates, rules, wishes)

@@ -7,12 +7,14 @@ category; a pinned item in its place; the rest by score, boosted or discounted; 
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from habitue.recommendations.shelf.listed import BOUGHT, NO_FACTS, PINNED, Facts, Listed, Wanted
 from habitue.recommendations.shelf.rules import Rule, pinned
+
+_AHEAD = 20                                # items beyond those wanted of which stock is asked
 
 
 class Shelf(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,30 @@ def arranged(candidates: Iterable[Listed], shelf: Shelf, wanted: Wanted) -> list
             told = msgspec.structs.replace(one, reason=PINNED, evidence="chosen by the shop")
             found.insert(min(places[one.item] - 1, len(found)), told)
     return found[: wanted.k]
+
+
+def arranged_asking(
+    candidates: Sequence[Listed], shelf: Shelf, wanted: Wanted, gone: Callable[[set[str]], set[str]]
+) -> list[Listed]:
+    """The same list where `gone` tells which of some items cannot be sold.
+
+    It is asked only of what would be shown, and a little beyond: of some hundred candidates most
+    never are.
+    """
+    further = msgspec.structs.replace(wanted, k=2 * wanted.k + _AHEAD)
+    pins, out, known = set(pinned(shelf.rules)), set(shelf.left_out), set[str]()
+    while True:
+        held = msgspec.structs.replace(shelf, left_out=out)
+        found = arranged(candidates, held, further)
+        # a pin counts towards a category wherever it stands
+        if {one.item for one in found[: wanted.k]} | pins <= known:
+            return found[: wanted.k]
+        asked = ({one.item for one in found} | pins) - known
+        missing = gone(asked)
+        if not missing:
+            return found[: wanted.k]
+        known |= asked
+        out |= missing
 
 
 def _is_allowed(one: Listed, shelf: Shelf) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from habitue.lake.live import catalogue
 from habitue.lake.live.doings import NOTHING, Doings, doings
 from habitue.lake.live.scored import ScoredItem
-from habitue.recommendations.shelf.arranging import Shelf, arranged
+from habitue.recommendations.shelf.arranging import Shelf, arranged_asking
 from habitue.recommendations.shelf.listed import (
     BOUGHT,
     POPULAR,
@@ -43,10 +43,17 @@ def listed_for(
     others = _named_by(book, shop, rules)
     candidates = _candidates(book, shop, known, done, wanted, others)
     asked = (wanted, rules, now)
-    found = arranged(candidates, _shelf(book, shop, done, candidates, asked), wanted)
+
+    def gone(items: set[str]) -> set[str]:
+        return book.profiles.look(lambda one: catalogue.unavailable(one, shop, items, now))
+
+    found = arranged_asking(
+        candidates, _shelf(book, shop, done, candidates, asked), wanted, gone
+    )
     if len(found) < wanted.k:              # most of what is listed cannot be shown
         candidates = mixed(candidates, [], _sellers(book.scored.best(shop, _BEYOND)))
-        found = arranged(candidates, _shelf(book, shop, done, candidates, asked), wanted)
+        shelf = _shelf(book, shop, done, candidates, asked)
+        found = arranged_asking(candidates, shelf, wanted, gone)
     return found
 
 
@@ -123,8 +130,7 @@ def _shelf(
 ) -> Shelf:
     """What has a say in the list beside the scores of its candidates."""
     wanted, rules, now = asked
-    names = {one.item for one in candidates}
-    out = book.profiles.look(lambda one: catalogue.unavailable(one, shop, names, now))
+    names, out = {one.item for one in candidates}, set[str]()
     items, time = done.last
     if now - time <= TRIGGER_HOURS * DAY // 24:
         out.update(items)
