@@ -87,7 +87,7 @@ def _near(book: Book, shop: str, context: Sequence[str]) -> list[Listed]:
         item: msgspec.json.decode(one.similar, type=Similar) for item, one in around.items()
     }
     found = beside(similar)
-    told = {one.item: one for one in _sellers(book.scored.items(shop, found))}
+    told = {one.item: one for one in _sellers(book.scored.named(shop, found))}
     return [
         named(told[item], how, around[how.companion].title or how.companion)
         for item, how in found.items()
@@ -97,10 +97,10 @@ def _near(book: Book, shop: str, context: Sequence[str]) -> list[Listed]:
 
 def _named_by(book: Book, shop: str, rules: Sequence[Rule]) -> list[Listed]:
     """What rules want in lists, whoever they are for."""
-    found = list(book.scored.items(shop, pinned(rules)))
+    found = book.scored.named(shop, pinned(rules))
     for rule in rules:
         if rule.kind == "only":
-            found += book.scored.items(shop, rule.match.items)
+            found += book.scored.named(shop, rule.match.items)
             for category in rule.match.categories:
                 found += book.scored.best(shop, _BEYOND, category=category)
             if not rule.match.items and not rule.match.categories:
@@ -149,7 +149,7 @@ def _spent(
     """What the customer bought once and hardly anybody buys again, of what others speak for."""
     once = {item for item, orders in done.bought.items() if orders == 1}
     asked = once & {one.item for one in candidates if one.reason not in BOUGHT}
-    again = {one.item for one in book.scored.items(shop, asked) if one.again} if asked else set()
+    again = {one.item for one in book.scored.named(shop, asked) if one.again} if asked else set()
     return asked - again
 
 

@@ -25,6 +25,10 @@ class KeptScores(Protocol):
         """Those of some items that are known."""
         ...
 
+    def named(self, shop: str, items: Collection[str]) -> list[ScoredItem]:
+        """The same without what is bought beside them, which takes longer to read."""
+        ...
+
     def best(
         self, shop: str, most: int, *, category: str | None = None, after: int = 0
     ) -> list[ScoredItem]:

@@ -90,6 +90,10 @@ class RemoteScores:
         """See `KeptScores`."""
         return _items(self._run(scripts.ITEMS, shop, *dict.fromkeys(items)))
 
+    def named(self, shop: str, items: Collection[str]) -> list[ScoredItem]:
+        """The same without what is bought beside them."""
+        return [one._replace(similar=b"") for one in self.items(shop, items)]
+
     def best(
         self, shop: str, most: int, *, category: str | None = None, after: int = 0
     ) -> list[ScoredItem]:
