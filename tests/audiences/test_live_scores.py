@@ -17,6 +17,7 @@ from habitue.serving.answers.predictions import predictions_of
 from tests.audiences.conditions import TICK
 from tests.audiences.curves import row, told, whole
 from tests.audiences.living import Living
+from tests.lake.people import WEB, link
 from tests.lake.small import day, event
 
 CUSTOMERS = ("c0", "c1", "c2", "c3")
@@ -227,3 +228,18 @@ def test_audiences_go_from_what_was_published_to_scores_and_say_so(tmp_path):
     scored_whole(live, 1, draw)
     agree(live)
     assert {cause for *_, at, _, cause in live.changes() if at >= day(1)} == {"score"}
+
+
+def test_who_becomes_another_customer_is_compared_by_that_ones_score_as_answers_are(tmp_path):
+    live = begun(tmp_path / "profiles.sqlite", random.Random(3))
+    live.tell([event("anonymous", 2, name="cart_added", customer=WEB)])
+    live.score(WEB, draw=random.Random(5))
+    live.define(scored="churn_90d >= 0")
+    assert live.members("scored") == [WEB, *CUSTOMERS]
+    live.tell([link("c9", WEB, 3)])        # c9 is the stronger key, and has no score yet
+    live.wait(day(3))
+    assert live.members("scored") == list(CUSTOMERS)
+    live.score("c9", draw=random.Random(6))
+    assert live.members("scored") == [*CUSTOMERS, "c9"]
+    live.score(WEB, dropped=True)          # what is told of a name that is no more changes nothing
+    assert live.members("scored") == [*CUSTOMERS, "c9"]

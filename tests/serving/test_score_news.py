@@ -179,3 +179,17 @@ def test_a_file_of_scores_that_begins_anew_is_read_by_its_own_numbers(shop):
     shop.whole("c1", "c2")
     shop.follow()
     assert shop.members("scored") == ["c1", "c2"]
+
+
+def test_a_live_state_that_is_made_anew_from_the_lake_keeps_its_curves(shop):
+    shop.saved.save("scored", "churn_90d >= 0")
+    shop.whole(*NAMES[:3])
+    shop.follow()
+    before = shop.saved.changes()
+    shop.following.profiles.rebuild(shop.lake)
+    shop.follow()
+    assert shop.members("scored") == NAMES[:3]
+    assert shop.saved.changes() == before
+    shop.scored.drop("acme", ["c0"])
+    shop.follow()
+    assert shop.members("scored") == NAMES[1:3]
