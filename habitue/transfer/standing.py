@@ -18,7 +18,7 @@ UNTRAINED = "a training on this shop (`habitue train`)"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A status, and what is missing for a better one; none where nothing is."""
+    """A status, and what is missing for a better one, apart by `; `; none where nothing is."""
 
     status: str
     missing: str | None = None
@@ -40,7 +40,9 @@ def standing_of(sequences: Sequences, *, own: bool) -> Standing:
     if days < FULL_DAYS:
         missing.append(f"{FULL_DAYS} days of past, and there are {days:.0f}")
     if quiet > FULL_QUIET_DAYS:
-        missing.append(f"an order within {FULL_QUIET_DAYS} days; the last is {quiet:.0f} days ago")
+        last = f"the last is {quiet:.0f} days ago"
+        missing.append(f"an order within {FULL_QUIET_DAYS} days, and {last}")
     if each.max() < FULL_ORDERS:
-        missing.append(f"someone with {FULL_ORDERS} orders; the most anyone has is {each.max()}")
+        most = f"the most anyone has is {each.max()}"
+        missing.append(f"someone with {FULL_ORDERS} orders, and {most}")
     return Standing(TRANSFER, "; ".join(missing)) if missing else Standing(FULL)

@@ -99,12 +99,11 @@ def test_a_shop_is_told_what_answers_and_what_it_lacks(
     assert (told["status"], told["waiting"], told["problem"]) == ("transfer", 0, None)
     assert any("habitue train" in one for one in told["missing"])
     assert any("500 customers" in one for one in told["missing"])
-    assert told["customers"] > 20
     stranger, _ = keys_of(Path(server.workspace), "other")
     with server.client(stranger) as opened:
         lacking = opened.get("/v1/status").json()["predictions"]
         card = opened.get("/v1/model").json()
-    assert (lacking["status"], lacking["customers"]) == ("insufficient", 0)
+    assert (lacking["status"], lacking["version"]) == ("insufficient", None)
     assert (card["version"], card["learnt"], card["card"]) == (None, None, None)
 
 

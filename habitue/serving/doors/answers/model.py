@@ -32,7 +32,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str]                     # each thing that `full` predictions need
     version: str | None                    # of the model; none: nothing answers yet
     scored: Instant | None                 # when the shop was scored as a whole
-    customers: int                         # of whom something is predicted
     waiting: int                           # keys of which no score knows all
     behind_since: Instant | None           # when the first of that was received
     problem: str | None                    # why the shop could not be scored
@@ -102,7 +101,6 @@ def _standing(book: "Book", asked: Asked) -> Standing:
         missing=[NO_SCORES] if shop is None else _each(shop.whole.missing),
         version=None if shop is None else shop.whole.version,
         scored=None if shop is None else instant(shop.whole.cutoff),
-        customers=book.scored.count(name),
         waiting=now.waiting if now else 0,
         behind_since=None if since is None else instant(since),
         problem=told.not_yet.get(name) if told else None,
