@@ -259,7 +259,7 @@ def test_recommendations_are_asked_as_they_were_typed(habitue, asked):
     habitue("recommend", "--k", 3, "--exclude-bought", "--not-sold-days", 90)
     assert asked["recommend"][2] == {
         "k": 3, "exclude_bought": True, "not_sold_days": 90.0, "cutoff": None, "version": None,
-        "known_at": None,
+        "known_at": None, "page": (), "per_category": None,
     }  # fmt: skip
 
 
