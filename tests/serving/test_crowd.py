@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from habitue.serving import crowd, server
+from habitue.serving import crowd
 from habitue.serving.crowd import Crowd, places
+from habitue.serving.several import answering
 from tests.serving.small import ListLog, in_process
 from tests.serving.test_bad_input import GOOD, answer
 
@@ -96,7 +97,7 @@ def test_half_of_the_files_are_for_connections(monkeypatch):
 
 
 def test_connections_that_say_nothing_lock_nobody_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "places", lambda: 20)
+    monkeypatch.setattr(answering, "places", lambda: 20)
     with in_process(tmp_path / "work", ListLog()) as served:
         silent = [served.connect() for _ in range(60)]
         with served.client() as client:
@@ -107,7 +108,7 @@ def test_connections_that_say_nothing_lock_nobody_out(tmp_path, monkeypatch):
 
 
 def test_where_all_places_are_at_work_another_is_told_to_come_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "places", lambda: 3)
+    monkeypatch.setattr(answering, "places", lambda: 3)
     with in_process(tmp_path / "work", ListLog()) as served:
         busy = [served.connect() for _ in range(3)]
         for one in busy:

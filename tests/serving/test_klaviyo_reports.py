@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from klaviyo_api import KlaviyoAPI
 
+from habitue.lake.tables import Lake
+from habitue.serving.answers.reports import counted
 from habitue.serving.doors.klaviyo.wire.spans import KEYS, following, named, parts, zone
 from tests.serving.small import Server, running
 from tests.serving.test_klaviyo_live import NOW, client_of, metrics, order, soon
@@ -58,6 +61,12 @@ def test_events_are_counted_by_day(api: KlaviyoAPI) -> None:
     }  # fmt: skip
     weeks = api.Metrics.query_metric_aggregates(asked(metric, interval="month")).data.attributes
     assert sum(weeks.data[0].measurements["count"]) == 4
+
+
+def test_before_anything_is_in_the_lake_nothing_is_counted(tmp_path: Path) -> None:
+    days = [TODAY - timedelta(days=back) for back in (2, 1, 0)]
+    told = counted(Lake(tmp_path / "lake"), "acme", "order_placed", days, days[0], None)
+    assert told == {"count": [0.0, 0.0], "sum_value": [0.0, 0.0], "unique": [0.0, 0.0]}
 
 
 @pytest.mark.parametrize(

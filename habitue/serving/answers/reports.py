@@ -52,6 +52,9 @@ def counted(
 
     Worth is in major units of the shop's currency; amounts in others are left out.
     """
+    parts = len(edges) - 1
+    if shop not in lake.shops():           # its first event is not in the lake yet
+        return {one: [0.0] * parts for one in ("count", "sum_value", "unique")}
     ends = np.array([microseconds(one) for one in edges])
     span = [max(microseconds(begin), int(ends[0])), int(ends[-1])]
     rows = read(lake, _EVENTS, [currency or NO_CURRENCY, name, *span], shop=shop)
@@ -61,7 +64,6 @@ def counted(
     pairs = np.stack([part, code.indices.to_numpy(zero_copy_only=False)])
     told = pc.is_valid(rows["customer"]).to_numpy()
     unique = np.unique(pairs[:, told], axis=1)[0] if told.any() else np.zeros(0, dtype=int)
-    parts = len(edges) - 1
     scale = 10 ** currency_exponent(currency or NO_CURRENCY)
     return {
         "count": np.bincount(part, minlength=parts).astype(float).tolist(),
