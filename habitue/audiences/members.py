@@ -48,6 +48,7 @@ from habitue.errors import BadAudience, NoSuchAudience, pointed
 from habitue.events import CANONICAL_NAMES
 from habitue.lake.query import opened, read
 from habitue.lake.tables import Lake
+from habitue.lake.views.orders import USUAL_CURRENCY
 
 Said: TypeAlias = str | Mapping[str, Any] | Condition    # a sentence, Klaviyo's JSON, or nodes
 
@@ -281,7 +282,7 @@ def currency_of(connection: duckdb.DuckDBPyConnection) -> str | None:
     """The shop's currency as it says, or else as most of its events do."""
     told = connection.execute(rows.CURRENCY).fetchall()
     if not told or told[0][0] is None:
-        told = connection.execute(rows.USUAL_CURRENCY).fetchall()
+        told = connection.execute(USUAL_CURRENCY).fetchall()
     return told[0][0] if told else None
 
 

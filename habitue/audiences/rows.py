@@ -6,8 +6,6 @@ once), `moment`, `value`, `source` and `properties`; with lines also `item`, `qu
 other currencies are missing.
 """
 
-from habitue.events import NO_CURRENCY
-
 NUMBER = "DECIMAL(28, 9)"
 
 # one row: the shop's currency, as it says
@@ -20,9 +18,6 @@ ZONE = "SELECT timezone FROM shop_settings"
 IS_LINKED = """
 SELECT count(*) > 0 FROM duckdb_tables() WHERE schema_name = 'stored' AND table_name = 'identities'
 """
-
-# one row: the currency of most of its events
-USUAL_CURRENCY = f"SELECT mode(currency) FROM events WHERE currency <> '{NO_CURRENCY}'"
 
 # one row per event name of the shop
 NAMES = "SELECT DISTINCT name FROM events"

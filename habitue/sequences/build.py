@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from habitue.events import NO_CURRENCY, currency_exponent
 from habitue.lake import query
 from habitue.lake.tables import Lake
+from habitue.lake.views.orders import USUAL_CURRENCY
 from habitue.sequences.flatten import (
     COLUMNS,
     Flat,
@@ -90,15 +91,10 @@ class ShopRules:
 
 # one row per item: the latest known title and category
 _CATALOGUE_SQL = """
-SELECT item, coalesce(arg_max(title, time) FILTER (title IS NOT NULL), '') AS title,
-       coalesce(arg_max(category, time) FILTER (category IS NOT NULL), '') AS category
+SELECT item, coalesce(arg_max(title, (time, title)) FILTER (title IS NOT NULL), '') AS title,
+       coalesce(arg_max(category, (time, category)) FILTER (category IS NOT NULL), '') AS category
 FROM catalogue WHERE epoch_us(time) <= $cutoff GROUP BY item ORDER BY item
 """
-
-# one row: the shop's most frequent currency
-_CURRENCY_SQL = (
-    f"SELECT mode(currency) AS currency FROM events WHERE currency <> '{NO_CURRENCY}'"
-)
 
 # one row per bucket in which the shop has customers: all keys of a customer count to one
 _BUCKETS_SQL = (
@@ -263,7 +259,7 @@ def _runs(buckets: Iterable[tuple[int, int]]) -> list[tuple[int, int, int, int]]
 
 def _terms(read: Read, titles: pa.Table, rules: ShopRules, *, shares: int) -> Terms:
     """What holds of the whole shop."""
-    currency = rules.currency or read(_CURRENCY_SQL, []).to_pylist()[0]["currency"] or NO_CURRENCY
+    currency = rules.currency or read(USUAL_CURRENCY, []).to_pylist()[0]["currency"] or NO_CURRENCY
     return Terms(
         currency=currency,
         scale=10.0 ** currency_exponent(currency),

@@ -174,9 +174,16 @@ def test_sums_are_exact_and_of_the_shops_currency(lake):
 
 
 def test_a_line_has_the_currency_of_its_order(lake):
-    filled(lake, event("a", 1), event("b", 1, value=Money(250, "EUR"), customer="c2"))
+    ours = event("a", 1), event("c", 1, customer="c3", value=Money(500, "GBP"), lines=())
+    filled(lake, *ours, event("b", 1, value=Money(250, "EUR"), customer="c2"))
     assert members(lake, "did item_ordered where value = 2.5", day(1)) == ["c1"]
     assert members(lake, "did item_ordered", day(1)) == ["c1", "c2"]
+
+
+@pytest.mark.parametrize("attempt", range(8))
+def test_of_two_currencies_as_usual_the_first_by_its_letters_is_the_shops(lake, attempt):
+    filled(lake, event("a", 1), event("b", 1, value=Money(250, "EUR"), customer="c2"))
+    assert members(lake, "sum of order_placed value > 0", day(1)) == ["c2"], attempt
 
 
 def test_no_audience_shows_another_shops_customers(lake):

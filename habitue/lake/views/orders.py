@@ -1,5 +1,7 @@
 """Views of what customers did and bought: events, orders, lines, catalogue, items."""
 
+from habitue.events import NO_CURRENCY
+
 IS_ITEM = """
 -- one boolean per item code: false for what the shop declared to be no item
 CREATE MACRO is_item(code) AS
@@ -44,6 +46,12 @@ SELECT * FROM stored.items
 WHERE shop = getvariable('shop')
   AND "time" <= getvariable('cutoff')
   AND CASE WHEN backfilled THEN "time" ELSE received END <= getvariable('known_at')
+"""
+
+# one row: the currency of most of a shop's events, of as many the first by its letters
+USUAL_CURRENCY = f"""
+SELECT (SELECT currency FROM events WHERE currency <> '{NO_CURRENCY}'
+        GROUP BY currency ORDER BY count(*) DESC, currency LIMIT 1) AS currency
 """
 
 TELLINGS = """
