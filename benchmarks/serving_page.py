@@ -58,3 +58,17 @@ def several() -> str:
         for name, told in found.items() if "kills" in told
     ]  # fmt: skip
     return "\n".join([*lines, ""])
+
+
+def mixed() -> str:
+    """What ten minutes of everything at once left behind."""
+    rows = read_rows(RESULTS / "mixed_load.csv")
+    told = rows[0]
+    lines = [f"{told.protocol.capitalize()}; {told.method} of what went.", ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {row.metric} | {_shown(row.value or 0.0)} |" for row in rows]
+    return "\n".join([*lines, ""])
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"

@@ -1,10 +1,17 @@
 """The bytes of a request's body as JSON that can be read, and lists of JSON as their entries."""
 
 import re
+from typing import TypeVar
 
 import msgspec
 
+from habitue.ingest.doors.faults import Fault
 from habitue.ingest.doors.intake import Malformed
+
+T = TypeVar("T")
+
+# what a decoder raises on something that it cannot read
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 BOM = b"\xef\xbb\xbf"
 
@@ -48,9 +55,40 @@ def unreadable(error: Exception) -> Malformed:
     if isinstance(error, RecursionError):
         return Malformed("too_deep", "the body is nested too deeply")
     if isinstance(error, msgspec.ValidationError):
-        detail, _, path = str(error).partition(" - at `$")
-        return Malformed("bad_json", detail, pointer=pointer_of(path.rstrip("`")))
+        detail, pointer = misfit(str(error))
+        return Malformed("bad_json", detail, pointer=pointer)
     return Malformed("bad_json", str(error))
+
+
+def decoded(
+    raw: bytes, decoder: msgspec.json.Decoder[T], limit: tuple[str, int], faults: list[Fault]
+) -> T | None:
+    """One entry of a body, or None where fault was found with it.
+
+    `limit` is what such an entry is called, with its article, and how many bytes it may have.
+    """
+    what, most = limit
+    if len(raw) > most:
+        faults.append(Fault("", "too_large", f"{what} has at most {most} bytes"))
+        return None
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        detail, pointer = misfit(str(error))
+        faults.append(Fault(pointer, "bad_json", detail))
+    except UNREADABLE as error:
+        faults.append(Fault("", "bad_json", str(error)))
+    return None
+
+
+def misfit(message: str) -> tuple[str, str]:
+    """(what is wrong, a JSON pointer to it), of what a decoder says of a value of another type.
+
+    >>> misfit("Expected `str`, got `int` - at `$.lines[0].item`")
+    ('Expected `str`, got `int`', '/lines/0/item')
+    """
+    detail, _, path = message.partition(" - at `$")
+    return detail, pointer_of(path.removesuffix("`"))
 
 
 def pointer_of(path: str) -> str:

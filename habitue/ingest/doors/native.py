@@ -10,7 +10,14 @@ from typing import TypeAlias
 import msgspec
 
 from habitue.events import Rejection
-from habitue.ingest.doors.bodies import BOM, pointer_of, readable, unreadable, whole_characters
+from habitue.ingest.doors.bodies import (
+    BOM,
+    UNREADABLE,
+    misfit,
+    readable,
+    unreadable,
+    whole_characters,
+)
 from habitue.ingest.doors.faults import Fault, escaped, rejection
 from habitue.ingest.doors.fields import usual_window
 from habitue.ingest.doors.intake import Door, Intake, Malformed
@@ -30,7 +37,6 @@ from habitue.lake.eventlog.records import Entry
 RECORD_BYTES = 1_000_000                   # of one record
 PORTION_BYTES = 1_000_000                  # of a stream, translated at a time
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Raws: TypeAlias = Sequence[msgspec.Raw | bytes]
 
 
@@ -82,7 +88,7 @@ def translate(body: bytes, door: Door) -> Intake:
     if b'"events"' in body[:64]:
         try:
             return _from_raws(_envelope.decode(body).events, request, 0)
-        except _UNREADABLE:
+        except UNREADABLE:
             pass                              # the records' own events, or one of many lines
     return _from_lines(body, request)
 
@@ -164,13 +170,13 @@ def _from_list(body: bytes, request: Request) -> Intake:
     if len(body) <= RECORD_BYTES:
         try:
             sent = _events.decode(body)
-        except _UNREADABLE:
+        except UNREADABLE:
             pass                              # each by itself
         else:
             return _intake(sent, lambda: _raws.decode(body), request, 0)
     try:
         raws = _raws.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
     return _from_raws(raws, request, 0)
 
@@ -181,7 +187,7 @@ def _from_lines(body: bytes, request: Request) -> Intake:
     if found.rows and len(found.rejections) == found.rows:
         try:
             _raw.decode_lines(body)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             if not any(_is_json(line) for line in body.splitlines()):
                 raise unreadable(error) from None
     return found
@@ -194,7 +200,7 @@ def _from_portion(body: bytes, request: Request, start: int) -> Intake:
             body.decode()
             whole = whole_characters(body)
             sent = _event.decode_lines(whole)
-        except _UNREADABLE:
+        except UNREADABLE:
             pass                              # each by itself
         else:
             return _intake(sent, lambda: _raw.decode_lines(whole), request, start)
@@ -202,7 +208,7 @@ def _from_portion(body: bytes, request: Request, start: int) -> Intake:
     try:
         body.decode()
         raws += _raw.decode_lines(whole_characters(body))
-    except _UNREADABLE:
+    except UNREADABLE:
         raws.clear()
         raws += (line for line in body.split(b"\n") if line.strip())
     return _from_raws(raws, request, start)
@@ -269,8 +275,7 @@ def _decoded(text: bytes, faults: list[Fault]) -> Sent | None:
 
 def _fault_of(message: str) -> Fault:
     """What a decoder says of a value of the wrong type, as a fault."""
-    detail, _, path = message.partition(" - at `$")
-    pointer = pointer_of(path.removesuffix("`"))
+    detail, pointer = misfit(message)
     if detail.startswith("Object contains unknown field"):
         name = detail.split("`")[1]
         return Fault(f"{pointer}/{escaped(name)}", "unknown_field", detail)
@@ -281,7 +286,7 @@ def _fault_of(message: str) -> Fault:
 def _is_json(line: bytes) -> bool:
     try:
         _raw.decode(line)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return True
 

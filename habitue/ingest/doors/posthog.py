@@ -14,7 +14,7 @@ import msgspec
 
 from habitue.events import EMPTY, Event, Instant, Noun, ProfileChange
 from habitue.ingest.doors import fields
-from habitue.ingest.doors.bodies import pointer_of, readable, unreadable
+from habitue.ingest.doors.bodies import UNREADABLE, decoded, readable, unreadable
 from habitue.ingest.doors.commerce import from_properties
 from habitue.ingest.doors.faults import Fault, rejection
 from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public
@@ -37,7 +37,6 @@ _NOBODY = frozenset((
 ))  # fmt: skip
 _POINTERS = {"external": "/distinct_id", "anonymous": "/distinct_id"}
 _LIMITS = fields.Limits(keys=4_000, depth=30, text_bytes=EVENT_BYTES, entries=100_000)
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Id: TypeAlias = str | int | None
 Properties: TypeAlias = dict[str, Any]
@@ -83,7 +82,7 @@ def translate(body: bytes, door: Door) -> Intake:
         else:
             batch = _batch.decode(body)
             raws = [msgspec.Raw(body)] if batch.batch is None else batch.batch
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
     backfilled = bool(batch.historical_migration)
     if backfilled and door.public:
@@ -101,7 +100,7 @@ def _intake(raws: list[bytes], door: Door, skew: timedelta, *, backfilled: bool)
     seen = Occurrences()
     for position, raw in enumerate(raws):
         faults: list[Fault] = []
-        sent = _decoded(raw, faults)
+        sent = decoded(raw, _event, ("an event", EVENT_BYTES), faults)
         became: tuple[Noun, ...] = ()
         if sent is not None:
             became = _Reading(door, skew, backfilled, seen, faults).nouns(sent)
@@ -111,20 +110,6 @@ def _intake(raws: list[bytes], door: Door, skew: timedelta, *, backfilled: bool)
         else:
             entries.append(Entry(position, became))
     return Intake(rows=len(raws), entries=tuple(entries), rejections=tuple(rejections))
-
-
-def _decoded(raw: bytes, faults: list[Fault]) -> _Sent | None:
-    if len(raw) > EVENT_BYTES:
-        faults.append(Fault("", "too_large", f"an event has at most {EVENT_BYTES} bytes"))
-        return None
-    try:
-        return _event.decode(raw)
-    except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$")
-        faults.append(Fault(pointer_of(path.removesuffix("`")), "bad_json", detail))
-    except _UNREADABLE as error:
-        faults.append(Fault("", "bad_json", str(error)))
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import msgspec
 
 from habitue.events import EMPTY, Event, Instant, Noun, ProfileChange
 from habitue.ingest.doors import fields
-from habitue.ingest.doors.bodies import pointer_of, readable, unreadable
+from habitue.ingest.doors.bodies import UNREADABLE, decoded, readable, unreadable
 from habitue.ingest.doors.commerce import from_properties
 from habitue.ingest.doors.faults import Fault, rejection
 from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public
@@ -90,7 +90,6 @@ _batch = msgspec.json.Decoder(_Batch)
 _call = msgspec.json.Decoder(_Call)
 _object = msgspec.json.Decoder(dict[str, Any])
 _raws = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def translate(body: bytes, door: Door) -> Intake:
@@ -104,7 +103,7 @@ def translate(body: bytes, door: Door) -> Intake:
     body = readable(body)
     try:
         batch = _batch.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
     return _intake([bytes(raw) for raw in batch.batch], door, batch.sent_at, None)
 
@@ -120,7 +119,7 @@ def translate_call(body: bytes, door: Door, *, type: str) -> Intake:
     body = readable(body)
     try:
         _object.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
     return _intake([body], door, None, type)
 
@@ -165,7 +164,7 @@ def _intake(raws: list[bytes], door: Door, sent_at: str | None, type: str | None
     for position, raw in enumerate(raws):
         faults: list[Fault] = []
         became: tuple[Noun, ...] = ()
-        call = _decoded(raw, faults)
+        call = decoded(raw, _call, ("a call", CALL_BYTES), faults)
         if call is not None:
             skew = skew_of(sent_at or call.sent_at, door.received)
             became = _Reading(door, skew, seen, faults).nouns(call, type or call.type or "")
@@ -175,20 +174,6 @@ def _intake(raws: list[bytes], door: Door, sent_at: str | None, type: str | None
         else:
             entries.append(Entry(position, became))
     return Intake(rows=len(raws), entries=tuple(entries), rejections=tuple(rejections))
-
-
-def _decoded(raw: bytes, faults: list[Fault]) -> _Call | None:
-    if len(raw) > CALL_BYTES:
-        faults.append(Fault("", "too_large", f"a call has at most {CALL_BYTES} bytes"))
-        return None
-    try:
-        return _call.decode(raw)
-    except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$")
-        faults.append(Fault(pointer_of(path.removesuffix("`")), "bad_json", detail))
-    except _UNREADABLE as error:
-        faults.append(Fault("", "bad_json", str(error)))
-    return None
 
 
 @dataclass(frozen=True, slots=True)

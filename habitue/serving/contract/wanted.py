@@ -16,7 +16,7 @@ import msgspec
 from msgspec import inspect
 from starlette.responses import Response
 
-from habitue.ingest.doors.bodies import pointer_of, readable, unreadable
+from habitue.ingest.doors.bodies import misfit, readable, unreadable
 from habitue.ingest.doors.faults import escaped
 from habitue.serving.app import Asked
 from habitue.serving.replies import Fault, Refused, encoded
@@ -224,8 +224,8 @@ def _faults(told: dict[str, Any], kind: type[msgspec.Struct]) -> list[Fault]:
         try:
             msgspec.convert(told[name], field.type)
         except msgspec.ValidationError as error:
-            detail, _, path = str(error).partition(" - at `$")
-            pointer = f"/{escaped(name)}{pointer_of(path.rstrip('`'))}"
+            detail, pointer = misfit(str(error))
+            pointer = f"/{escaped(name)}{pointer}"
             faults.append(Fault(detail=f"`{name}`: {detail}", pointer=pointer))
     if kind.__struct_config__.forbid_unknown_fields:
         known = ", ".join(fields)
