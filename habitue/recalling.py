@@ -1,4 +1,7 @@
-"""What a shop could have predicted at an earlier instant: by a version that saw no further."""
+"""What was predicted at an earlier instant by scores that are kept, or could have been.
+
+The latter by a version that saw no further.
+"""
 
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -10,7 +13,15 @@ from habitue.registry import Registry
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from habitue.audiences.live.scored.curves import Reading
     from habitue.workspace import Shop
+
+
+def opened(told: bytes) -> "Reading":
+    """What a whole shop's scores were kept as, ready to be asked."""
+    from habitue.predictions.scores import drift
+
+    return drift.opened(told)
 
 
 def recalls(shop: "Shop") -> "Callable[[datetime, Collection[float]], pa.Table]":

@@ -454,17 +454,16 @@ class Shop:
         """
         from habitue.audiences import members
 
-        as_of = members.AsOf(cutoff or self.last_event(), known_at)
-        return members.find(self.workspace.lake, self.name, said, as_of, self.audiences.sentences())
+        return self.audiences.find(said, members.AsOf(cutoff or self.last_event(), known_at))
 
     @property
     def audiences(self) -> "Saved":
         """The shop's audiences: those that have a name, and what came after one."""
         from habitue.audiences.saved import Saved
-        from habitue.recalling import recalls
+        from habitue.recalling import opened, recalls
 
         live = self.workspace.places.profiles
-        return Saved(self.workspace.lake, self.name, utc_now, recalls(self), live)
+        return Saved(self.workspace.lake, self.name, utc_now, recalls(self), live, opened)
 
     def embeddings(
         self,

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import assert_never, cast
 
 from habitue.audiences import rows
 from habitue.audiences.asking import (
     event_of,
+    of_nobody,
     reads_lines,
     reads_order_lines,
     reads_properties,
@@ -35,7 +35,6 @@ from habitue.audiences.comparisons import (
     remembered,
     within,
 )
-from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import (
     BOUGHT,
     CLOCK_FIELDS,
@@ -56,7 +55,6 @@ from habitue.audiences.language.nodes import (
     NextOrder,
     Not,
     Operand,
-    Operator,
     Or,
     Order,
     Prediction,
@@ -89,10 +87,11 @@ ORDER BY {everyone}.customer
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One set of predictions: of one version, published for one cutoff."""
+    """One set of predictions: of one version, for one cutoff."""
 
     version: str
     cutoff: datetime
+    relation: str = ""                     # that holds it; else it was published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,51 +153,6 @@ def reads_clock(condition: Condition) -> bool:
         or isinstance(getattr(one, "window", None), Calendar)
         for one in every(condition)
     )
-
-
-def of_nobody(condition: Condition) -> bool:
-    """Whether a customer of whom nothing is known meets a condition."""
-    match condition:
-        case And(parts):
-            return all(map(of_nobody, parts))
-        case Or(parts):
-            return any(map(of_nobody, parts))
-        case Not(inner):
-            return not of_nobody(inner)
-        case Count(operator=operator, number=number):
-            return _holds(0, operator, number)
-        case Sum(operator=operator, amount=amount):
-            return _holds(0, operator, amount)
-        case Compared(Bought("net_spend"), operator, value):
-            return _spent_nothing(operator, value)
-    return False
-
-
-def _spent_nothing(operator: Operator, value: Value) -> bool:
-    """Whether nought, which is what somebody without an order has spent, meets a comparison."""
-    if operator == "is set":
-        return True
-    if operator == "in":
-        return isinstance(value, tuple) and any(float(one) == 0 for one in value)
-    assert isinstance(value, Decimal), "what was spent is compared with a number"
-    return _holds(0, cast(Order, operator), value)
-
-
-def _holds(left: int, operator: Order, right: int | Decimal) -> bool:
-    match operator:
-        case "=":
-            return left == right
-        case "!=":
-            return left != right
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
-    assert_never(operator)
 
 
 @dataclass(slots=True)
@@ -364,12 +318,18 @@ class _Compiler:
             case Prediction(question, days):
                 return of_number(f"{self._question(question, days)}.value", "DOUBLE")
             case NextOrder():
-                told = self._question("next_order", NEXT_ORDER_DAYS)
-                ahead = f"CAST(trunc({told}.value * 86400000000.0) AS BIGINT)"
-                return of_date(f"({told}.cutoff + to_microseconds({ahead}))")
+                return self._next_order()
             case Rfm() | Bought():
                 return self._of_orders(operand)
         raise AssertionError("where a customer is compared, no event is")
+
+    def _next_order(self) -> Forms:
+        """The date by which an order is as likely as not."""
+        told = self._question("next_order", NEXT_ORDER_DAYS)
+        if self._known.predicted["next_order", NEXT_ORDER_DAYS].relation:
+            return of_date(f"{told}.date")
+        ahead = f"CAST(trunc({told}.value * 86400000000.0) AS BIGINT)"
+        return of_date(f"({told}.cutoff + to_microseconds({ahead}))")
 
     def _of_orders(self, operand: Rfm | Bought) -> Forms:
         """What the orders of a customer come to."""
@@ -396,18 +356,24 @@ class _Compiler:
     def _question(self, question: str, days: int) -> str:
         if (question, days) not in self._questions:
             name = self._questions[question, days] = f"predicted_{len(self._questions)}"
-            told = self._known.predicted[question, days]
-            self._views.add("predictions")
-            self._relations[name] = rows.PREDICTION.format(
-                name=name,
-                version=self._bound(told.version, "VARCHAR"),
-                cutoff=self._bound.instant(told.cutoff),
-                question=self._bound(question, "VARCHAR"),
-                horizon=self._bound(float(days), "DOUBLE"),
-                **(rows.LINKED if self._known.is_linked else rows.UNLINKED),
-            )
+            self._relations[name] = self._predicted(name, question, days)
         self._join(self._questions[question, days])
         return self._questions[question, days]
+
+    def _predicted(self, name: str, question: str, days: int) -> str:
+        """The relation of one set of predictions."""
+        told = self._known.predicted[question, days]
+        if told.relation:
+            return rows.SCORED.format(name=name, relation=told.relation)
+        self._views.add("predictions")
+        return rows.PREDICTION.format(
+            name=name,
+            version=self._bound(told.version, "VARCHAR"),
+            cutoff=self._bound.instant(told.cutoff),
+            question=self._bound(question, "VARCHAR"),
+            horizon=self._bound(float(days), "DOUBLE"),
+            **(rows.LINKED if self._known.is_linked else rows.UNLINKED),
+        )
 
     def _similar(self, condition: Similar) -> str:
         """The relation of who is similar to an audience, which was looked up before."""

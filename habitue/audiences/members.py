@@ -44,6 +44,7 @@ from habitue.audiences.language.nodes import (
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.reading import near
 from habitue.audiences.language.writing import written
+from habitue.audiences.live.scored.recorded import Recorded, Scored
 from habitue.errors import BadAudience, NoSuchAudience, pointed
 from habitue.events import CANONICAL_NAMES
 from habitue.lake.query import opened, read
@@ -51,6 +52,9 @@ from habitue.lake.tables import Lake
 from habitue.lake.views.orders import USUAL_CURRENCY
 
 Said: TypeAlias = str | Mapping[str, Any] | Condition    # a sentence, Klaviyo's JSON, or nodes
+
+# what is read in the place of predictions that were published: recomputed ones, or scores
+Instead: TypeAlias = pa.Table | Recorded | None
 
 MOST_NAMED = 10                            # audiences inside each other
 MOST_EXPANDED = 1_000                      # conditions, those of named audiences included
@@ -92,18 +96,19 @@ def find(
     said: Said,
     as_of: AsOf,
     named: Mapping[str, str] | None = None,
-    recomputed: pa.Table | None = None,
+    instead: Instead = None,
 ) -> Audience:
     """The customers of a shop who meet a condition; `named` are the audiences it may name.
 
-    Predictions are those that were recorded, or in their place `recomputed` ones.
+    Predictions are those that were published, or in their place recomputed ones; or the scores
+    that were recorded, wherever scores answered.
 
     Raises:
         BadAudience: the condition cannot be read, or names what the shop does not have.
         NoSuchAudience: it names an audience that is not there.
         NoSuchShop: there is no such shop.
     """
-    return find_all(lake, shop, [said], as_of, named, recomputed)[0]
+    return find_all(lake, shop, [said], as_of, named, instead)[0]
 
 
 def find_all(
@@ -112,11 +117,11 @@ def find_all(
     said: Sequence[Said],
     as_of: AsOf,
     named: Mapping[str, str] | None = None,
-    recomputed: pa.Table | None = None,
+    instead: Instead = None,
 ) -> list[Audience]:
     """The same of several conditions, for which the lake is opened once."""
     asked_for = [_Asked.of(one, named or {}) for one in said]
-    similar = [_similar(lake, shop, one.whole, as_of, named or {}) for one in asked_for]
+    similar = [_similar(lake, shop, one, as_of, (named or {}, instead)) for one in asked_for]
     views: set[str] = set()
     for one in asked_for:
         _refuse_unknown_events(lake, shop, one.whole, one.text)
@@ -126,10 +131,15 @@ def find_all(
     with opened(
         lake, views, shop=shop, cutoff=as_of.cutoff, known_at=as_of.known_at
     ) as (connection, _):
-        if recomputed is not None:
-            put_in_place(connection, recomputed)
+        scored: dict[tuple[str, int], Told] = {}
+        if isinstance(instead, Recorded):
+            wanted = set().union(*(asked(one.whole) for one in asked_for))
+            found = instead.as_of(shop, wanted, as_of.cutoff, as_of.known_at)
+            scored = {} if found is None else _registered(connection, found, as_of)
+        elif instead is not None:
+            put_in_place(connection, instead)
         return [
-            _found(connection, shop, one, as_of, alike)
+            _found(connection, shop, one, as_of, (alike, scored))
             for one, alike in zip(asked_for, similar, strict=True)
         ]
 
@@ -154,12 +164,14 @@ def _found(
     shop: str,
     asks: _Asked,
     as_of: AsOf,
-    similar: Mapping[Similar, Sequence[str]],
+    told: tuple[Mapping[Similar, Sequence[str]], Mapping[tuple[str, int], Told]],
 ) -> Audience:
+    """Who meets a condition; `told`: who is similar to whom, and what scores say."""
+    similar, scored = told
     known = Known(
         at=as_of.cutoff,
         currency=currency_of(connection) if reads_amounts(asks.whole) else None,
-        predicted=_predicted(connection, asks.whole, asks.text),
+        predicted=_predicted(connection, asks.whole, asks.text, scored),
         zone=_zone(connection) if reads_clock(asks.whole) else "UTC",
         similar=similar,
         is_linked=bool(connection.execute(rows.IS_LINKED).fetchall()[0][0]),
@@ -250,17 +262,17 @@ def _unknown(condition: Condition, as_of: AsOf) -> Known:
 
 
 def _similar(
-    lake: Lake, shop: str, condition: Condition, as_of: AsOf, named: Mapping[str, str]
+    lake: Lake, shop: str, asks: _Asked, as_of: AsOf, by: tuple[Mapping[str, str], Instead]
 ) -> dict[Similar, list[str]]:
     """Who is similar to each audience of which a condition asks that."""
-    wanted = {one: None for one in every(condition) if isinstance(one, Similar)}
+    wanted = {one: None for one in every(asks.whole) if isinstance(one, Similar)}
     if not wanted:
         return {}
     found = lookalike.space(lake, shop, cutoff=as_of.cutoff, known_at=as_of.known_at)
     if found is None:
         raise BadAudience(lookalike.NOTHING_KEPT)
     seeds = {
-        name: find(lake, shop, Member(name), as_of, named).members["customer"].to_pylist()
+        name: find(lake, shop, Member(name), as_of, *by).members["customer"].to_pylist()
         for name in {one.audience for one in wanted}
     }
     return {one: lookalike.similar(one, seeds[one.audience], found) for one in wanted}
@@ -286,13 +298,29 @@ def currency_of(connection: duckdb.DuckDBPyConnection) -> str | None:
     return told[0][0] if told else None
 
 
-def _predicted(
-    connection: duckdb.DuckDBPyConnection, condition: Condition, text: str
+def _registered(
+    connection: duckdb.DuckDBPyConnection, found: Scored, as_of: AsOf
 ) -> dict[tuple[str, int], Told]:
-    """The latest set of each question that a condition compares."""
-    wanted = asked(condition)
+    """What scores say as relations that a statement can read."""
+    told = {}
+    for (question, days), table in found.tables.items():
+        relation = f"scored_{question}_{days}"
+        connection.register(relation, table)
+        told[question, days] = Told(found.version, as_of.cutoff, relation)
+    return told
+
+
+def _predicted(
+    connection: duckdb.DuckDBPyConnection,
+    condition: Condition,
+    text: str,
+    scored: Mapping[tuple[str, int], Told],
+) -> dict[tuple[str, int], Told]:
+    """Of each question that a condition compares what scores say, else the latest set."""
+    known = {one: scored[one] for one in asked(condition) if one in scored}
+    wanted = asked(condition) - known.keys()
     if not wanted:
-        return {}
+        return known
     found: dict[tuple[str, int], tuple[datetime, datetime, str]] = {}
     for row in connection.sql(rows.PREDICTED).to_arrow_table().to_pylist():
         key = (row["question"], row["horizon_days"])
@@ -302,7 +330,7 @@ def _predicted(
     for question, days in sorted(wanted):
         if (question, days) not in found:
             raise _unpredicted(question, days, found, text)
-    return {key: Told(version, cutoff) for key, (cutoff, _, version) in found.items()}
+    return known | {key: Told(version, cutoff) for key, (cutoff, _, version) in found.items()}
 
 
 def _unpredicted(

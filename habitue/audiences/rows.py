@@ -129,6 +129,13 @@ PREDICTION = """
     GROUP BY 1
 )"""
 
+# one row per customer of those whom scores tell of, by the key that names them; without the name of
+# its relation, the column would be taken for that of what the macro looks up
+SCORED = """
+{name} AS (
+    SELECT customer, value, date FROM {relation} AS told WHERE customer = customer_of(told.customer)
+)"""
+
 LINKED = {
     "customer": "customer_of(customer)",
     "value": "arg_max(value, (customer = customer_of(customer), customer))",

@@ -25,7 +25,16 @@ from habitue.audiences.compile import asked
 from habitue.audiences.language.nodes import Compared, Consent, Member
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.evaluate import prepared
-from habitue.audiences.members import AsOf, Said, expanded, find, find_all, understood
+from habitue.audiences.live.scored.recorded import Opens, Recorded
+from habitue.audiences.members import (
+    AsOf,
+    Audience,
+    Said,
+    expanded,
+    find,
+    find_all,
+    understood,
+)
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
 from habitue.config import load_settings
@@ -56,6 +65,7 @@ class Saved:
     clock: Callable[[], datetime]
     recall: Recall | None = None
     live: Path | None = None               # the file of the live state
+    opens: Opens | None = None             # how scores that it keeps are read
 
     def table(self, *, known_at: datetime | None = None) -> pa.Table:
         """One row per audience: name, condition, since."""
@@ -102,6 +112,14 @@ class Saved:
             raise NoSuchAudience(name, known)
         self._append(name, None)
 
+    def find(self, said: Said, as_of: AsOf) -> Audience:
+        """Who meets a condition, by the scores that answered then, else by published predictions.
+
+        Raises:
+            BadAudience, NoSuchAudience: the condition cannot be read or answered.
+        """
+        return find(self.lake, self.shop, said, as_of, self.sentences(), self._recorded())
+
     def then(
         self,
         said: Said,
@@ -136,7 +154,8 @@ class Saved:
         if recompute:
             assert self.recall is not None, "a shop of a workspace can recompute"
             made = self.recall(as_of.cutoff, wanted | {float(days)})
-        audience = find(self.lake, self.shop, said, as_of, named, made)
+        instead = self._recorded() if made is None else made
+        audience = find(self.lake, self.shop, said, as_of, named, instead)
         return aftermath(audience, setting(self.lake, self.shop, ahead, as_of, made))
 
     def lookalike(
@@ -164,7 +183,9 @@ class Saved:
         wanted += [] if without is None else [without]
         wanted += [] if channel is None else [Compared(Consent(channel), "=", "subscribed")]
         as_of = AsOf(cutoff, known_at)
-        found = find_all(self.lake, self.shop, wanted, as_of, self.sentences())
+        found = find_all(
+            self.lake, self.shop, wanted, as_of, self.sentences(), self._recorded()
+        )
         held = lookalike.space(self.lake, self.shop, cutoff=cutoff, known_at=known_at)
         if held is None:
             raise BadAudience(lookalike.NOTHING_KEPT)
@@ -221,6 +242,12 @@ class Saved:
             live, live.with_name(PLACES_FILE), self.shop, named, sink, audience=audience
         )
 
+    def _recorded(self) -> Recorded | None:
+        """The scores that the live state keeps, where there is one."""
+        if self.live is None or self.opens is None:
+            return None
+        return Recorded(self.live, self.opens)
+
     def _live(self) -> Path:
         if self.live is None:
             raise reading.NotFollowed
@@ -251,9 +278,7 @@ class Saved:
         named = self.sentences()
         as_of = AsOf(cutoff or last_event(self.lake, self.shop), known_at)
         told = vocabulary(self.lake, self.shop, list(named), as_of.cutoff)
-        return suggest(
-            sentence, chat, told, lambda said: find(self.lake, self.shop, said, as_of, named)
-        )
+        return suggest(sentence, chat, told, lambda said: self.find(said, as_of))
 
     def _append(self, name: str, condition: str | None) -> None:
         row = {

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 
 from habitue.cli.output import Output
-from habitue.config import Launch, Place, base, demo, large, load_settings, nano, xl
+from habitue.config import Launch, Place, base, demo, large, load_settings, nano, utc_now, xl
 from habitue.errors import NoSuchShop
 from habitue.workspace import Shop, Workspace, open_workspace
 
@@ -51,7 +51,7 @@ class WithVerbs(click.Command):
 
 
 class Instant(click.ParamType):
-    """A date (its first instant) or an ISO 8601 time; without a zone it is in UTC."""
+    """A date (its first instant), an ISO 8601 time (without a zone in UTC), or now."""
 
     name = "TIME"
 
@@ -61,10 +61,12 @@ class Instant(click.ParamType):
         """The aware instant that the text names."""
         if isinstance(value, datetime):
             return value
+        if value == "now":
+            return utc_now()
         try:
             time = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is neither 2011-09-09 nor 2011-09-09T12:30:00Z", param, ctx)
+            self.fail(f"{value!r} is neither 2011-09-09, 2011-09-09T12:30:00Z nor now", param, ctx)
         if time.year not in YEARS:
             self.fail(f"{value!r} is not between {YEARS[0]} and {YEARS[-1]}", param, ctx)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from habitue.audiences.compile import of_nobody
+from habitue.audiences.asking import of_nobody
 from habitue.audiences.language.calendar import anniversaries
 from habitue.audiences.language.nodes import (
     CLOCK_FIELDS,

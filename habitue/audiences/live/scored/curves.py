@@ -2,7 +2,7 @@
 
 They are kept beside the memberships, in the same transactions, so that what a membership rests on
 is known after a crash, too. The last curve of a customer is kept, and those before it as long as
-an earlier instant may be looked at.
+an earlier instant may be looked at: by what is told late, and by whoever asks in batch.
 """
 
 import sqlite3
@@ -24,8 +24,14 @@ CREATE TABLE IF NOT EXISTS wholes (
 CREATE TABLE IF NOT EXISTS curves (
     shop TEXT NOT NULL, customer TEXT NOT NULL, visible INTEGER NOT NULL, whole INTEGER,
     anchor INTEGER, curve BLOB, PRIMARY KEY (shop, customer, visible)) WITHOUT ROWID;
+
+-- one row: the instant from which on every curve that counted is there
+CREATE TABLE IF NOT EXISTS curves_since (time INTEGER NOT NULL);
+INSERT INTO curves_since SELECT coalesce((SELECT max(visible) FROM curves), 0)
+WHERE NOT EXISTS (SELECT 1 FROM curves_since)
 """
-KEPT_WHOLES = 2                            # the last and the one before it
+KEPT = 2 * 86_400_000_000                  # µs for which a curve that counts no more is kept
+KEPT_WHOLES = 100                          # of a shop: more than are made in that time
 
 _OF = """
 -- one row per curve of some customers, in the order in which they count
@@ -44,6 +50,8 @@ _PRUNE = """
 DELETE FROM curves WHERE shop = ?1 AND customer = ?2 AND visible < (
     SELECT max(visible) FROM curves WHERE shop = ?1 AND customer = ?2 AND visible <= ?3)
 """
+
+_MISSED = "UPDATE curves_since SET time = max(time, ?)"
 
 _KEYS = """
 -- one row per key of some that is known, and the one that names its customer
@@ -166,7 +174,10 @@ def put(
         "INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?, ?, ?)",
         [(shop, one.customer, visible, *one[1:]) for one in moved],
     )
-    connection.executemany(_PRUNE, [(shop, one.customer, earliest) for one in moved])
+    before = min(earliest, visible - KEPT)
+    gone = connection.executemany(_PRUNE, [(shop, one.customer, before) for one in moved])
+    if gone.rowcount > 0:
+        connection.execute(_MISSED, [before])
     named = [keys[one.customer] for one in moved]
     return [id for id, of in named if id == of], set(told) - keys.keys()
 
