@@ -10,15 +10,15 @@ import numpy as np
 from habitue.sequences.tokens import BIN_EDGES
 
 FAR_DAYS = 20_000.0                        # stands for "not in a lifetime"
+_LEFT = np.concatenate([[0.0], BIN_EDGES[:-1]])
+_WIDTH = np.diff(BIN_EDGES, prepend=0.0)
+_ROOM = np.append(_WIDTH[:-1], np.inf)     # the last bin has no end
 
 
 def cumulative_hazard(log_rate: np.ndarray, days: np.ndarray) -> np.ndarray:
     """(Q,) float64 hazard gathered from the anchor to `days` (Q,) after it."""
     rate = np.exp(log_rate.astype(np.float64))
-    left = np.concatenate([[0.0], BIN_EDGES[:-1]])
-    width = np.diff(BIN_EDGES, prepend=0.0)
-    width[-1] = np.inf
-    spent = np.clip(np.asarray(days, dtype=np.float64)[:, None] - left, 0.0, width)
+    spent = np.clip(np.asarray(days, dtype=np.float64)[:, None] - _LEFT, 0.0, _ROOM)
     return (rate * spent).sum(axis=1)
 
 
@@ -33,14 +33,13 @@ def probability_of_order(
 
 def gathered_by_edge(log_rate: np.ndarray) -> np.ndarray:
     """(Q, B) float64 hazard gathered from the anchor to each of BIN_EDGES."""
-    width = np.diff(BIN_EDGES, prepend=0.0)
-    return np.cumsum(np.exp(log_rate.astype(np.float64)) * width, axis=1)
+    return np.cumsum(np.exp(log_rate.astype(np.float64)) * _WIDTH, axis=1)
 
 
 def log_rates(gathered: np.ndarray) -> np.ndarray:
     """(Q, B) float32 log hazards under which so much is gathered by each of BIN_EDGES."""
     steps = np.diff(gathered, axis=1, prepend=0.0)
-    return np.log(np.maximum(steps / np.diff(BIN_EDGES, prepend=0.0), 1e-12)).astype(np.float32)
+    return np.log(np.maximum(steps / _WIDTH, 1e-12)).astype(np.float32)
 
 
 def meet_buyers(steps: np.ndarray, buyers: np.ndarray, most: float) -> np.ndarray:
@@ -68,11 +67,9 @@ def days_until(
     rate = np.exp(log_rate.astype(np.float64))
     silent = np.asarray(silent_days, dtype=np.float64)
     target = cumulative_hazard(log_rate, silent) - np.log1p(-np.clip(probability, 0, 1 - 1e-12))
-    width = np.diff(BIN_EDGES, prepend=0.0)
-    at_edge = np.cumsum(rate[:, :-1] * width[:-1], axis=1)                 # (Q, B - 1)
+    at_edge = np.cumsum(rate[:, :-1] * _WIDTH[:-1], axis=1)                # (Q, B - 1)
     bin_ = (at_edge < target[:, None]).sum(axis=1)                         # (Q,)
     rows = np.arange(len(rate))
     before = np.where(bin_ > 0, at_edge[rows, np.maximum(bin_ - 1, 0)], 0.0)
-    left = np.concatenate([[0.0], BIN_EDGES[:-1]])[bin_]
-    days = left + (target - before) / np.maximum(rate[rows, bin_], 1e-300)
+    days = _LEFT[bin_] + (target - before) / np.maximum(rate[rows, bin_], 1e-300)
     return np.clip(days - silent, 0.0, FAR_DAYS)

@@ -17,7 +17,7 @@ from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, probability_
 from habitue.predictions.learn import Trained, corpus_of, train_model
 from habitue.predictions.score import anchors, levelled_rates, score
 from habitue.predictions.scores import answers as answers_module
-from habitue.predictions.scores.answers import Bent, Scores, capped_dates
+from habitue.predictions.scores.answers import Bent, Scores, capped_dates, count_quantile
 from habitue.predictions.targets import known_customers
 from habitue.sequences.build import DAY, Sequences, microseconds, upto
 from habitue.sequences.tokens import BIN_EDGES
@@ -161,6 +161,24 @@ def test_the_interval_of_spend_holds_its_quantiles(scores: Scores) -> None:
         assert at[positive] == pytest.approx(np.full(positive.sum(), share), abs=1e-4)
         assert np.all(at[~positive] >= share)
     assert (found.high > 0).any()
+
+
+def test_spend_at_several_horizons_is_what_it_is_at_each_alone(scores: Scores) -> None:
+    for together, horizon in zip(scores.revenues(HORIZONS), HORIZONS, strict=True):
+        alone = scores.revenue(horizon)
+        for name in ("value", "low", "high"):
+            assert np.array_equal(getattr(together, name), getattr(alone, name))
+    nobody = scores.take(slice(0, 0)).revenues(HORIZONS)
+    assert [len(one.low) for one in nobody] == [0] * len(HORIZONS)
+
+
+def test_quantiles_of_counts_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    size, mean = np.exp(rng.uniform(-5, 4, 20_000)), np.exp(rng.uniform(-14, 6, 20_000))
+    chance = size / (size + mean)
+    for share in (0.05, 0.5, 0.95):
+        expected = nbinom.ppf(share, size, chance)
+        assert np.array_equal(count_quantile(share, size, chance), expected)
 
 
 def test_a_longer_horizon_is_likelier_to_hold_an_order(scores: Scores) -> None:

@@ -5,11 +5,11 @@ and asked again later, after more silence, by whoever has no model at hand.
 """
 
 # C customers · B hazard bins · N horizons of orders · M spend components
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import betainc, nbdtrik, ndtr
 from scipy.stats import nbinom, norm
 
 from habitue.model.readings import Readings
@@ -22,6 +22,7 @@ from habitue.predictions.rows import Spread
 
 BLOCK = 50_000                             # customers answered at once; fewer are padded more
 _Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
+_ENDS = (0.05, 0.95)                       # of an interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class Scores:
         """P(at least one order in the horizon); the interval is of the calibrated rate."""
         drift, rate_drift = self.calibration.drift, self.calibration.rate_drift
         spread = _Z * (drift if rate_drift is None else rate_drift)
-        value = probability_of_order(self.log_rate, self.silent_days, horizon_days)
+        value = self._chance_of_order(horizon_days)
         hazard = -np.log1p(-np.minimum(value, 1 - 1e-12))
         return Interval(
             value=value,
@@ -109,9 +110,9 @@ class Scores:
         """(C,) float64, the value of one question alone; of `next_order` the days to its median."""
         match question:
             case "order":
-                return probability_of_order(self.log_rate, self.silent_days, horizon_days)
+                return self._chance_of_order(horizon_days)
             case "churn":
-                return 1 - probability_of_order(self.log_rate, self.silent_days, horizon_days)
+                return 1 - self._chance_of_order(horizon_days)
             case "orders":
                 return self.counts(horizon_days)[0]
             case "revenue":
@@ -122,26 +123,38 @@ class Scores:
     def orders(self, horizon_days: float) -> Interval:
         """Expected orders; the interval is predictive."""
         mean, size = self.counts(horizon_days)
-        chance = size / (size + mean)
-        return Interval(
-            value=mean, low=nbinom.ppf(0.05, size, chance), high=nbinom.ppf(0.95, size, chance)
-        )
+        low, high = (count_quantile(share, size, size / (size + mean)) for share in _ENDS)
+        return Interval(value=mean, low=low, high=high)
 
     def revenue(self, horizon_days: float) -> Interval:
         """Expected spend in major units; the interval is predictive."""
-        probability = self.order(horizon_days).value
-        weight, location, scale = self._spend(horizon_days)
-        return Interval(
-            value=self.mean_revenue(horizon_days),
-            low=_spend_quantile(0.05, probability, weight, location, scale),
-            high=_spend_quantile(0.95, probability, weight, location, scale),
-        )
+        return self.revenues((horizon_days,))[0]
+
+    def revenues(self, horizons_days: Sequence[float]) -> list[Interval]:
+        """The same at several horizons.
+
+        The ends of all intervals are looked for together: of one customer alone that is most of
+        the work, however few numbers it is about.
+        """
+        chances = [self._chance_of_order(days) for days in horizons_days]
+        spends = [
+            self._spend(days, chance) for days, chance in zip(horizons_days, chances, strict=True)
+        ]
+        ends, shape = len(_ENDS), (len(horizons_days), len(self.names))
+        share = np.repeat(_ENDS, shape[0] * shape[1])
+        probability = np.concatenate(chances * ends)
+        mixture = [np.concatenate(part * ends) for part in map(list, zip(*spends, strict=True))]
+        found = _spend_quantile(share, probability, *mixture)
+        found = found.reshape(ends, *shape)                                # (2, H, C)
+        return [
+            Interval(value=_mean_spend(chance, *spend), low=low, high=high)
+            for chance, spend, low, high in zip(chances, spends, *found, strict=True)
+        ]
 
     def mean_revenue(self, horizon_days: float) -> np.ndarray:
         """(C,) expected spend in major units."""
-        weight, location, scale = self._spend(horizon_days)
-        given = (weight * np.exp(location + scale**2 / 2)).sum(axis=1)
-        return np.asarray(self.order(horizon_days).value * given)
+        probability = self._chance_of_order(horizon_days)
+        return _mean_spend(probability, *self._spend(horizon_days, probability))
 
     def next_order(self) -> np.ndarray:
         """(C, 3) days from the cutoff to the next order: p10, p50, p90; at most FAR_DAYS."""
@@ -184,28 +197,35 @@ class Scores:
 
     def revenue_spread(self, horizon_days: float, actual: np.ndarray) -> Spread:
         """What the predictive distribution of spend says of the actual one (C,)."""
-        probability = self.order(horizon_days).value
-        at = _spend_cdf(actual, probability, *self._spend(horizon_days))
+        probability = self._chance_of_order(horizon_days)
+        at = _spend_cdf(actual, probability, *self._spend(horizon_days, probability))
         interval = self.revenue(horizon_days)
         below = np.where(actual > 0, at, 0.0)
         return Spread(below=below, at=at, low=interval.low, high=interval.high)
 
     def counts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
         """(C,) mean and size of the negative binomial number of orders in the horizon."""
-        at, readings = self._at(horizon_days), self.readings
-        asked = int(np.flatnonzero(np.isclose(readings.order_horizons_days, horizon_days))[0])
+        readings = self.readings
+        at = _place_of(horizon_days, readings.horizons_days)
+        asked = _place_of(horizon_days, readings.order_horizons_days)
         mean = np.exp(self.bent.log_orders[:, asked]) * self._factor(horizon_days)
         log_size = readings.log_dispersion[:, at] + self.calibration.log_dispersion
         # a level that is itself uncertain adds its variance
         size = 1 / (np.exp(-log_size) + np.expm1(self.calibration.drift**2))
         return mean.astype(np.float64), size.astype(np.float64)
 
-    def _spend(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(C, M) weights, locations, scales of positive spend in the horizon."""
-        at, readings = self._at(horizon_days), self.readings
+    def _chance_of_order(self, horizon_days: float) -> np.ndarray:
+        """(C,) P(at least one order in the horizon)."""
+        return probability_of_order(self.log_rate, self.silent_days, horizon_days)
+
+    def _spend(
+        self, horizon_days: float, probability: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(C, M) weights, locations, scales of positive spend, at the chance (C,) of an order."""
+        readings = self.readings
+        at = _place_of(horizon_days, readings.horizons_days)
         days = np.full(len(self.customer), horizon_days)
         mean, _ = self.counts(horizon_days)
-        probability = self.order(horizon_days).value
         before = np.exp(readings.orders_within(horizon_days)) / _chance(readings.log_rate, days)
         after = mean / np.maximum(probability, 1e-4)
         # spend given an order follows the orders given an order
@@ -222,11 +242,6 @@ class Scores:
             shift = shift + (1 - self.calibration.spend_share) * (self.bent.log_value - own)
             shift = shift + (self.spend_shift[at] if self.spend_shift else 0.0)
         return weight, location + shift[:, None], scale
-
-    def _at(self, horizon_days: float) -> int:
-        found = np.flatnonzero(np.isclose(self.readings.horizons_days, horizon_days))
-        assert len(found), f"{horizon_days} days were not read; name them when scoring"
-        return int(found[0])
 
     def _factor(self, horizon_days: float) -> float:
         """The level's factor on orders within the horizon."""
@@ -255,6 +270,30 @@ def blocks(count: int, size: int | None = None) -> list[slice]:
     return [slice(begin, begin + step) for begin in range(0, max(count, 1), step)]
 
 
+def count_quantile(share: float, size: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """(C,) `nbinom.ppf(share, size, chance)`, without the time that it takes to check these."""
+    above = np.maximum(np.ceil(nbdtrik(share, size, chance)), 0.0)
+    below = np.maximum(above - 1, 0.0)
+    return np.where(betainc(size, below + 1, chance) >= share, below, above)
+
+
+def _place_of(horizon_days: float, horizons_days: np.ndarray) -> int:
+    """Where a horizon stands among those that were read."""
+    near = 1e-8 + 1e-5 * abs(horizon_days)
+    for place, one in enumerate(horizons_days.tolist()):
+        if abs(one - horizon_days) <= near:
+            return place
+    raise AssertionError(f"{horizon_days} days were not read; name them when scoring")
+
+
+def _mean_spend(
+    probability: np.ndarray, weight: np.ndarray, location: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """(C,) expected spend within the horizon."""
+    given = (weight * np.exp(location + scale**2 / 2)).sum(axis=1)
+    return np.asarray(probability * given)
+
+
 def _chance(log_rate: np.ndarray, days: np.ndarray) -> np.ndarray:
     return np.maximum(-np.expm1(-cumulative_hazard(log_rate, days)), 1e-4)
 
@@ -273,13 +312,13 @@ def _spend_cdf(
 
 
 def _spend_quantile(
-    share: float,
+    share: np.ndarray,
     probability: np.ndarray,
     weight: np.ndarray,
     location: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """(C,) the share-quantile of spend, by halving on its logarithm."""
+    """(C,) the quantile of spend at each share (C,), by halving on its logarithm."""
     low = (location - 6 * scale).min(axis=1)
     high = (location + 6 * scale).max(axis=1)
     wanted = share - (1 - probability)

@@ -32,8 +32,11 @@ def predictions_of(
         if question == "next_order":
             found.append(_next_order(scores, at))
             continue
-        for days in horizons_days:
-            interval: Interval = getattr(scores, question)(days)
+        told = (
+            scores.revenues(horizons_days) if question == "revenue"
+            else [getattr(scores, question)(days) for days in horizons_days]
+        )  # fmt: skip
+        for days, interval in zip(horizons_days, told, strict=True):
             value, low, high = (float(one[0]) for one in _columns(interval))
             found.append(
                 Prediction(question=question, value=value, low=low, high=high, horizon_days=days)
