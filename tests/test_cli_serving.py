@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from habitue.audit import AUDIT_FILE, Audit, Use, minute_of
 from habitue.cli.app import habitue
 from habitue.config import utc_now
+from habitue.lake.live.scored import SCORES_FILE, Scored, ScoredCustomer
 from habitue.workspace import open_workspace
 
 
@@ -118,6 +119,21 @@ def test_the_status_of_a_workspace_that_nobody_serves_is_read_from_its_files(run
     assert seen["address"] is None
     assert (seen["log_rows"], seen["files"], seen["failure"]) == (0, 0, None)
     assert "none runs" in run("status").stdout
+
+
+def test_the_status_counts_scores_that_live_audiences_are_yet_to_take_over(
+    run, tmp_path, monkeypatch
+):
+    kept = Scored(tmp_path / "work" / "online" / SCORES_FILE)
+    assert json.loads(run("status", "--json").stdout)["untold_scores"] == 0
+    kept.put("acme", 1, [ScoredCustomer(f"c{n}", 0, 0, b"", b"") for n in range(3)])
+    kept.begin("acme", 1, b"")
+    kept.close()
+    assert json.loads(run("status", "--json").stdout)["untold_scores"] == 3
+    assert "3 scores are yet to be taken over" in run("status").stdout
+    monkeypatch.setenv("HABITUE_SCORES", "redis://127.0.0.1:1/0")
+    assert json.loads(run("status", "--json").stdout)["untold_scores"] is None
+    assert "scores are out of reach" in run("status").stdout
 
 
 def test_a_shop_that_has_keys_and_no_events_yet_is_listed(run):

@@ -129,7 +129,15 @@ def _figures(seen: "Overview") -> list[tuple[str, str]]:
         ("log", f"{seen.log_rows:,} requests wait, {seen.log_bytes / 1e6:,.1f} MB of files"),
         ("settled", f"{seen.appended:,} appended, {seen.duplicate:,} duplicate"),
         ("lake", f"{seen.files:,} files, {seen.small_files:,} small"),
+        ("live audiences", _untold(seen.untold_scores)),
     ]
+
+
+def _untold(count: int | None) -> str:
+    """How many scores live audiences are yet to take over."""
+    if count is None:
+        return "scores are out of reach"
+    return f"{count:,} scores are yet to be taken over" if count else "know all scores"
 
 
 def _ago(at: float) -> str:

@@ -3,6 +3,7 @@
 Works beside a running server, and where none runs.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from habitue.config import clock
-from habitue.errors import LogUnavailable
+from habitue.errors import Busy, LogUnavailable
+from habitue.lake.live.kept.opening import held_scores
 from habitue.lake.live.told import instant
 from habitue.scoring.told import SCORING_FILE, read_told
 from habitue.serving.app import Place
@@ -60,6 +62,8 @@ class Overview:
     failure: str | None                    # what keeps the worker from committing
     shops: tuple[ShopStatus, ...]
     scoring: tuple[ScoringStatus, ...]
+    # customers whose score live audiences are yet to take over; none: scores are out of reach
+    untold_scores: int | None = 0
     workers: int = 1                       # processes that should answer
 
 
@@ -91,6 +95,7 @@ def overview(place: Place) -> Overview:
         failure=failure or (progress.failure if progress else None),
         shops=_shops(told),
         scoring=scoring(place.online, now),
+        untold_scores=_untold(place.online),
         workers=told.workers if told else 0,
     )
 
@@ -113,6 +118,17 @@ def scoring(online: Path, now: float) -> tuple[ScoringStatus, ...]:
         )
         for shop, why in sorted(told.not_yet.items())
     )
+
+
+def _untold(online: Path) -> int | None:
+    try:
+        kept = held_scores(online)
+        if kept is None:
+            return 0
+        with closing(kept):
+            return kept.untold()
+    except Busy:
+        return None
 
 
 def _told(path: Path) -> ServerTold | None:
