@@ -119,6 +119,8 @@ class Scorer:
 
     def _follow(self, shop: str, kept: _Kept) -> bool:
         """Score those of a shop who wait; whether more of them do."""
+        if not self.profiles.look(lambda connection: fresh.waiting(connection, shop, 1)):
+            return False                   # as most often: nobody who writes is kept waiting
         with self.profiles.writing() as connection:
             waiting = fresh.waiting(connection, shop, AT_ONCE)
             if not waiting:

@@ -77,9 +77,14 @@ class _Work:
 class Collector:
     """Puts requests into the log, many with one flush. Made and used within one event loop."""
 
-    def __init__(self, event_log: EventLog, metrics: Metrics) -> None:
-        """Start a thread per shard that flushes, and one that translates what is large."""
-        self._log, self._metrics = event_log, metrics
+    def __init__(
+        self, event_log: EventLog, metrics: Metrics, appended: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start a thread per shard that flushes, and one that translates what is large.
+
+        `appended` is called by these threads whenever more is in the log.
+        """
+        self._log, self._metrics, self._appended = event_log, metrics, appended
         self._loop = asyncio.get_running_loop()
         self._flushers = [
             FairThread(
@@ -170,6 +175,7 @@ class Collector:
             log.warning("flush failed shard=%d requests=%d error=%s", shard, len(batch), error)
             self._tell(_fail, batch, f"{type(error).__name__}: {error}")
             return
+        self._appended()
         reach("serve.after_flush")
         self._metrics.flushed(time.monotonic() - began)
         self._tell(_succeed, batch, offsets)

@@ -18,7 +18,7 @@ from habitue.lake.eventlog.segments import SqliteLog
 from habitue.lake.live.told import microseconds
 from habitue.serving.auth import Windows
 from habitue.serving.beside.settlement import Settlement
-from habitue.serving.beside.underway import Underway, clear, heard
+from habitue.serving.beside.underway import Heard, Underway, clear
 from habitue.serving.metrics import Metrics
 from habitue.serving.replies import Refused
 from habitue.serving.several.handing import HandedLog
@@ -128,7 +128,7 @@ def test_the_oldest_request_of_all_processes_is_told(tmp_path):
     path = tmp_path / "underway"
     clear(path)
     first, second = Underway(path, 0), Underway(path, 5)
-    oldest = heard(path)
+    oldest = Heard(path).oldest
     later = NOW.replace(hour=13)
     with second.one(later):
         assert oldest() == microseconds(later)

@@ -5,6 +5,7 @@ looked at. It wakes when something may have come, and exactly when the time of s
 audience is over.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from habitue.lake.profiles import Profiles, Refuses
 from habitue.lake.tables import Lake
 from habitue.predictions.scores import drift
 from habitue.serving.beside.scores import ScoreNews
+from habitue.serving.beside.underway import Tells, Untold
 
-LIVE_SECONDS = 0.03  # between looks at the log
+LIVE_SECONDS = 0.03  # between looks whether something was appended to the log
+LOG_SECONDS = 1.0  # between looks at the log itself, where the server says that nothing was
 LIVE_BYTES = 4_000_000  # of the log that are applied at once
 STAMPED = 1_000  # µs by which a request that was stamped is told to be underway
 SETTLED = 20_000  # µs by which it is in the log, where no server tells what is underway
@@ -41,10 +44,11 @@ class Following:
         *,
         refuses: Refuses,
         clock: Callable[[], int],
-        underway: Callable[[], int | None] = lambda: None,
+        underway: Tells | None = None,
     ) -> None:
         """Open the state where it stopped; nothing is applied before it is known what to follow."""
-        self._log, self._lake, self._clock, self._underway = log, lake, clock, underway
+        self._log, self._lake, self._clock = log, lake, clock
+        self._underway: Tells = underway or Untold()
         self.keeper = Keeper(clock, drift.opened)
         self.profiles = Profiles(path, refuses=refuses, then=self.keeper.told)
         self._scores = ScoreNews(path.parent, self.profiles, self.keeper)
@@ -53,6 +57,9 @@ class Following:
         self._held: list[object] = []
         self._is_stale = threading.Event()
         self._due, self._is_new, self._is_early = NEVER, True, False
+        # what was told to be appended when nothing was left to read, and until when that suffices
+        self._read, self._read_until = -1, -math.inf
+        self._sequence = -2  # of the lake, when what it says was taken over
         self._define()
 
     def close(self) -> None:
@@ -105,13 +112,12 @@ class Following:
 
     def _applied(self) -> bool:
         now = self._told_by()  # before the log is read
-        is_more = False
-        for shard in range(self._log.shards):
-            cursor = self.profiles.cursor(shard)
-            records = self._log.read(shard, cursor, most_bytes=LIVE_BYTES)
-            if records:
-                self.profiles.apply(shard, records)
-                is_more = True
+        appended, began = self._underway.appended(), time.monotonic()
+        if appended == self._read and began < self._read_until and not self._is_due(now):
+            return False
+        is_more = self._take()
+        if not is_more and appended is not None:
+            self._read, self._read_until = appended, began + LOG_SECONDS
         if not is_more and self._scores.take(now):
             is_more = True                 # of whom nothing waits in the log
         if is_more or (self._due > now and not self._is_new):
@@ -122,9 +128,24 @@ class Following:
             self._due, self._is_new = self.keeper.due(connection), False
         return is_more
 
+    def _is_due(self, now: int) -> bool:
+        """Whether scores or time move somebody; before they do, the log itself is looked at."""
+        return self._is_new or self._due <= now or self._scores.waits()
+
+    def _take(self) -> bool:
+        """Apply what the log holds; whether there was anything."""
+        is_more = False
+        for shard in range(self._log.shards):
+            cursor = self.profiles.cursor(shard)
+            records = self._log.read(shard, cursor, most_bytes=LIVE_BYTES)
+            if records:
+                self.profiles.apply(shard, records)
+                is_more = True
+        return is_more
+
     def _told_by(self) -> int:
         """The instant up to which all that came is in the log, unless it takes very long."""
-        now, oldest = self._clock(), self._underway()
+        now, oldest = self._clock(), self._underway.oldest()
         if oldest is None:
             return now - SETTLED
         return max(min(now - STAMPED, oldest - 1 if oldest else now), now - MOST_HELD)
@@ -135,11 +156,13 @@ class Following:
             return
         with self.profiles.writing() as connection:
             scored = self.keeper.readings.look(connection)
-        held: list[object] = [
-            self._lake.files(name) for name in ("audiences", "shops", "predictions")
-        ]
-        held.append({shop: (one.since, one.reading) for shop, one in scored.items()})
+        sequence = self._lake.sequence  # asked first: the files are of it, or of a later one
+        held: list[object] = [{shop: (one.since, one.reading) for shop, one in scored.items()}]
+        if self._held and self._sequence == sequence and held[0] == self._held[0]:
+            return
+        held += [self._lake.files(name) for name in ("audiences", "shops", "predictions")]
         if held == self._held:
+            self._sequence = sequence
             return
         told = definitions.defined(self._lake, instant(self._clock()), scored)
         with self.profiles.writing() as connection:
@@ -148,7 +171,7 @@ class Following:
                 return                     # it is applied to everybody first
             shops = definitions.taken(connection, told, self._clock())
             self.keeper.follow(connection, shops)
-        self._held = list(held)
+        self._held, self._sequence = held, sequence
 
 
 def clock_of(now: Callable[[], datetime]) -> Callable[[], int]:

@@ -52,12 +52,18 @@ class ScoreNews:
             self._held = open_scores(self._online)
         return self._held
 
-    def _told(self) -> list[News]:
+    def waits(self) -> bool:
+        """Whether there is something to take over, or to be told as complete."""
+        if time.monotonic() < self._rest:
+            return False
+        return not self._is_complete or bool(self._told(1))
+
+    def _told(self, most: int = AT_ONCE) -> list[News]:
         """What is new; nothing while the store is out of reach, which keeps nobody else waiting."""
         if time.monotonic() < self._rest:
             return []
         try:
-            return self._scored.news(AT_ONCE)
+            return self._scored.news(most)
         except Busy as error:
             log.warning("scores are out of reach, trying again: %s", str(error).partition("\n")[0])
             self._rest = time.monotonic() + REST_SECONDS

@@ -1,23 +1,41 @@
-"""Which request that may be written is the oldest one underway: eight bytes by each server process.
+"""What each server process tells those who follow the log, in memory that all of them share.
 
-A request is stamped when it comes and is in the log some milliseconds later. Whoever lets time pass
-has to know that nothing which was stamped before is still to come.
+Which request that may be written is the oldest one underway: a request is stamped when it comes and
+is in the log some milliseconds later, and whoever lets time pass has to know that nothing which was
+stamped before is still to come. And how often something was appended: while that stands still the
+log need not be looked at.
 """
 
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from habitue.lake.live.told import microseconds
 
-UNDERWAY_FILE = "underway"                 # stamps in µs since the epoch; 0: nothing is underway
+UNDERWAY_FILE = "underway"
 SLOTS = 64                                 # for as many processes that answer
-_STAMP = struct.Struct("<q")
-_STAMPS = struct.Struct(f"<{SLOTS}q")
+_ONE = struct.Struct("<q")
+# of all processes: stamps in µs since the epoch (0: nothing is underway), then how often each of
+# them appended
+_ALL = struct.Struct(f"<{2 * SLOTS}q")
+
+
+class Tells(Protocol):
+    """What is known of the processes that answer; none: no server ever told."""
+
+    def oldest(self) -> int | None:
+        """The oldest request underway, µs; 0: there is none."""
+        ...
+
+    def appended(self) -> int | None:
+        """A number that is another one after anything was appended."""
+        ...
 
 
 class Underway:
@@ -27,11 +45,12 @@ class Underway:
         """Nothing is underway; other processes have other slots."""
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(handle, _STAMPS.size)
-            self._shared = mmap.mmap(handle, _STAMPS.size)
+            os.ftruncate(handle, _ALL.size)
+            self._shared = mmap.mmap(handle, _ALL.size)
         finally:
             os.close(handle)
-        self._place = slot * _STAMP.size
+        self._place, self._count_at = slot * _ONE.size, (SLOTS + slot) * _ONE.size
+        self._counting = threading.Lock()
         self._stamps: dict[object, int] = {}       # in the order in which they came
         self._tell()
 
@@ -47,32 +66,60 @@ class Underway:
             del self._stamps[key]
             self._tell()
 
+    def appended(self) -> None:
+        """Something is in the log that was not there before; from any thread."""
+        with self._counting:
+            (count,) = _ONE.unpack_from(self._shared, self._count_at)
+            _ONE.pack_into(self._shared, self._count_at, count + 1)
+
     def _tell(self) -> None:
-        _STAMP.pack_into(self._shared, self._place, next(iter(self._stamps.values()), 0))
+        _ONE.pack_into(self._shared, self._place, next(iter(self._stamps.values()), 0))
 
 
-def heard(path: Path) -> Callable[[], int | None]:
-    """What tells the oldest request underway, µs; 0: there is none; None: no server ever told."""
-    shared: mmap.mmap | None = None
+class Heard:
+    """What processes that answer tell in a file; see `Tells`."""
 
-    def oldest() -> int | None:
-        nonlocal shared
-        if shared is None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shared: mmap.mmap | None = None
+
+    def oldest(self) -> int | None:
+        """See `Tells`."""
+        told = self._told()
+        return None if told is None else min(filter(None, told[:SLOTS]), default=0)
+
+    def appended(self) -> int | None:
+        """See `Tells`."""
+        told = self._told()
+        return None if told is None else sum(told[SLOTS:])
+
+    def _told(self) -> tuple[int, ...] | None:
+        if self._shared is None:
             try:
-                with path.open("rb") as file:
-                    shared = mmap.mmap(file.fileno(), _STAMPS.size, access=mmap.ACCESS_READ)
+                with self._path.open("rb") as file:
+                    self._shared = mmap.mmap(file.fileno(), _ALL.size, access=mmap.ACCESS_READ)
             except (FileNotFoundError, ValueError):
                 return None
-        return min(filter(None, _STAMPS.unpack_from(shared, 0)), default=0)
+        return _ALL.unpack_from(self._shared, 0)
 
-    return oldest
+
+class Untold:
+    """What is known where no server tells anything; see `Tells`."""
+
+    def oldest(self) -> int | None:
+        """See `Tells`."""
+        return None
+
+    def appended(self) -> int | None:
+        """See `Tells`."""
+        return None
 
 
 def clear(path: Path) -> None:
     """No process answers: nothing is underway."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.ftruncate(handle, _STAMPS.size)         # never shorter: others may have mapped it
-        os.pwrite(handle, bytes(_STAMPS.size), 0)
+        os.ftruncate(handle, _ALL.size)            # never shorter: others may have mapped it
+        os.pwrite(handle, bytes(SLOTS * _ONE.size), 0)
     finally:
         os.close(handle)

@@ -37,7 +37,7 @@ from habitue.refusals import Refusals
 from habitue.serving.app import Place
 from habitue.serving.beside.following import DEFINED_SECONDS, Following, clock_of
 from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
-from habitue.serving.beside.underway import UNDERWAY_FILE, heard
+from habitue.serving.beside.underway import UNDERWAY_FILE, Heard
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Worker:
         )
         self.live = Following(
             self.online / PROFILES_FILE, self.log, self.lake, refuses=self.refusals[1],
-            clock=clock_of(utc_now), underway=heard(self.online / UNDERWAY_FILE),
+            clock=clock_of(utc_now), underway=Heard(self.online / UNDERWAY_FILE),
         )  # fmt: skip
         self.profiles = self.live.profiles
         self._beside = [

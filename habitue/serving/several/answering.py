@@ -116,15 +116,16 @@ def service_of(
     former = None if slot is None else read_counted(counted_file(online, slot))
     if former is not None:
         metrics.add(former)
+    underway = Underway(online / UNDERWAY_FILE, slot or 0)
     return Service(
         place=place,
         keys=Keys(place.directory),
-        collector=Collector(place.log, metrics),
+        collector=Collector(place.log, metrics, underway.appended),
         settlement=Settlement(place.log, online / PROGRESS_FILE, is_alone=slot is None),
         people=People(online / PROFILES_FILE),
         reading=Reading(online),
         metrics=metrics,
-        underway=Underway(online / UNDERWAY_FILE, slot or 0),
+        underway=underway,
         now=now,
         operator_key=operator_key(online / OPERATOR_FILE),
         klaviyo_limits=klaviyo_limits,
