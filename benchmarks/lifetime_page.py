@@ -71,6 +71,29 @@ def lifetime_targets() -> str:
     return "\n".join(lines) + "\n"
 
 
+def lifetime_hindsight() -> str:
+    """Each target on CDNOW beside ours, and beside the best of what learnt from the answers."""
+    rows = read_rows(RESULTS / "lifetime_value.csv")
+    ours = at([row for row in rows if row.data == "cdnow_sample"], TARGETS[0][0])
+    hindsight = read_rows(RESULTS / "lifetime_hindsight.csv")
+    lines = ["| target | ours | the best in hindsight | by |", "|---|---|---|---|"]
+    for _, metric, sense, wanted in TARGETS:
+        found = {
+            row.method: row.value
+            for row in hindsight
+            if row.metric == metric and row.value is not None
+        }
+        method = (min if sense == "<=" else max)(found, key=lambda name: found[name])
+        name, form = SHOWN[metric]
+        reached = found[method] <= wanted if sense == "<=" else found[method] >= wanted
+        lines.append(
+            f"| {name} {'≤' if sense == '<=' else '≥'} {wanted:g} |"
+            f" {form.format(mean(ours, 'habitue', metric))} |"
+            f" {form.format(found[method])}{', **reached**' if reached else ''} | {method} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def base(row: Row) -> str:
     """The protocol without the note that a horizon was extrapolated."""
     return row.protocol.split(",")[0]
