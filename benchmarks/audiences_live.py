@@ -3,8 +3,9 @@
     python -m benchmarks.audiences_live
 
 Customers of a simulated shop look at items, put some into their carts and order; events come at a
-pace, each received when it happens. The reader of the log, the live state and the audiences are
-those of `habitue serve`, in this process, on a file; the door and the network are not in it.
+pace, each received when it happens. What follows the log, the live state, the lake that audiences
+are saved in and the two threads that keep them live are those of `habitue serve`, in this process;
+the door, the log's own file and the network are not in it.
 """
 
 import argparse
@@ -12,31 +13,39 @@ import json
 import os
 import random
 import tempfile
+import threading
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.rows import RESULTS, Ledger, Row, hardware, harness_commit, in_a_process, peak_mb
-from habitue.audiences.live import tables
-from habitue.audiences.live.definitions import Defined, taken
-from habitue.audiences.live.facts import NEVER, Shop
-from habitue.audiences.live.keeping import Keeper
+from habitue.audiences.live.definitions import defined
+from habitue.audiences.live.facts import NEVER
+from habitue.audiences.saved import Saved
 from habitue.config import collecting_rarely
 from habitue.events import Event, Line, Money
-from habitue.lake.eventlog.records import Entry, Part, Record, encode
+from habitue.ingest.gate import Gate
+from habitue.lake.eventlog.records import Entry, EventLog, Part, Record, encode
 from habitue.lake.live import store
 from habitue.lake.live.told import microseconds, told_by
-from habitue.lake.profiles import Profiles
+from habitue.lake.profiles import PROFILES_FILE, Profiles
+from habitue.lake.schema import TABLES
+from habitue.lake.tables import Lake
+from habitue.serving.beside.following import Following
+from habitue.serving.beside.worker import Beside
 
 SHOP, SEED = "acme", 0
 OURS = ("habitue/audiences", "habitue/lake/live", "habitue/lake/profiles.py",
-        "benchmarks/audiences_live.py")  # fmt: skip
-SECONDS, PAUSE_SECONDS, TIMEOUT_SECONDS = 10, 0.03, 900.0
+        "habitue/serving/beside/following.py", "benchmarks/audiences_live.py")  # fmt: skip
+SECONDS, TIMEOUT_SECONDS = 10, 3_600.0
 PAST_EVENTS = 5                           # of each customer before it begins
 NAMES = ("item_viewed",) * 7 + ("cart_added",) * 2 + ("order_placed",)
 # customers, audiences, events a second (0: as many as go)
@@ -44,6 +53,7 @@ CELLS = [
     (5_000, 50, 500), (5_000, 50, 0), (5_000, 10, 0), (5_000, 200, 0), (5_000, 50, 2_000),
     (5_000, 50, 1_000), (100_000, 50, 0), (100_000, 50, 1_000),
 ]  # fmt: skip
+LARGE = [(1_000_000, 10, 0)]               # takes its time to be told and applied
 ADDED = "did item_viewed >= 2 times in 9 days"     # saved in the middle of a run at a pace
 
 
@@ -75,13 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS / "audiences_live.csv")
     parser.add_argument("--cell", nargs=3, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--large", action="store_true", help="run a million customers, too")
     options = parser.parse_args()
     if options.cell:
         print(json.dumps(cell(*options.cell)))
         return
     commit, machine = harness_commit(*OURS), hardware()
     ledger = Ledger(options.results, commit, machine)
-    for customers, audiences, pace in CELLS:
+    for customers, audiences, pace in [*CELLS, *(LARGE if options.large else ())]:
         data = f"{customers:,} customers"
         method = f"{audiences} audiences, " + (f"{pace:,} events/s" if pace else "at full speed")
         if ledger.has(data, method, SEED):
@@ -96,26 +107,89 @@ def main() -> None:
         print(data, method, found)
 
 
+class Coming:
+    """The log while events come, and what a server tells: a row is there from its instant on."""
+
+    shards = 1
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.instants: list[int] = []
+
+    def read(self, shard: int, offset: int, *, most_bytes: int = 0) -> list[Record]:
+        """The rows from an offset on whose instant is over."""
+        return [Record(one, self.bodies[one]) for one in range(offset, self.end(shard))]
+
+    def end(self, _: int) -> int:
+        """How many rows have come."""
+        return bisect_right(self.instants, clock())
+
+    def appended(self) -> int:
+        """A number that is another one after anything came."""
+        return self.end(0)
+
+    def oldest(self) -> int:
+        """No request is underway."""
+        return 0
+
+
+class Live:
+    """What a worker keeps live, on a lake of one shop in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake, self.log = Lake(folder / "lake"), Coming()
+        Gate(self.lake).append([event(random.Random(SEED), 1, -1, clock_time())], shop=SHOP,
+                               source="web", received=clock_time())  # fmt: skip
+        self.saved = Saved(self.lake, SHOP, clock_time, live=folder / PROFILES_FILE)
+        self.following = Following(
+            folder / PROFILES_FILE, cast("EventLog", self.log), self.lake,
+            refuses=lambda _: False, clock=clock, underway=self.log,
+        )  # fmt: skip
+        self.profiles = self.following.profiles
+        self.commits: list[tuple[int, int]] = []       # the last change, and when it was there
+        self._noting = threading.Lock()
+
+    def step(self) -> bool:
+        """Apply what came, and what time has done."""
+        is_more = self.following.follow()
+        self.note()
+        return is_more
+
+    def define(self) -> bool:
+        """Notice what was saved, and apply it to some customers."""
+        is_more = self.following.define()
+        self.note()
+        return is_more
+
+    def note(self) -> None:
+        """Note when the changes so far could be read."""
+        with self._noting:
+            sql = "SELECT max(sequence) FROM changes"
+            (last,) = self.profiles.look(lambda connection: connection.execute(sql).fetchone())
+            if (last or 0) > (self.commits[-1][0] if self.commits else -1):
+                self.commits.append((last or 0, clock()))
+
+
 def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
     """One run in this process."""
     draw = random.Random(SEED)
     with tempfile.TemporaryDirectory() as folder:
-        keeper = Keeper(clock)
-        profiles = Profiles(Path(folder) / "profiles.sqlite", then=keeper.told)
+        live = Live(Path(folder))
+        profiles = live.profiles
         with profiles.writing() as connection:
-            tables.make(connection)
             for piece in past(draw, customers):
                 store.take(connection, told_by(piece))
+        save(live.lake, sentences(audiences))
+        defined(live.lake, clock_time())   # what reads a lake is loaded, and takes its memory
         without = peak_mb()
         held = profiles.path.stat().st_size
         began = time.process_time()
-        define(profiles, keeper, sentences(audiences))
-        while apply_some(profiles, keeper):
+        while live.following.define():
             pass
         backfill = time.process_time() - began
         with collecting_rarely():          # as `habitue follow` does
-            found = fast(profiles, keeper, draw, customers) if not pace else paced(
-                profiles, keeper, draw, (customers, pace, audiences)
+            found = fast(live, draw, customers) if not pace else paced(
+                live, draw, (customers, pace)
             )
         profiles.close()                   # which copies what the log of writes still holds
         grown = profiles.path.stat().st_size - held
@@ -128,76 +202,60 @@ def cell(customers: int, audiences: int, pace: int) -> dict[str, float]:
     }
 
 
-def define(profiles: Profiles, keeper: Keeper, told: dict[str, str]) -> None:
-    """Follow these audiences from now on."""
-    defined = Defined(
-        shop=SHOP, sentences=told, settings=Shop(currency="GBP"),
-        since=dict.fromkeys(told, clock()),
-    )  # fmt: skip
-    with profiles.writing() as connection:
-        keeper.follow(connection, taken(connection, [defined], clock()))
+def save(lake: Lake, told: dict[str, str]) -> None:
+    """Save all of these at once."""
+    rows = [{"shop": SHOP, "name": name, "condition": condition, "received": clock_time()}
+            for name, condition in told.items()]  # fmt: skip
+    schema = pa.schema([one for one in TABLES["audiences"].schema if one.name != "bucket"])
+    lake.append({"audiences": pa.Table.from_pylist(rows, schema=schema)})
 
 
-def apply_some(profiles: Profiles, keeper: Keeper) -> bool:
-    """Apply what is new to some more customers; whether there are more of them."""
-    with profiles.writing() as connection:
-        return keeper.backfill(connection)
-
-
-def fast(
-    profiles: Profiles, keeper: Keeper, draw: random.Random, customers: int
-) -> dict[str, float]:
+def fast(live: Live, draw: random.Random, customers: int) -> dict[str, float]:
     """Events in pieces of 200, one after the other."""
     pieces = [[event(draw, customers, number, clock_time()) for number in range(start, start + 200)]
               for start in range(0, 4_000, 200)]  # fmt: skip
     records = [record(0, piece) for piece in pieces]
     began, used = time.perf_counter(), time.process_time()
     for offset, one in enumerate(records):
-        profiles.apply(0, [Record(offset, one)])
+        live.profiles.apply(0, [Record(offset, one)])
     seconds, used = time.perf_counter() - began, time.process_time() - used
-    with profiles.writing() as connection:
-        while keeper.fire(connection, clock()):
-            pass
     return {
         "events_per_second": 4_000 / seconds,
         "processor_microseconds_per_event": used / 4_000 * 1e6,
     }  # fmt: skip
 
 
-def paced(
-    profiles: Profiles, keeper: Keeper, draw: random.Random, load: tuple[int, int, int]
-) -> dict[str, float]:
+def paced(live: Live, draw: random.Random, load: tuple[int, int]) -> dict[str, float]:
     """Events one by one at a pace, carts whose hour is over, and an audience that is saved."""
-    customers, pace, audiences = load
+    customers, pace = load
     start = datetime.fromtimestamp(time.time() + 5 + SECONDS * pace / 2_000, UTC)
     at = [start + timedelta(seconds=number / pace) for number in range(SECONDS * pace)]
-    bodies = [record(0, [event(draw, customers, number, when)]) for number, when in enumerate(at)]
-    ends = [microseconds(one) for one in at]
-    place, commits, due, spent = 0, [], NEVER, 0.0
-    is_saved = is_more = False
+    log = live.log
+    log.bodies = [record(0, [event(draw, customers, number, one)]) for number, one in enumerate(at)]
+    log.instants = [microseconds(one) for one in at]
+    middle = log.instants[len(at) // 2]
     load_average = os.getloadavg()[0]
-    while place < len(bodies):
-        now = clock()
-        last = int(np.searchsorted(ends, now, "right"))
-        began = time.process_time()
-        if last > place:
-            profiles.apply(0, [Record(one, bodies[one]) for one in range(place, last)])
-            place = last
-        with profiles.writing() as connection:
-            if keeper.due(connection) <= now:
-                keeper.fire(connection, now)
-            due = keeper.due(connection)
-        if not is_saved and place > len(bodies) // 2:
-            define(profiles, keeper, {**sentences(audiences), "added": ADDED})
-            is_saved = is_more = True
-        is_more = is_more and apply_some(profiles, keeper)
-        with profiles.writing() as connection:
-            (sequence,) = connection.execute("SELECT max(sequence) FROM changes").fetchone()
-        spent += time.process_time() - began
-        commits.append((sequence or 0, clock()))
-        time.sleep(0.001 if is_more else min(max((due - clock()) / 1e6, 0.0), PAUSE_SECONDS))
-    late = lateness(profiles, commits, (ends[0], ends[len(bodies) // 2]))
+    wait_until(log.instants[0])
+    spent = time.process_time()
+    beside = [
+        Beside("live profiles", live.step, pause_seconds=live.following.pause),
+        Beside("audiences", live.define, pause_seconds=live.following.pause_defined),
+    ]
+    wait_until(middle)
+    live.saved.save("added", ADDED)
+    wait_until(log.instants[-1])
+    spent = time.process_time() - spent
+    while live.profiles.cursor(0) < len(at) or live.following.keeper.is_applying:
+        time.sleep(0.01)
+    for one in beside:
+        one.end()
+    late = lateness(live.profiles, live.commits, (log.instants[0], middle))
     return {**late, "share_of_a_core": spent / SECONDS, "load_average": load_average}
+
+
+def wait_until(instant: int) -> None:
+    """Sleep until then."""
+    time.sleep(max(instant - clock(), 0) / 1e6)
 
 
 def lateness(
@@ -215,7 +273,7 @@ def lateness(
         late = [
             (commits[int(np.searchsorted(sequences, sequence))][1] - at) / 1_000
             for sequence, at, why in rows
-            if why == cause and sequence <= sequences[-1] and at < end
+            if why == cause and at < end
         ]
         found[f"{name}_changes"] = len(late)
         for share in (50, 99):

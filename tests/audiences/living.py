@@ -32,6 +32,7 @@ class Living:
         self.since: dict[str, int] = {}
         self.predictions: dict = {}
         self.versions: dict = {}
+        self.meanings: dict = {}           # as whoever follows keeps them
         self.nouns: list[Noun] = []
         self._open()
 
@@ -62,7 +63,7 @@ class Living:
         told = Defined(
             shop="acme", versions=self.versions,
             sentences=dict(self.sentences), since=dict(self.since),
-            scored_since=scoring.since if scoring else 0,
+            scored_since=scoring.since if scoring else 0, meanings=self.meanings,
             settings=Shop(
                 currency="GBP", zone=self.zone, predictions=self.predictions, scored=scored
             ),

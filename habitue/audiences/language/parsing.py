@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from habitue.audiences.language import nodes, windows
 from habitue.audiences.language.calendar import CALENDAR_UNITS
@@ -82,6 +83,7 @@ _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 _AHEAD = {"last": -1, "this": 0, "next": 1}
 
 
+@lru_cache(maxsize=1_000)                  # whoever follows audiences asks of each again and again
 def parse(sentence: str) -> Condition:
     """The condition that a sentence says.
 

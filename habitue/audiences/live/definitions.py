@@ -9,8 +9,9 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeAlias
 
 import pyarrow.parquet as pq
 
@@ -19,7 +20,8 @@ from habitue.audiences.language.nodes import Condition, Member, Similar, every
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.asking.looking import DONE, Audience
-from habitue.audiences.live.evaluate import Compares, Found, Ready, prepared
+from habitue.audiences.live.asking.matched import Meaning
+from habitue.audiences.live.evaluate import Compares, Ready, prepared
 from habitue.audiences.live.facts import NEVER, Predictions, Shop
 from habitue.audiences.live.keeping import Followed
 from habitue.audiences.live.loading import currency
@@ -49,6 +51,18 @@ FROM shop_settings
 """
 
 
+Asks: TypeAlias = tuple[Condition | None, Ready | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept from one reading of the lake to the next, by shop."""
+
+    settings: dict[str, tuple[Shop, int]] = field(default_factory=dict)    # and since when (µs)
+    # what audiences compare of events, by the zone, too: what was found of it is found again
+    meanings: dict[tuple[str, str], dict[Compares, Meaning]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defined:
     """What the lake says of one shop."""
@@ -60,29 +74,40 @@ class Defined:
     settings_since: int = 0
     scored_since: int = 0
     versions: Mapping[tuple[str, int], str] = field(default_factory=dict)    # of predictions
-    meanings: dict[Compares, Found] = field(default_factory=dict)  # that its audiences share
+    meanings: dict[Compares, Meaning] = field(default_factory=dict)  # that its audiences share
+    ready: dict[str, Asks] = field(default_factory=dict)       # see `_ready`, by name
 
 
 def defined(
-    lake: Lake, now: datetime, scored: Mapping[str, Scoring] | None = None
+    lake: Lake,
+    now: datetime,
+    scored: Mapping[str, Scoring] | None = None,
+    kept: Kept | None = None,
 ) -> list[Defined]:
     """What the lake says of every shop that ever saved an audience.
 
-    `scored`: the shops whose customers are scored as they go on.
+    `scored`: the shops whose customers are scored as they go on. `kept`: what is so still of what
+    was read before; what is read is added.
     """
+    held = Kept() if kept is None else kept
     shops: set[str] = set()
     for file in lake.files("audiences"):
         with pq.ParquetFile(lake.source(file)) as source:
             shops.update(source.read(columns=["shop"])["shop"].to_pylist())
     known = scored or {}
-    return [_defined(lake, shop, now, known.get(shop)) for shop in sorted(shops)]
+    return [_defined(lake, shop, (now, known.get(shop)), held) for shop in sorted(shops)]
 
 
-def _defined(lake: Lake, shop: str, now: datetime, scoring: Scoring | None) -> Defined:
+def _defined(
+    lake: Lake, shop: str, asked_at: tuple[datetime, Scoring | None], kept: Kept
+) -> Defined:
+    now, scoring = asked_at
     saved = read(lake, _SAVED, shop=shop).to_pylist()
     if not saved:
         return Defined(shop=shop)
-    settings, since = settings_of(lake, shop)
+    if shop not in kept.settings:
+        kept.settings[shop] = settings_of(lake, shop)
+    settings, since = replace(kept.settings[shop][0]), kept.settings[shop][1]
     sentences = {row["name"]: row["condition"] for row in saved}
     wanted = _asked(sentences)
     if scoring is not None:
@@ -96,6 +121,7 @@ def _defined(lake: Lake, shop: str, now: datetime, scoring: Scoring | None) -> D
         settings=settings,
         settings_since=since,
         scored_since=0 if scoring is None else scoring.since,
+        meanings=kept.meanings.setdefault((shop, settings.zone), {}),
     )
 
 
@@ -257,8 +283,14 @@ def _since(told: Defined, name: str) -> int:
     return max(told.settings_since, *(told.since[one] for one in found))
 
 
-def _ready(told: Defined, name: str) -> tuple[Condition | None, Ready | None, str]:
-    """A name's condition as a function; or what is wrong with it."""
+def _ready(told: Defined, name: str) -> Asks:
+    """A name's condition as a function; or what is wrong with it. Kept: it is asked for often."""
+    if name not in told.ready:
+        told.ready[name] = _made_ready(told, name)
+    return told.ready[name]
+
+
+def _made_ready(told: Defined, name: str) -> Asks:
     if name not in told.sentences:
         return None, None, ""
     try:

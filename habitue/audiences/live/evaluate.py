@@ -64,7 +64,7 @@ from habitue.audiences.live.orders import Row, rows
 from habitue.audiences.live.scored import drift
 from habitue.audiences.live.values import SIGNS, date_of, reached, tested, tested_float
 from habitue.errors import BadAudience
-from habitue.events import ITEM_ORDERED
+from habitue.events import ITEM_ORDERED, ORDER_PLACED
 from habitue.lake.live.told import instant, microseconds
 
 Asked: TypeAlias = Callable[[View, int], Answer]
@@ -85,6 +85,8 @@ class Ready:
     of_nobody: bool  # whether it holds of those of whom nothing is known
     settled: Mapping[str, bool]  # kinds of rows that leave an answer as it is, and which answer
     drifting: tuple[drift.Drifting, ...] = ()      # its comparisons that silence alone moves
+    # what it compares, where that is no more than when events happened; none: it asks for more
+    moments: tuple[Meaning, ...] | None = None
 
     def holds(self, view: View, time: int) -> Answer:
         """Whether a customer is in the audience at an instant, and until when at least."""
@@ -95,7 +97,7 @@ class Ready:
 
 
 def prepared(
-    condition: Condition, zone: str = "UTC", meanings: dict[Compares, Found] | None = None
+    condition: Condition, zone: str = "UTC", meanings: dict[Compares, Meaning] | None = None
 ) -> Ready:
     """The condition as a function; audiences stand in the place of their names.
 
@@ -108,14 +110,18 @@ def prepared(
     preparing = _Preparing(zone, {} if meanings is None else meanings)
     asked = preparing.asked(condition)
     drifting = tuple({one.node: one for one in preparing.drifting}.values())
-    return Ready(asked, reads(condition), of_nobody(condition), settled(condition), drifting)
+    return Ready(
+        asked, reads(condition), of_nobody(condition), settled(condition), drifting,
+        _moments(condition, list(preparing.compared)),
+    )  # fmt: skip
 
 
 class _Preparing:
     """Functions in the making."""
 
-    def __init__(self, zone: str, meanings: dict[Compares, Found]) -> None:
+    def __init__(self, zone: str, meanings: dict[Compares, Meaning]) -> None:
         self._zone, self._meanings = zone, meanings
+        self.compared: dict[Meaning, None] = {}
         self.drifting: list[drift.Drifting] = []
 
     def asked(self, condition: Condition) -> Asked:
@@ -183,8 +189,9 @@ class _Preparing:
         """The rows that a `where` means, an event once, in time; until when they are the same."""
         found = self._meanings.get((event, where))
         if found is None:
-            found = self._meanings[event, where] = _found(event, where, self._zone)
-        return found
+            found = self._meanings[event, where] = _meaning(event, where, self._zone)
+        self.compared[found] = None
+        return found.found
 
     def _count(self, condition: Count) -> Asked:
         found = self._rows(condition.event, condition.where)
@@ -261,7 +268,16 @@ def _opposite(inner: Asked) -> Asked:
     return opposite
 
 
-def _found(event: str, where: Condition | None, zone: str) -> Found:
+def _moments(condition: Condition, compared: Sequence[Meaning]) -> tuple[Meaning, ...] | None:
+    """What a condition compares, where that is no more than when events, or orders, happened."""
+    nodes = all(isinstance(one, (And, Or, Not, Count, Followed)) for one in every(condition))
+    plain = all(
+        one.meets is None and (one.is_extended() or one.event == ORDER_PLACED) for one in compared
+    )
+    return tuple(compared) if nodes and plain else None
+
+
+def _meaning(event: str, where: Condition | None, zone: str) -> Meaning:
     inside = [] if where is None else list(every(where))
     return Meaning(
         event=event,
@@ -269,7 +285,7 @@ def _found(event: str, where: Condition | None, zone: str) -> Found:
         lined=any(map(_reads_lines, inside)),
         is_still=not any(map(_moves, inside)),
         reads=of_event(event),
-    ).found
+    )
 
 
 def _latest(found: Found, reach: Reach, wanted: tuple[str, int]) -> Asked:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from habitue.audiences.live import tables
+from habitue.audiences.live.asking.glancing import glanced
 from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent
 from habitue.audiences.live.asking.news import RACE, Work, by_customer, clamped, ordering, whose_of
 from habitue.audiences.live.asking.remembered import Remembered
@@ -76,6 +77,13 @@ class Followed:
         }
         self.by_kind[NEW_ORDER] = self.by_kind.get(ORDER_PLACED, [])
 
+    def goes_on(self, former: "Followed") -> bool:
+        """Whether what was found of customers so far stands: they are read no further than then."""
+        is_predicted = any((*one.shop.predictions, *one.shop.scored) for one in (self, former))
+        return (
+            self.reads <= former.reads and self.shop.is_like(former.shop) and not is_predicted
+        )
+
     def told(self, kinds: Kinds) -> list[tuple[Kinds, Steered]]:
         """The audiences that read some kinds of rows, by which of them they read; kept."""
         found = self.by_kinds.get(kinds)
@@ -129,8 +137,13 @@ class Keeper:
         """Follow these audiences from now on."""
         before, self._shops = self._shops, {one.name: one for one in shops if one.audiences}
         self._recent.clear()
-        self._held.clear()
+        told = self._shops.values()
+        same = [one for one in told if one.name in before and one.goes_on(before[one.name])]
+        for one in same:
+            one.shop = before[one.name].shop               # which views know
         self._held.begin(connection)
+        followed = {one.name: one.audiences for one in told}
+        self._held.keep(connection, followed, [one.name for one in same])
         now = tables.frontier(connection) or self._clock()
         self.readings.look(connection)
         for one in self._shops.values():
@@ -243,13 +256,17 @@ class Keeper:
         ]  # fmt: skip
         most = max(FILLED, FILLED_ALONE // len(together))
         customers = _next_of(connection, shop.name, together, most)
-        looks = [Look([(one, None)], [one.since], one.cause) for one in together]
         self._recall(connection, together, customers)
         horizon = max([tables.frontier(connection), *(one.since for one in together)])
         only = together if len(together) <= FEW * len(shop.audiences) else None
-        self._apply(
-            connection, shop, dict.fromkeys(customers, looks), horizon, thorough=True, only=only
-        )
+        looking = self._looking(shop, horizon)
+        left = glanced(connection, looking, together, customers)
+        self._write(connection, looking)
+        looks = {
+            customer: [Look([(one, None)], [one.since], one.cause) for one in audiences]
+            for customer, audiences in left.items()
+        }
+        self._apply(connection, shop, looks, horizon, thorough=True, only=only)
         reached = customers[-1] if len(customers) == most else DONE
         for one in together:
             one.reached = reached
@@ -426,17 +443,24 @@ class Keeper:
             reads = wanted(frozenset().union(*(one.ready.reads for one in only if one.ready)))
             ids = [one.id for one in only]
             held = self._held.only(connection, (shop.name, reads), wanted_of, ids)
-        looking = Looking(name=shop.name, shop=shop.shop, recent=self._recent, horizon=horizon)
+        looking = self._looking(shop, horizon)
         foresee(shop.shop, held, looks)
         for customer, one in held.items():
             for look in looks[customer]:
                 now = _more(look, one.facts, shop.shop, horizon) if thorough else look
                 looking.at(one.facts, now, one.standing)
         looking.changes.sort(key=lambda change: change.at)
+        self._write(connection, looking)
+        self._held.settle(held.values())
+
+    def _looking(self, shop: Followed, horizon: int) -> Looking:
+        return Looking(name=shop.name, shop=shop.shop, recent=self._recent, horizon=horizon)
+
+    def _write(self, connection: sqlite3.Connection, looking: Looking) -> None:
+        """Write what looks found."""
         tables.put_changes(connection, looking.changes, self._clock())
         tables.put_standing(connection, looking.kept)
         self._held.stand(looking.kept)
-        self._held.settle(held.values())
 
     def _recall(
         self,

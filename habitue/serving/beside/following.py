@@ -6,6 +6,7 @@ audience is over.
 """
 
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 from habitue.audiences.live import definitions, tables
-from habitue.audiences.live.facts import NEVER
 from habitue.audiences.live.keeping import Keeper
 from habitue.lake.eventlog.records import EventLog
 from habitue.lake.live.told import instant, microseconds
@@ -24,12 +24,16 @@ from habitue.serving.beside.scores import ScoreNews
 from habitue.serving.beside.underway import Tells, Untold
 
 LIVE_SECONDS = 0.03  # between looks whether something was appended to the log
+BUSY_SECONDS = 0.005  # where something was lately: what comes meanwhile is applied together
+BUSY_FOR = 1_000_000  # µs that something came by
 LOG_SECONDS = 1.0  # between looks at the log itself, where the server says that nothing was
 LIVE_BYTES = 4_000_000  # of the log that are applied at once
 STAMPED = 1_000  # µs by which a request that was stamped is told to be underway
 SETTLED = 20_000  # µs by which it is in the log, where no server tells what is underway
+SCORES_HELD = 100_000  # µs that scores may wait where the log never ends
 MOST_HELD = 80_000  # µs that time waits for a request
-DEFINED_SECONDS = 0.5  # between looks whether an audience was saved
+DEFINED_SECONDS = 0.03  # between looks whether an audience was saved
+DEFINED_FAR_SECONDS = 0.5  # where each look is a request
 _MICROSECONDS = 1_000_000
 
 
@@ -55,8 +59,10 @@ class Following:
         with self.profiles.writing() as connection:
             tables.make(connection)
         self._held: list[object] = []
+        self._kept = definitions.Kept()        # of the lake's files that are held
         self._is_stale = threading.Event()
-        self._due, self._is_new, self._is_early = NEVER, True, False
+        self._due = self._scores_at = self._busy_until = 0
+        self._is_early = False
         # what was told to be appended when nothing was left to read, and until when that suffices
         self._read, self._read_until = -1, -math.inf
         self._sequence = -2  # of the lake, when what it says was taken over
@@ -85,6 +91,7 @@ class Following:
         """Take what came into the lake by another way, such as imports."""
         try:
             self.profiles.catch_up(self._lake, shards=self._log.shards)
+            self._due = 0                      # whatever came may have moved it
             self._scores.again()
         except BaseException:
             self._is_stale.set()
@@ -93,17 +100,32 @@ class Following:
     def pause(self) -> float:
         """Seconds until there may be something to do."""
         until = (self._due - self._told_by()) / _MICROSECONDS
-        return min(max(until, 0.001), LIVE_SECONDS)
+        is_busy = self._clock() < self._busy_until
+        return min(max(until, 0.001), BUSY_SECONDS if is_busy else LIVE_SECONDS)
+
+    @property
+    def pause_defined(self) -> float:
+        """Seconds between looks whether an audience was saved."""
+        return DEFINED_SECONDS if isinstance(self._lake.path, Path) else DEFINED_FAR_SECONDS
+
+    def follow(self) -> bool:
+        """A step, after which some more may gather; never to be repeated without a pause."""
+        began = self._clock()
+        if self.step():
+            self._busy_until = began + BUSY_FOR
+        return False
 
     def define(self) -> bool:
         """Notice audiences that were saved, and apply them to some customers; whether to go on."""
         if self._is_stale.is_set():
             return False
         self._define()
+        if not self.keeper.is_applying:
+            return False
         try:
             with self.profiles.writing() as connection:
                 is_more = self.keeper.backfill(connection)
-                self._due = self.keeper.due(connection)
+                self._look_ahead(connection)
         except BaseException:
             self._is_stale.set()
             raise
@@ -115,22 +137,34 @@ class Following:
         appended, began = self._underway.appended(), time.monotonic()
         if appended == self._read and began < self._read_until and not self._is_due(now):
             return False
+        is_due, shards = self._due <= now, range(self._log.shards)
+        is_asked = is_due or self._scores_at <= now < self._busy_until
+        ends = [self._log.end(shard) for shard in shards] if is_asked else []
         is_more = self._take()
         if not is_more and appended is not None:
             self._read, self._read_until = appended, began + LOG_SECONDS
-        if not is_more and self._scores.take(now):
-            is_more = True                 # of whom nothing waits in the log
-        if is_more or (self._due > now and not self._is_new):
-            self._is_new |= is_more  # and only what is applied moves the next instant
-            return is_more
-        with self.profiles.writing() as connection:
-            is_more = self.keeper.fire(connection, now)
-            self._due, self._is_new = self.keeper.due(connection), False
+        # what came by then was told, however much came since
+        is_told = not is_more or (
+            is_asked and all(self.profiles.cursor(one) >= end for one, end in enumerate(ends))
+        )
+        if is_told:
+            self._scores_at = now + SCORES_HELD
+            is_more |= self._scores.take(now)
+        if is_due and is_told:
+            with self.profiles.writing() as connection:
+                is_more |= self.keeper.fire(connection, now)
+                self._look_ahead(connection)
+        elif is_more:
+            self.profiles.look(self._look_ahead)
         return is_more
+
+    def _look_ahead(self, connection: sqlite3.Connection) -> None:
+        """Note when time is over next, while nobody else writes."""
+        self._due = self.keeper.due(connection)
 
     def _is_due(self, now: int) -> bool:
         """Whether scores or time move somebody; before they do, the log itself is looked at."""
-        return self._is_new or self._due <= now or self._scores.waits()
+        return self._due <= now or self._scores.waits()
 
     def _take(self) -> bool:
         """Apply what the log holds; whether there was anything."""
@@ -154,8 +188,7 @@ class Following:
         """Follow what the lake says, where that is something else than before."""
         if self._is_early and self.keeper.is_applying:
             return
-        with self.profiles.writing() as connection:
-            scored = self.keeper.readings.look(connection)
+        scored = self.profiles.look(self.keeper.readings.look)
         sequence = self._lake.sequence  # asked first: the files are of it, or of a later one
         held: list[object] = [{shop: (one.since, one.reading) for shop, one in scored.items()}]
         if self._held and self._sequence == sequence and held[0] == self._held[0]:
@@ -164,7 +197,10 @@ class Following:
         if held == self._held:
             self._sequence = sequence
             return
-        told = definitions.defined(self._lake, instant(self._clock()), scored)
+        if held[2:3] != self._held[2:3]:       # the shops
+            self._kept.settings.clear()
+        now = instant(self._clock())
+        told = definitions.defined(self._lake, now, scored, self._kept)
         with self.profiles.writing() as connection:
             self._is_early = bool(self.keeper.shops) and definitions.too_early(connection, told)
             if self._is_early:

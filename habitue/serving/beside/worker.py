@@ -35,7 +35,7 @@ from habitue.lake.maintenance import tidy
 from habitue.lake.profiles import PROFILES_FILE
 from habitue.refusals import Refusals
 from habitue.serving.app import Place
-from habitue.serving.beside.following import DEFINED_SECONDS, Following, clock_of
+from habitue.serving.beside.following import Following, clock_of
 from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
 from habitue.serving.beside.underway import UNDERWAY_FILE, Heard
 
@@ -184,8 +184,8 @@ class Worker:
         )  # fmt: skip
         self.profiles = self.live.profiles
         self._beside = [
-            Beside("live profiles", self.live.step, pause_seconds=self.live.pause),
-            Beside("audiences", self.live.define, pause_seconds=DEFINED_SECONDS),
+            Beside("live profiles", self.live.follow, pause_seconds=self.live.pause),
+            Beside("audiences", self.live.define, pause_seconds=self.live.pause_defined),
             Beside("catching up", self._catch_up, pause_seconds=CATCH_UP_SECONDS),
             Beside("tidying", self._tidy, pause_seconds=TIDY_SECONDS),
             Beside("erasing", self._erase, pause_seconds=ERASE_SECONDS),

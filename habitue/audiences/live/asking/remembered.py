@@ -7,10 +7,11 @@ Rows that another process put in or took away (an erasure) make that all are rea
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from habitue.audiences.live import tables
+from habitue.audiences.live.asking.looking import Audience
 from habitue.audiences.live.facts import Event, Facts
 from habitue.audiences.live.loading import cancel, load
 from habitue.audiences.live.tables import Stands
@@ -42,6 +43,7 @@ class Remembered:
         """At most so many rows of customers are kept."""
         self._most_rows = most_rows
         self._held: OrderedDict[int, Held] = OrderedDict()
+        self._followed: dict[str, set[int]] = {}       # audiences, by shop
         self._rows = 0
         self._aside = -1
 
@@ -65,6 +67,28 @@ class Remembered:
         if self._aside != aside:
             self.clear()
         self._aside = aside
+
+    def keep(
+        self,
+        connection: sqlite3.Connection,
+        audiences: Mapping[str, Sequence[Audience]],
+        going_on: Collection[str],
+    ) -> None:
+        """These audiences are followed from now on, by shop; of some shops customers are kept.
+
+        How they stand to an audience that is still to be applied to everybody is read again.
+        """
+        self.drop([one for one, held in self._held.items() if held.shop not in going_on])
+        for shop in going_on:
+            mine = {one: held for one, held in self._held.items() if held.shop == shop}
+            anew = [one.id for one in audiences[shop] if one.reached == 0]
+            gone = self._followed[shop] - {one.id for one in audiences[shop] if one.reached != 0}
+            standing = tables.standing_to(connection, mine, anew)
+            for customer, held in mine.items():
+                for id in gone:
+                    held.standing.pop(id, None)
+                held.standing.update(standing.get(customer, {}))
+        self._followed = {shop: {one.id for one in told} for shop, told in audiences.items()}
 
     def tell(
         self,
