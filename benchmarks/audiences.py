@@ -293,7 +293,7 @@ def compared(
     lake: Lake, condition: Condition, said: str, times: int
 ) -> tuple[dict[str, float], int]:
     """Median seconds of both statements, whose answers are equal, and how many they find."""
-    told = dict.fromkeys(asked(condition), Told(VERSION, CUTOFF))
+    told = dict.fromkeys(asked(condition), Told(VERSION, CUTOFF, is_one=True))
     known = Known(at=CUTOFF, currency="GBP", predicted=told, zone=ZONE, is_linked=False)
     asks = statement(condition, known)
     views = set(asks.views) | {"events", "orders"}

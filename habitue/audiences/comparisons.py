@@ -66,6 +66,7 @@ class Forms:
     day: str = _NONE                       # of a date that is told without a time
     is_set: str = "false"
     kind: str = NUMBER                     # of numbers
+    told: str = _NONE                      # as JSON tells it, of whatever kind
 
 
 def of_text(column: str) -> Forms:
@@ -107,15 +108,14 @@ def of_read(kind: str, text: str) -> Forms:
         listed=(
             f"CASE WHEN {kind} = 'ARRAY' THEN TRY_CAST(CAST({text} AS JSON) AS VARCHAR[]) END"
         ),
+        # only a text can look like a date, so its kind need not be read
         date=(
-            f"CASE WHEN {is_text} AND regexp_full_match({text}, '{_DATE}')"
+            f"CASE WHEN regexp_full_match({text}, '{_DATE}')"
             f" THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
         ),
-        day=(
-            f"CASE WHEN {is_text} AND regexp_full_match({text}, '{_DAY}')"
-            f" THEN TRY_CAST({text} AS DATE) END"
-        ),
+        day=f"CASE WHEN regexp_full_match({text}, '{_DAY}') THEN TRY_CAST({text} AS DATE) END",
         is_set=f"{kind} <> 'NULL'",
+        told=text,
     )
 
 
@@ -131,6 +131,11 @@ class Clock:
     at: datetime
     zone: str
 
+    @property
+    def of(self) -> tuple[datetime, str]:
+        """Both."""
+        return self.at, self.zone
+
 
 def dated(forms: Forms, condition: Dated, clock: Clock, bound: Bound) -> str:
     """SQL of a date in a window as of an instant; unknown where it is missing."""
@@ -143,14 +148,19 @@ def dated(forms: Forms, condition: Dated, clock: Clock, bound: Bound) -> str:
 
 def remembered(forms: Forms, condition: Anniversary, clock: Clock, bound: Bound) -> str:
     """SQL of a date whose day and month are among some days; unknown where it is missing."""
+    day, among = _day(forms, clock, bound), anniversaries(*days(condition.window, *clock.of))
     parts = [
-        f"(list_contains({bound(codes, 'INTEGER[]')}, month(day) * 100 + day(day))"
-        f" AND year(day) < {bound(year, 'INTEGER')})"
-        for year, codes in anniversaries(*days(condition.window, clock.at, clock.zone)).items()
+        f"(list_contains({bound(codes, 'INTEGER[]')}, month({day}) * 100 + day({day}))"
+        f" AND year({day}) < {bound(year, 'INTEGER')})"
+        for year, codes in among.items()
     ]
-    # a list of one, so that the day is looked up once
-    found = f"[{_day(forms, clock, bound)}], lambda day: {' OR '.join(parts)}"
-    return f"list_transform({found})[1]"
+    told = f"({' OR '.join(parts)})"
+    if forms.told == _NONE:
+        return told
+    # what ends with no such day, as most days do, is not read as a date
+    ends = sorted({f"{one // 100:02}-{one % 100:02}" for codes in among.values() for one in codes})
+    found = f"list_contains({bound(ends, 'VARCHAR[]')}, substr({forms.told}, 6))"
+    return f"((length({forms.told}) <> 10 OR {found}) AND {told})"
 
 
 def within(column: str, window: Window | None, clock: Clock, bound: Bound) -> str:

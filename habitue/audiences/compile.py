@@ -92,6 +92,7 @@ class Told:
     version: str
     cutoff: datetime
     relation: str = ""                     # that holds it; else it was published
+    is_one: bool = False                   # it was published at once, a row per customer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,13 +367,14 @@ class _Compiler:
         if told.relation:
             return rows.SCORED.format(name=name, relation=told.relation)
         self._views.add("predictions")
+        one_each = rows.SINGLE if told.is_one else rows.UNLINKED
         return rows.PREDICTION.format(
             name=name,
             version=self._bound(told.version, "VARCHAR"),
             cutoff=self._bound.instant(told.cutoff),
             question=self._bound(question, "VARCHAR"),
             horizon=self._bound(float(days), "DOUBLE"),
-            **(rows.LINKED if self._known.is_linked else rows.UNLINKED),
+            **(rows.LINKED if self._known.is_linked else one_each),
         )
 
     def _similar(self, condition: Similar) -> str:

@@ -321,16 +321,19 @@ def _predicted(
     wanted = asked(condition) - known.keys()
     if not wanted:
         return known
-    found: dict[tuple[str, int], tuple[datetime, datetime, str]] = {}
+    found: dict[tuple[str, int], tuple[datetime, datetime, str, bool]] = {}
     for row in connection.sql(rows.PREDICTED).to_arrow_table().to_pylist():
         key = (row["question"], row["horizon_days"])
         if key in wanted:
-            latest = (row["cutoff"], row["received"], row["version"])
+            latest = (row["cutoff"], row["received"], row["version"], row["is_one"])
             found[key] = max(latest, found.get(key, latest))
     for question, days in sorted(wanted):
         if (question, days) not in found:
             raise _unpredicted(question, days, found, text)
-    return known | {key: Told(version, cutoff) for key, (cutoff, _, version) in found.items()}
+    return known | {
+        key: Told(version, cutoff, is_one=is_one)
+        for key, (cutoff, _, version, is_one) in found.items()
+    }
 
 
 def _unpredicted(

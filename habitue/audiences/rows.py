@@ -22,10 +22,12 @@ SELECT count(*) > 0 FROM duckdb_tables() WHERE schema_name = 'stored' AND table_
 # one row per event name of the shop
 NAMES = "SELECT DISTINCT name FROM events"
 
-# one row per version, cutoff, question and horizon for which there are predictions
+# one row per version, cutoff, question and horizon for which there are predictions; what was
+# published at once has one row per customer
 PREDICTED = """
-SELECT version, cutoff, question, horizon_days, max(received) AS received FROM predictions
-GROUP BY ALL
+SELECT version, cutoff, question, horizon_days, max(received) AS received,
+    min(received) = max(received) AS is_one
+FROM predictions GROUP BY ALL
 """
 
 _AMOUNT = (
@@ -126,7 +128,7 @@ PREDICTION = """
     FROM predictions
     WHERE version = {version} AND cutoff = {cutoff} AND question = {question}
         AND horizon_days = {horizon} AND value IS NOT NULL
-    GROUP BY 1
+    {grouped}
 )"""
 
 # one row per customer of those whom scores tell of, by the key that names them; without the name of
@@ -139,9 +141,12 @@ SCORED = """
 LINKED = {
     "customer": "customer_of(customer)",
     "value": "arg_max(value, (customer = customer_of(customer), customer))",
+    "grouped": "GROUP BY 1",
 }
 # where no two keys are one customer
-UNLINKED = {"customer": "customer", "value": "max(value)"}
+UNLINKED = {"customer": "customer", "value": "max(value)", "grouped": "GROUP BY 1"}
+# and the set was published at once
+SINGLE = {"customer": "customer", "value": "value", "grouped": ""}
 
 # one row per customer with an order that stands: tertiles of recency, frequency and value, ties
 # alike, and the group that they make
@@ -152,14 +157,16 @@ scored AS (
         CAST(1 + 3 * (rank() OVER (ORDER BY number) - 1) // count(*) OVER () AS INT) AS f,
         CAST(1 + 3 * (rank() OVER (ORDER BY worth) - 1) // count(*) OVER () AS INT) AS m
     FROM (
-        SELECT customer, max(moment) AS last, count(*) AS number,
-            coalesce(sum(value), 0) - coalesce(any_value(taken_back), 0) AS worth
-        FROM placed
+        SELECT customer, last, number, worth - coalesce(taken_back, 0) AS worth
+        FROM (
+            SELECT customer, max(moment) AS last, count(*) AS number,
+                coalesce(sum(value), 0) AS worth
+            FROM placed GROUP BY customer
+        )
         LEFT JOIN (
             SELECT customer, sum(abs(value)) AS taken_back FROM told
             WHERE name = 'order_refunded' GROUP BY customer
         ) AS refunds USING (customer)
-        GROUP BY customer
     )
 ),
 grouped AS (

@@ -33,7 +33,7 @@ from habitue.events import Money
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
 from tests.audiences.conditions import TICK, asked
-from tests.audiences.histories import history, stored
+from tests.audiences.histories import History, Predicted, history, stored
 from tests.audiences.slow import Slow
 from tests.lake.people import WEB, change, consent, identifier, link, told
 from tests.lake.small import day, event, filled
@@ -338,3 +338,14 @@ def test_item_ordered_has_no_properties_and_other_events_no_quantity(lake):
     with pytest.raises(BadAudience, match="order_placed has no quantity"):
         members(lake, "sum of order_placed quantity > 1", day(1))
     assert members(lake, "sum of item_ordered quantity = 1", day(1)) == ["c1"]
+
+
+@pytest.mark.parametrize("times", [(1,), (1, 2), (2, 1, 3)])
+def test_a_set_that_was_published_more_than_once_names_nobody_twice(tmp_path, times):
+    sets = tuple(
+        Predicted(who, "churn", 90.0, 0.9, "v1", day(1), day(at))
+        for at in times for who in ("c1", "c2")
+    )  # fmt: skip
+    lake = stored(Lake(tmp_path), History((), (), (), (), sets))
+    found = find(lake, "acme", "churn_90d > 0.7", AsOf(day(4)))
+    assert found.members["customer"].to_pylist() == ["c1", "c2"]
