@@ -20,6 +20,7 @@ from habitue.audiences.language.nodes import (
     Order,
     Property,
     Sum,
+    Theirs,
     every,
 )
 from habitue.events import ORDER_PLACED
@@ -76,6 +77,8 @@ def of_nobody(condition: Condition) -> bool:
             return any(map(of_nobody, parts))
         case Not(inner):
             return not of_nobody(inner)
+        case Theirs(inner):
+            return of_nobody(inner)
         case Count(operator=operator, number=number):
             return _holds(0, operator, number)
         case Sum(operator=operator, amount=amount):

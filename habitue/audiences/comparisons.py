@@ -91,8 +91,13 @@ def of_json(column: str, path: tuple[str, ...], bound: Bound) -> Forms:
 
 def json_parts(column: str, path: tuple[str, ...], bound: Bound) -> tuple[str, str]:
     """The kind and the text of what stands in a column of JSON objects."""
-    at = bound("".join(f"/{one.replace('~', '~0').replace('/', '~1')}" for one in path), "VARCHAR")
+    at = bound(pointer(*path), "VARCHAR")
     return f"json_type({column}, {at})", f"json_extract_string({column}, {at})"
+
+
+def pointer(*path: str) -> str:
+    """What leads to a value in JSON, by names."""
+    return "".join(f"/{one.replace('~', '~0').replace('/', '~1')}" for one in path)
 
 
 def of_read(kind: str, text: str) -> Forms:

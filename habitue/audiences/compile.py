@@ -7,7 +7,7 @@ have a row in what the condition reads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -35,6 +35,7 @@ from habitue.audiences.comparisons import (
     remembered,
     within,
 )
+from habitue.audiences.language.calendar import THEIR_ZONE
 from habitue.audiences.language.nodes import (
     BOUGHT,
     CLOCK_FIELDS,
@@ -64,6 +65,7 @@ from habitue.audiences.language.nodes import (
     Similar,
     Step,
     Sum,
+    Theirs,
     every,
 )
 from habitue.audiences.language.windows import Calendar, Window, bounds
@@ -103,6 +105,7 @@ class Known:
     currency: str | None
     predicted: Mapping[tuple[str, int], Told]    # (question, horizon) -> the set in force
     zone: str = "UTC"                      # of the shop
+    zones: tuple[str, ...] = ()            # that customers have of their own
     is_linked: bool = True                 # keys may be one customer by now
     similar: Mapping[Similar, Sequence[str]] = field(default_factory=dict)    # who is
 
@@ -264,6 +267,8 @@ class _Compiler:
                 return f"({' OR '.join(map(self._condition, parts))})"
             case Not(inner):
                 return self._opposite(inner, self._condition)
+            case Theirs(inner):
+                return self._theirs(inner)
         return self._sure(self._leaf(condition))
 
     def _opposite(self, inner: Condition, compiled: Callable[[Condition], str]) -> str:
@@ -272,6 +277,32 @@ class _Compiler:
         told = f"(NOT {compiled(inner)})"
         self._inside_not -= 1
         return told
+
+    def _theirs(self, inner: Condition) -> str:
+        """The same condition by the clock of each time zone; of who has none, by the shop's."""
+        self._views.add("profiles")
+        whole = self._known
+        zones = [one for one in whole.zones if one != whole.zone]
+        self._known = replace(whole, zones=())
+        told = self._condition(inner)
+        if zones:
+            if "theirs" not in self._joined:
+                self._joined["theirs"] = None
+                self._relations["theirs"] = self._their_zones(zones)
+            cases = []
+            for zone in zones:
+                self._known = replace(whole, zone=zone, zones=())
+                cases.append(f"WHEN {self._bound(zone, 'VARCHAR')} THEN {self._condition(inner)}")
+            told = f"(CASE theirs.zone {' '.join(cases)} ELSE {told} END)"
+        self._known = whole
+        return told
+
+    def _their_zones(self, zones: Sequence[str]) -> str:
+        """The relation of customers with a time zone of their own."""
+        names = [json_parts("properties", (name,), self._bound)[1] for name in THEIR_ZONE]
+        return rows.THEIRS.format(
+            names=", ".join(names), zones=self._bound(zones, "VARCHAR[]")
+        )
 
     def _sure(self, told: str) -> str:
         """True or false, where it matters: of what is wanted, unknown is as good as false."""

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from habitue.audiences import lookalike, rows
+from habitue.audiences.comparisons import pointer
 from habitue.audiences.compile import (
     Known,
     Told,
@@ -22,6 +23,7 @@ from habitue.audiences.compile import (
     reads_clock,
     statement,
 )
+from habitue.audiences.language.calendar import THEIR_ZONE, is_zone
 from habitue.audiences.language.klaviyo import from_json, from_klaviyo
 from habitue.audiences.language.nodes import (
     And,
@@ -38,6 +40,7 @@ from habitue.audiences.language.nodes import (
     Prediction,
     Similar,
     Sum,
+    Theirs,
     check,
     every,
 )
@@ -173,6 +176,7 @@ def _found(
         currency=currency_of(connection) if reads_amounts(asks.whole) else None,
         predicted=_predicted(connection, asks.whole, asks.text, scored),
         zone=_zone(connection) if reads_clock(asks.whole) else "UTC",
+        zones=_zones(connection, asks.whole),
         similar=similar,
         is_linked=bool(connection.execute(rows.IS_LINKED).fetchall()[0][0]),
     )
@@ -229,11 +233,12 @@ def expanded(
             found = replace(
                 condition, parts=tuple(expanded(one, named, inside) for one in parts)
             )
-        case Not(inner):
-            found = Not(expanded(inner, named, inside))
+        case Not(inner) | Theirs(inner):
+            found = replace(condition, inner=expanded(inner, named, inside))
         case _:
             return condition
-    number = sum(1 for one in every(found) if not isinstance(one, (And, Or, Not)))
+    groups = (And, Or, Not, Theirs)
+    number = sum(1 for one in every(found) if not isinstance(one, groups))
     if number > MOST_EXPANDED:
         raise BadAudience(
             f"{number:,} conditions with those of the audiences it names:"
@@ -282,6 +287,14 @@ def _zone(connection: duckdb.DuckDBPyConnection) -> str:
     """The shop's time zone; of a shop that never said one, UTC."""
     told = connection.execute(rows.ZONE).fetchall()
     return str(told[0][0]) if told else "UTC"
+
+
+def _zones(connection: duckdb.DuckDBPyConnection, condition: Condition) -> tuple[str, ...]:
+    """The time zones that customers have of their own, where a condition looks at them."""
+    if not any(isinstance(one, Theirs) for one in every(condition)):
+        return ()
+    told = connection.execute(rows.TOLD_ZONES, [list(map(pointer, THEIR_ZONE))]).fetchall()
+    return tuple(sorted(name for (name,) in told if is_zone(name)))
 
 
 def put_in_place(connection: duckdb.DuckDBPyConnection, recomputed: pa.Table) -> None:

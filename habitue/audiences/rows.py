@@ -14,6 +14,12 @@ CURRENCY = "SELECT currency FROM shop_settings"
 # one row: the shop's time zone
 ZONE = "SELECT timezone FROM shop_settings"
 
+# one row per text that some customer has where a time zone of their own would stand
+TOLD_ZONES = """
+SELECT DISTINCT json_extract_string(properties, path) AS zone
+FROM profiles CROSS JOIN (SELECT unnest($1) AS path)
+"""
+
 # one row: whether two keys are one customer by now
 IS_LINKED = """
 SELECT count(*) > 0 FROM duckdb_tables() WHERE schema_name = 'stored' AND table_name = 'identities'
@@ -120,6 +126,13 @@ everyone AS (
 # one row per customer who ever said something of one channel
 CONSENT = """
 {name} AS (SELECT customer, status, since FROM consents WHERE channel = {channel})"""
+
+# one row per customer whose properties were told: their own time zone, where it is one of some
+THEIRS = """
+theirs AS (
+    SELECT customer, list_filter([{names}], lambda one: list_contains({zones}, one))[1] AS zone
+    FROM profiles
+)"""
 
 # one row per customer of one set of predictions; of keys that are one by now, their own name first
 PREDICTION = """

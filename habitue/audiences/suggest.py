@@ -76,6 +76,7 @@ A condition is one of these, joined with and, or, not and parentheses:
   first order_placed in the last 30 days           (when an event happened first)
   anniversary of profile.birthday in the next 7 days
   rfm = "at risk"                   (champions, loyal, recent, needs attention, at risk, inactive)
+  in their time zone CONDITION      (days and hours by each customer's own clock, not the shop's)
   in audience "NAME", similar to audience "NAME" top 500 customers
 WINDOW: in 90 days | at least 30 days ago | between 60 and 30 days ago | before 2025-01-01 |
   after 2025-01-01 | between 2025-01-01 and 2025-02-01 | today | yesterday | this week |

@@ -27,6 +27,7 @@ from habitue.audiences.language.nodes import (
     Similar,
     Step,
     Sum,
+    Theirs,
 )
 from habitue.audiences.language.windows import (
     Ago,
@@ -208,6 +209,11 @@ def member(audience: str) -> Member:
 def similar(audience: str, *, top: int | None = None, percent: int | None = None) -> Similar:
     """Who is nearest to an audience, and not one of it."""
     return Similar(audience, percent, "percent") if percent else Similar(audience, top or 0)
+
+
+def in_their_time_zone(condition: Condition) -> Theirs:
+    """A condition by the clock of each customer's own time zone, where they have one."""
+    return Theirs(condition)
 
 
 def churn(days: int = DEFAULT_HORIZON) -> Word:

@@ -34,6 +34,7 @@ from habitue.audiences.language.nodes import (
     Similar,
     Step,
     Sum,
+    Theirs,
 )
 from habitue.audiences.language.windows import (
     UNITS,
@@ -235,13 +236,22 @@ def similar(audience):
     )
 
 
+def zoned(leaves):
+    """The same by the clock of each customer."""
+    return st.builds(Theirs, groups(leaves, most=2))
+
+
 audiences = st.sampled_from(["reds", "buyers"])
 # over the few names and values of a history
-asked = groups(happened() | known() | audiences.map(Member) | similar(audiences))
+asked = groups(
+    happened() | known() | audiences.map(Member) | similar(audiences)
+    | zoned(happened() | known() | audiences.map(Member))
+)  # fmt: skip
 # over any names and texts that there are
 anything = groups(
     happened(event=names, name=names, text=texts)
     | known(event=names, name=names, text=texts)
     | st.builds(Member, names)
     | similar(names)
+    | zoned(happened(event=names, name=names, text=texts) | similar(names))
 )

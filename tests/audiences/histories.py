@@ -158,7 +158,11 @@ def _told(draw: random.Random, *fields: str) -> dict[str, str]:
 
 
 def _properties(draw: random.Random) -> dict[str, object]:
-    return {one: draw.choice(VALUES) for one in NAMES if draw.random() < 0.6}
+    held: dict[str, object] = {one: draw.choice(VALUES) for one in NAMES if draw.random() < 0.6}
+    for name in ("timezone", "location.timezone"):
+        if draw.random() < 0.4:
+            held[name] = draw.choice((*ZONES, "Pacific/Auckland", "Mars/Olympus", "utc", 5, None))
+    return held
 
 
 def _event(draw: random.Random, number: int, customers: Sequence[str]) -> Event:

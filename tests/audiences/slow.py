@@ -84,6 +84,8 @@ class Slow:
     def holds(self, condition, who: str) -> bool:  # noqa: C901 - one case per node
         if isinstance(condition, (nodes.Similar, nodes.Anniversary)):
             return self.is_near(condition, who)
+        if isinstance(condition, nodes.Theirs):
+            return self.by_their_clock(condition.inner, who)
         match condition:
             case nodes.And(parts):
                 return all(self.holds(one, who) for one in parts)
@@ -103,6 +105,18 @@ class Slow:
             case nodes.Compared(nodes.Prediction(question, _), sign, value):
                 return floats(self.predicted.get((question, who), (None,))[0], sign, value)
         return self.compares(condition, self.known(condition.operand, who))
+
+    def by_their_clock(self, condition, who: str) -> bool:
+        shop, held = self.zone, self.profiles.get(who, {})
+        for name in ("location.timezone", "timezone"):
+            try:
+                self.zone = ZoneInfo(held[name])
+            except (KeyError, TypeError, ValueError, OSError, AttributeError):
+                continue
+        try:
+            return self.holds(condition, who)
+        finally:
+            self.zone = shop
 
     def is_near(self, condition, who: str) -> bool:
         if isinstance(condition, nodes.Similar):

@@ -3,9 +3,11 @@
 Days begin where the zone's clock says so: some have 23 or 25 hours.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from functools import cache
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from habitue.errors import BadAudience
 
@@ -17,6 +19,7 @@ MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september",
     "october", "november", "december",
 )  # fmt: skip
+THEIR_ZONE = ("timezone", "location.timezone")     # properties of a customer
 _MONTHS_OF: dict[CalendarUnit, int] = {"month": 1, "quarter": 3, "year": 12}
 
 
@@ -27,6 +30,21 @@ def local(at: datetime, zone: str) -> datetime:
     '2025-07-02 00:30:00+01:00'
     """
     return at.astimezone(_zone(zone))
+
+
+def is_zone(name: object) -> bool:
+    """Whether something names a time zone, as the IANA's database spells it."""
+    return isinstance(name, str) and name in _zones()
+
+
+def zone_of(properties: Mapping[str, Any], otherwise: str) -> str:
+    """The time zone that a customer's properties name, or another one.
+
+    >>> zone_of({"timezone": "Mars/Olympus", "location.timezone": "Asia/Tokyo"}, "UTC")
+    'Asia/Tokyo'
+    """
+    told = (properties.get(name) for name in THEIR_ZONE)
+    return next((str(name) for name in told if is_zone(name)), otherwise)
 
 
 def start_of(day: date, zone: str) -> datetime:
@@ -79,6 +97,11 @@ def anniversaries(first: date, last: date) -> dict[int, list[int]]:
 
 def _first_of(months: int) -> date:
     return date(months // 12, months % 12 + 1, 1)
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def _zone(name: str) -> ZoneInfo:

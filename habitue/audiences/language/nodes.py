@@ -334,6 +334,16 @@ class Not(Joined):
 
 
 @dataclass(frozen=True, slots=True)
+class Theirs(Joined):
+    """By the clock and the calendar of each customer's own time zone, where they have one."""
+
+    inner: "Condition"
+
+    def __post_init__(self) -> None:
+        _refuse_odd(self.inner, Joined)
+
+
+@dataclass(frozen=True, slots=True)
 class And(Joined):
     """All of two or more."""
 
@@ -355,7 +365,8 @@ class Or(Joined):
 
 Condition: TypeAlias = (
     Compared | Dated | Anniversary | Count | Sum | Followed | Member | Similar | Not | And | Or
-)
+    | Theirs
+)  # fmt: skip
 
 
 def children(condition: Condition) -> tuple[Condition, ...]:
@@ -363,7 +374,7 @@ def children(condition: Condition) -> tuple[Condition, ...]:
     match condition:
         case And(parts) | Or(parts):
             return parts
-        case Not(inner):
+        case Not(inner) | Theirs(inner):
             return (inner,)
         case Count(where=where) | Sum(where=where):
             return () if where is None else (where,)
@@ -388,7 +399,8 @@ def check(condition: Condition) -> Condition:
         BadAudience: it is too large or too deep, or something stands where it means nothing.
     """
     _refuse_deep(condition, 1)
-    number = sum(1 for one in every(condition) if not isinstance(one, (And, Or, Not)))
+    groups = (And, Or, Not, Theirs)
+    number = sum(1 for one in every(condition) if not isinstance(one, groups))
     if number > MOST_CONDITIONS:
         raise BadAudience(f"{number} conditions: wanted at most {MOST_CONDITIONS}")
     _refuse_misplaced(condition, is_where=False)
@@ -412,7 +424,7 @@ def _refuse_misplaced(condition: Condition, *, is_where: bool) -> None:
             if is_where:
                 raise BadAudience("where compares what one event is told with, and nothing else")
             is_where = True
-        case Member() | Similar() | Anniversary() if is_where:
+        case Member() | Similar() | Anniversary() | Theirs() if is_where:
             raise BadAudience("where compares what one event is told with, and nothing else")
     for one in children(condition):
         _refuse_misplaced(one, is_where=is_where)

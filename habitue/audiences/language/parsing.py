@@ -45,6 +45,7 @@ from habitue.audiences.language.nodes import (
     Similar,
     Step,
     Sum,
+    Theirs,
 )
 from habitue.audiences.language.reading import KEYWORDS, Reader, Token, near
 from habitue.audiences.language.windows import (
@@ -67,7 +68,7 @@ _BEGINNINGS = (
     "did", "did not", "count of", "sum of", "in audience", "profile.", "consent.", "rfm",
     "net_spend", "average_order_value", "average_days_between_orders", "next_order_date",
     "churn_90d", "order_90d", "expected_orders_90d", "expected_spend_90d",
-    "anniversary of", "first", "similar to audience",
+    "anniversary of", "first", "similar to audience", "in their time zone",
 )  # fmt: skip
 _ONCE: tuple[nodes.Order, int] = (">=", 1)
 _SIGNS = ("=", "!=", "<", "<=", ">", ">=")
@@ -132,7 +133,8 @@ class _Parser:
 
     def _one(self, *, is_where: bool) -> Condition:
         reader, begun = self._reader, self._reader.peek()
-        if not (begun.word == "not" or begun.text == "("):
+        is_theirs = not is_where and reader.takes("in", "their", "time", "zone")
+        if not (is_theirs or begun.word == "not" or begun.text == "("):
             self._count += 1
             if self._count > nodes.MOST_CONDITIONS:
                 raise reader.error(begun, f"more than {nodes.MOST_CONDITIONS} conditions")
@@ -140,8 +142,10 @@ class _Parser:
         self._depth += 1
         if self._depth >= nodes.MOST_DEPTH:
             raise reader.error(begun, f"more than {nodes.MOST_DEPTH} levels of conditions")
-        if reader.take().word == "not":
-            found: Condition = Not(self._one(is_where=is_where))
+        if is_theirs:
+            found: Condition = Theirs(self._one(is_where=False))
+        elif reader.take().word == "not":
+            found = Not(self._one(is_where=is_where))
         else:
             found = self._any(is_where=is_where)
             reader.wants(")", "every parenthesis that is opened is closed")

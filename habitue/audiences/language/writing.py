@@ -31,6 +31,7 @@ from habitue.audiences.language.nodes import (
     Similar,
     Step,
     Sum,
+    Theirs,
 )
 from habitue.audiences.language.reading import name, path, quoted
 from habitue.audiences.language.windows import (
@@ -62,6 +63,8 @@ def written(condition: Condition) -> str:
             return f"{_operand(operand)} is not set"
         case Not(inner):
             return f"not {_inner(inner)}"
+        case Theirs(inner):
+            return f"in their time zone {_inner(inner)}"
         case Count() | Sum() | Followed():
             return _happened(condition)
         case Member() | Similar():

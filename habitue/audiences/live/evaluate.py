@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from habitue.audiences.asking import of_nobody
-from habitue.audiences.language.calendar import anniversaries
+from habitue.audiences.language.calendar import anniversaries, zone_of
 from habitue.audiences.language.nodes import (
     CLOCK_FIELDS,
     LINE_FIELDS,
@@ -40,6 +40,7 @@ from habitue.audiences.language.nodes import (
     Similar,
     Step,
     Sum,
+    Theirs,
     every,
 )
 from habitue.audiences.language.windows import (
@@ -109,7 +110,7 @@ def prepared(
     """
     preparing = _Preparing(zone, {} if meanings is None else meanings)
     asked = preparing.asked(condition)
-    drifting = tuple({one.node: one for one in preparing.drifting}.values())
+    drifting = tuple({one.key: one for one in preparing.drifting}.values())
     return Ready(
         asked, reads(condition), of_nobody(condition), settled(condition), drifting,
         _moments(condition, list(preparing.compared)),
@@ -133,15 +134,34 @@ class _Preparing:
                 return _joined([self.asked(one) for one in parts], stops=True)
             case Not(inner):
                 return _opposite(self.asked(inner))
+            case Theirs(inner):
+                return self._theirs(inner)
+            case Compared() | Dated() | Anniversary():
+                return self._known(condition)
+        return self._happened(condition)
+
+    def _happened(self, condition: Condition) -> Asked:
+        match condition:
             case Count():
                 return self._count(condition)
             case Sum():
                 return self._sum(condition)
             case Followed():
                 return self._followed(condition)
-            case Compared() | Dated() | Anniversary():
-                return self._known(condition)
         raise unknown(condition)
+
+    def _theirs(self, inner: Condition) -> Asked:
+        """By the clock of the customer's own time zone, or of the shop's."""
+        shop, by_zone = self._zone, {self._zone: self.asked(inner)}
+
+        def theirs(view: View, time: int) -> Answer:
+            zone = zone_of(view.properties, shop)
+            asked = by_zone.get(zone)
+            if asked is None:
+                asked = by_zone[zone] = _Preparing(zone, {}).asked(inner)
+            return asked(view, time)
+
+        return theirs
 
     def _known(self, condition: Compared | Dated | Anniversary) -> Asked:
         if isinstance(condition.operand, (Prediction, NextOrder)):

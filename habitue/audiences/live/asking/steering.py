@@ -29,6 +29,7 @@ from habitue.audiences.language.nodes import (
     Profile,
     Rfm,
     Sum,
+    Theirs,
     every,
 )
 from habitue.events import (
@@ -91,6 +92,8 @@ def _read(one: Condition) -> frozenset[str]:
             return of_event(event)
         case Anniversary(operand=First(event)):
             return of_event(event)
+        case Theirs():
+            return frozenset({"profiles"})
         case Compared() | Dated() | Anniversary():
             return _READS.get(type(one.operand), NOTHING)
     return NOTHING
@@ -104,6 +107,8 @@ def _moves(condition: Condition, kind: str) -> frozenset[bool]:
             return NOWHERE.union(*(_moves(one, kind) for one in parts))
         case Not(inner):
             return frozenset(not one for one in _moves(inner, kind))
+        case Theirs(inner):                # another zone is another calendar
+            return ANYWHERE if kind == "profiles" else _moves(inner, kind)
     if (ORDER_PLACED if kind == NEW_ORDER else kind) not in reads(condition):
         return NOWHERE
     if kind in ORDERS or kind == "items":  # what is told of an order may take another one's place

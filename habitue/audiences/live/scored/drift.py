@@ -49,16 +49,21 @@ class Drifting:
     holds: Callable[[float, int], bool]    # of a value at an instant; NaN: none is told
     zone: str
 
+    @property
+    def key(self) -> tuple[object, str]:
+        """What is found of a curve is found of this: a node, by the clock of a zone."""
+        return self.node, self.zone
+
     def of(self, view: View, time: int) -> Answer:
         """Whether it holds of a customer at an instant, and until when at least."""
         curve = view.curve
         reading = None if curve is None else view.shop.readings.get(curve.whole)
         if curve is None or reading is None or curve.row is None:
             return self.holds(float("nan"), time), NEVER
-        known = curve.found.get(self.node)
+        known = curve.found.get(self.key)
         if known is None or not known[0] <= time < known[1]:
             self._find(reading, [curve], np.array([time]))
-            known = curve.found[self.node]
+            known = curve.found[self.key]
         return known[2], known[1]
 
     def foresee(self, shop: Shop, looks: Iterable[tuple[Facts, int]]) -> None:
@@ -68,7 +73,7 @@ class Drifting:
             curve = facts.curve(time)
             if curve is None or curve.whole is None:
                 continue
-            known = curve.found.get(self.node)
+            known = curve.found.get(self.key)
             if known is None or not known[0] <= time < known[1]:
                 waiting[curve.whole].append((curve, time))
         for whole, each in waiting.items():
@@ -83,7 +88,7 @@ class Drifting:
         until = asking.until(held)
         told = zip(curves, held.tolist(), times.tolist(), until.tolist(), strict=True)
         for curve, value, time, then in told:
-            curve.found[self.node] = (time, then, self.holds(value, time))
+            curve.found[self.key] = (time, then, self.holds(value, time))
 
 
 class _Asking:
