@@ -85,14 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS / "audiences_live.csv")
     parser.add_argument("--cell", nargs=3, type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--large", action="store_true", help="run a million customers, too")
+    parser.add_argument("--large", action="store_true", help="run a million customers instead")
     options = parser.parse_args()
     if options.cell:
         print(json.dumps(cell(*options.cell)))
         return
     commit, machine = harness_commit(*OURS), hardware()
     ledger = Ledger(options.results, commit, machine)
-    for customers, audiences, pace in [*CELLS, *(LARGE if options.large else ())]:
+    for customers, audiences, pace in LARGE if options.large else CELLS:
         data = f"{customers:,} customers"
         method = f"{audiences} audiences, " + (f"{pace:,} events/s" if pace else "at full speed")
         if ledger.has(data, method, SEED):
