@@ -116,9 +116,15 @@ class Coming:
         self.bodies: list[bytes] = []
         self.instants: list[int] = []
 
-    def read(self, shard: int, offset: int, *, most_bytes: int = 0) -> list[Record]:
-        """The rows from an offset on whose instant is over."""
-        return [Record(one, self.bodies[one]) for one in range(offset, self.end(shard))]
+    def read(self, shard: int, offset: int, *, most_bytes: int) -> list[Record]:
+        """The rows from an offset on whose instant is over, one at least, up to so many bytes."""
+        found, size = [], 0
+        for one in range(offset, self.end(shard)):
+            size += len(self.bodies[one])
+            if found and size > most_bytes:
+                break
+            found.append(Record(one, self.bodies[one]))
+        return found
 
     def end(self, _: int) -> int:
         """How many rows have come."""

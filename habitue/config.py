@@ -28,7 +28,7 @@ FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.f
 AHEAD = "HABITUE_CLOCK_AHEAD"            # seconds: what will silence have done by then?
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_AHEAD = 100 * 365.25 * 86_400
-_COLLECTED = 10_000                        # things that are new, until the collector looks at them
+_COLLECTED = (1_000, 10, 2_000)            # things that are new, until the collector looks at them
 _THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Place = Literal["here", "processes", "ray"]
 _RAY = {
@@ -109,14 +109,14 @@ def limit_threads(threads: int) -> None:
 
 @contextmanager
 def collecting_rarely() -> Iterator[None]:
-    """Let the garbage collector leave alone what is there now, and look less often at the rest.
+    """Let the garbage collector leave alone what is there now, and what has been there for long.
 
     A process that keeps many small things would otherwise stop for a tenth of a second now and
-    then, to look through all of them.
+    then, to look through all of them. What is new is looked at in small pieces, milliseconds each.
     """
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(_COLLECTED, 20, 20)
+    gc.set_threshold(*_COLLECTED)
     try:
         yield
     finally:
