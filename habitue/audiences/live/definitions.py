@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import TypeAlias
 
 import pyarrow.parquet as pq
@@ -35,8 +36,7 @@ from habitue.lake.tables import Lake
 
 FRESH = 60_000_000  # µs: what was saved longer ago counts from now on
 
-# one row per saying of what an audience is, the latest of each name, removals included
-_SAVED = "SELECT name, condition, since FROM audiences ORDER BY name"
+_SAYINGS = ["shop", "name", "condition", "received"]   # of the table audiences
 
 # one row per customer of one set of predictions
 _VALUES = """
@@ -51,6 +51,7 @@ FROM shop_settings
 """
 
 
+Saved: TypeAlias = dict[str, tuple[str, int]]          # by name: a sentence, since when (µs)
 Asks: TypeAlias = tuple[Condition | None, Ready | None, str]
 
 
@@ -89,26 +90,41 @@ def defined(
     `scored`: the shops whose customers are scored as they go on. `kept`: what is so still of what
     was read before; what is read is added.
     """
-    held = Kept() if kept is None else kept
-    shops: set[str] = set()
+    held, known = Kept() if kept is None else kept, scored or {}
+    return [
+        _defined(lake, (shop, saved), (now, known.get(shop)), held)
+        for shop, saved in sorted(_saved(lake).items())
+    ]
+
+
+def _saved(lake: Lake) -> dict[str, Saved]:
+    """The audiences of every shop that ever saved one, as its view `audiences` says them.
+
+    The view is not asked: a connection for each shop takes longer than all the rest.
+    """
+    rows = []
     for file in lake.files("audiences"):
         with pq.ParquetFile(lake.source(file)) as source:
-            shops.update(source.read(columns=["shop"])["shop"].to_pylist())
-    known = scored or {}
-    return [_defined(lake, shop, (now, known.get(shop)), held) for shop in sorted(shops)]
+            rows += source.read(columns=_SAYINGS).to_pylist()
+    found: dict[str, Saved] = {}
+    for row in sorted(rows, key=itemgetter("received")):
+        of_shop = found.setdefault(row["shop"], {})
+        of_shop.pop(row["name"], None)
+        if row["condition"] is not None:
+            of_shop[row["name"]] = (row["condition"], microseconds(row["received"]))
+    return found
 
 
 def _defined(
-    lake: Lake, shop: str, asked_at: tuple[datetime, Scoring | None], kept: Kept
+    lake: Lake, told: tuple[str, Saved], asked_at: tuple[datetime, Scoring | None], kept: Kept
 ) -> Defined:
-    now, scoring = asked_at
-    saved = read(lake, _SAVED, shop=shop).to_pylist()
+    (shop, saved), (now, scoring) = told, asked_at
     if not saved:
         return Defined(shop=shop)
     if shop not in kept.settings:
         kept.settings[shop] = settings_of(lake, shop)
     settings, since = replace(kept.settings[shop][0]), kept.settings[shop][1]
-    sentences = {row["name"]: row["condition"] for row in saved}
+    sentences = {name: condition for name, (condition, _) in saved.items()}
     wanted = _asked(sentences)
     if scoring is not None:
         settings.scored = frozenset(one for one in wanted if scoring.reading.answers(*one))
@@ -117,7 +133,7 @@ def _defined(
         shop=shop,
         versions=versions,
         sentences=sentences,
-        since={row["name"]: microseconds(row["since"]) for row in saved},
+        since={name: since for name, (_, since) in saved.items()},
         settings=settings,
         settings_since=since,
         scored_since=0 if scoring is None else scoring.since,

@@ -262,11 +262,7 @@ class Keeper:
         looking = self._looking(shop, horizon)
         left = glanced(connection, looking, together, customers)
         self._write(connection, looking)
-        looks = {
-            customer: [Look([(one, None)], [one.since], one.cause) for one in audiences]
-            for customer, audiences in left.items()
-        }
-        self._apply(connection, shop, looks, horizon, thorough=True, only=only)
+        self._apply(connection, shop, _looks(left), horizon, thorough=True, only=only)
         reached = customers[-1] if len(customers) == most else DONE
         for one in together:
             one.reached = reached
@@ -497,6 +493,21 @@ def _next_of(
         sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
         rows = connection.execute(sql, [shop, reached, most])
     return [customer for (customer,) in rows.fetchall()]
+
+
+def _looks(left: Mapping[int, Sequence[Audience]]) -> dict[int, list[Look]]:
+    """Looks at customers from when on audiences are so; audiences that are so together as one."""
+    made: dict[tuple[int, ...], list[Look]] = {}
+    found = {}
+    for customer, audiences in left.items():
+        key = tuple(one.id for one in audiences)
+        if key not in made:
+            together = defaultdict(list)
+            for one in audiences:
+                together[one.since, one.cause].append((one, None))
+            made[key] = [Look(told, [since], cause) for (since, cause), told in together.items()]
+        found[customer] = made[key]
+    return found
 
 
 def restart(connection: sqlite3.Connection, audience: Audience, since: int, cause: str) -> None:
