@@ -43,7 +43,7 @@ def audiences(
     lake = shop.workspace.lake
     held = after.setting(lake, shop.name, Days(cutoff, DAYS), as_of, _recorded(told))
     conditions = [one.condition for one in chosen]
-    found = find_all(lake, shop.name, conditions, as_of, recomputed=_recorded(told))
+    found = find_all(lake, shop.name, conditions, as_of, instead=_recorded(told))
     return shown.Audiences(
         cutoff=cutoff,
         days=DAYS,
@@ -73,7 +73,7 @@ def _sizes(
         asked = chosen if time in told else plain
         conditions = [one.condition for one in asked]
         members = find_all(
-            shop.workspace.lake, shop.name, conditions, AsOf(time, time), recomputed=told.get(time)
+            shop.workspace.lake, shop.name, conditions, AsOf(time, time), instead=told.get(time)
         )
         for one, who in zip(asked, members, strict=True):
             found[one.name].append(shown.SizeAt(time, who.size))
