@@ -60,7 +60,7 @@ QUESTIONS = (
     'did item_ordered in 28 days where title contains "bag"',
 )
 STEP_DAYS, INSTANTS, MOST_CUSTOMERS = 28, 12, 1_000
-WIDTHS = (64, 256)
+WIDTHS = (64, 256, 2048)
 CELL_SECONDS = 3_600.0
 WORK = Path(tempfile.gettempdir()) / "habitue_probes"
 BASELINE = "linear_aggregates"
@@ -89,6 +89,8 @@ METHODS = {
     "linear_both_64": Looks(Method("linear", aggregates=True, embedding=True), 64),
     "linear_both_256": Looks(Method("linear", aggregates=True, embedding=True), 256),
     "trees_aggregates": Looks(Method("trees", aggregates=True)),
+    "linear_embedding_2048": Looks(Method("linear", embedding=True), 2048),
+    "linear_both_2048": Looks(Method("linear", aggregates=True, embedding=True), 2048),
 }
 
 

@@ -20,6 +20,7 @@ from habitue.predictions.trees import MOST_ROUNDS, PATIENCE, SHARED
 
 STRENGTHS = (0.3, 0.03, 0.003)             # of the pull of weights towards 0, per row
 TWEEDIE_POWER = 1.5                        # between counts (1) and sizes (2)
+WIDE = 512                                 # features from which no matrix of theirs is solved
 FARTHEST = 5.0                             # standard deviations from the mean that a feature counts
 _LEAST_SHARE = 1e-3                        # of the mean: no expected amount is below it
 
@@ -135,11 +136,12 @@ def _linear(
     def standard(asked: Lessons) -> np.ndarray:
         return np.clip((method.features(asked) - mean) / spread, -FARTHEST, FARTHEST)
 
+    how = "lbfgs" if features.shape[1] >= WIDE else "newton-cholesky"
     if aggregation == "exists":
-        logistic = LogisticRegression(C=1 / (strength * len(label)), solver="newton-cholesky")
+        logistic = LogisticRegression(C=1 / (strength * len(label)), solver=how, max_iter=300)
         logistic.fit(standard(lessons), label)
         return lambda asked: logistic.predict_proba(standard(asked))[:, 1]
-    solver = {"alpha": strength, "solver": "newton-cholesky", "max_iter": 200}
+    solver = {"alpha": strength, "solver": how, "max_iter": 300}
     unit = float(label[label > 0].mean())
     model = (
         PoissonRegressor(**solver)
