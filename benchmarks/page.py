@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks import audiences_page, live_page, serving_page, shelf_page
 from benchmarks.lifetime_page import lifetime_hindsight, lifetime_targets, lifetime_value
 from benchmarks.next_item_anchors import ANCHORS
+from benchmarks.probes_page import probes
 from benchmarks.rows import RESULTS, Row, read_rows
 from benchmarks.transfer_page import (
     transfer,
@@ -179,7 +180,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "next_item": next_item, "next_basket": next_basket, "cold_items": cold_items,
     "inference": inference, "lifetime_value": lifetime_value,
     "lifetime_targets": lifetime_targets, "lifetime_hindsight": lifetime_hindsight,
-    "transfer": transfer,
+    "transfer": transfer, "probes": probes,
     "transfer_targets": transfer_targets, "transfer_levels": transfer_levels,
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
     "audiences_live_cost": live_page.cost, "audiences_live_pace": live_page.pace,
