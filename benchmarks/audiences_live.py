@@ -46,7 +46,8 @@ SHOP, SEED = "acme", 0
 OURS = ("habitue/audiences", "habitue/lake/live", "habitue/lake/profiles.py",
         "habitue/serving/beside/following.py", "benchmarks/audiences_live.py")  # fmt: skip
 SECONDS, TIMEOUT_SECONDS = 10, 3_600.0
-PAST_EVENTS = 5                           # of each customer before it begins
+PAST_EVENTS = 5                           # for each customer before it begins, of anybody
+MOST_PAST = 1_000_000                      # events before it begins; of more customers each has one
 NAMES = ("item_viewed",) * 7 + ("cart_added",) * 2 + ("order_placed",)
 # customers, audiences, events a second (0: as many as go)
 CELLS = [
@@ -291,15 +292,20 @@ def lateness(
 def past(draw: random.Random, customers: int) -> Iterator[list[Event]]:
     """What happened before, spread over 60 days and the last hours."""
     now = clock_time()
-    for start in range(0, customers * PAST_EVENTS, 20_000):
+    is_large = customers >= MOST_PAST
+    total = customers if is_large else min(customers * PAST_EVENTS, MOST_PAST)
+    for start in range(0, total, 20_000):
         yield [
             event(draw, customers, -1 - number,
-                  now - timedelta(seconds=draw.choice([3_600, 90_000, 5_000_000]) * draw.random()))
-            for number in range(start, min(start + 20_000, customers * PAST_EVENTS))
+                  now - timedelta(seconds=draw.choice([3_600, 90_000, 5_000_000]) * draw.random()),
+                  f"c{number}" if is_large else None)
+            for number in range(start, min(start + 20_000, total))
         ]  # fmt: skip
 
 
-def event(draw: random.Random, customers: int, number: int, when: datetime) -> Event:
+def event(
+    draw: random.Random, customers: int, number: int, when: datetime, who: str | None = None
+) -> Event:
     """One event of some customer."""
     name = draw.choice(NAMES)
     item, minor = f"i{draw.randrange(500)}", draw.randrange(500, 5_000)
@@ -307,7 +313,8 @@ def event(draw: random.Random, customers: int, number: int, when: datetime) -> E
     line = Line(item=item, quantity=Decimal(1), unit_price=Decimal(minor) / 100,
                 amount=Money(minor, "GBP"))  # fmt: skip
     return Event(
-        shop=SHOP, source="web", id=f"e{number}", customer=f"c{draw.randrange(customers)}",
+        shop=SHOP, source="web", id=f"e{number}",
+        customer=who or f"c{draw.randrange(customers)}",
         name=name, time=when, received=when, value=Money(minor, "GBP") if is_order else None,
         order=f"o{number}" if is_order else None, lines=(line,) if is_order else (),
         properties=msgspec.Raw(msgspec.json.encode({"item": item, "path": f"/items/{item}"})),
