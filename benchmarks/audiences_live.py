@@ -46,15 +46,15 @@ SHOP, SEED = "acme", 0
 OURS = ("habitue/audiences", "habitue/lake/live", "habitue/lake/profiles.py",
         "habitue/serving/beside/following.py", "benchmarks/audiences_live.py")  # fmt: skip
 SECONDS, TIMEOUT_SECONDS = 10, 3_600.0
-PAST_EVENTS = 5                           # for each customer before it begins, of anybody
-MOST_PAST = 1_000_000                      # events before it begins; of more customers each has one
+PAST_EVENTS = 5                            # times the customers, before it begins; anybody's
+MANY = 1_000_000                           # customers, of whom each has one event only
 NAMES = ("item_viewed",) * 7 + ("cart_added",) * 2 + ("order_placed",)
 # customers, audiences, events a second (0: as many as go)
 CELLS = [
     (5_000, 50, 500), (5_000, 50, 0), (5_000, 10, 0), (5_000, 200, 0), (5_000, 50, 2_000),
-    (5_000, 50, 1_000), (100_000, 50, 0), (100_000, 50, 1_000),
+    (5_000, 50, 1_000), (100_000, 10, 0), (100_000, 50, 0), (100_000, 50, 1_000),
 ]  # fmt: skip
-LARGE = [(1_000_000, 10, 0)]               # takes its time to be told and applied
+LARGE = [(MANY, 10, 0)]                    # takes its time to be told and applied
 ADDED = "did item_viewed >= 2 times in 9 days"     # saved in the middle of a run at a pace
 
 
@@ -292,13 +292,13 @@ def lateness(
 def past(draw: random.Random, customers: int) -> Iterator[list[Event]]:
     """What happened before, spread over 60 days and the last hours."""
     now = clock_time()
-    is_large = customers >= MOST_PAST
-    total = customers if is_large else min(customers * PAST_EVENTS, MOST_PAST)
+    are_many = customers >= MANY
+    total = customers * (1 if are_many else PAST_EVENTS)
     for start in range(0, total, 20_000):
         yield [
             event(draw, customers, -1 - number,
                   now - timedelta(seconds=draw.choice([3_600, 90_000, 5_000_000]) * draw.random()),
-                  f"c{number}" if is_large else None)
+                  f"c{number}" if are_many else None)
             for number in range(start, min(start + 20_000, total))
         ]  # fmt: skip
 

@@ -490,7 +490,8 @@ def _next_of(
         )
         rows = connection.execute(sql, [audiences[0].id, reached, most])
     else:
-        sql = "SELECT id FROM customers WHERE shop = ? AND id > ? ORDER BY id LIMIT ?"
+        # by id, and not by an index of shops, which would be sorted whole each time
+        sql = "SELECT id FROM customers WHERE +shop = ? AND id > ? ORDER BY id LIMIT ?"
         rows = connection.execute(sql, [shop, reached, most])
     return [customer for (customer,) in rows.fetchall()]
 
