@@ -39,7 +39,7 @@ from habitue.lake.live.told import microseconds, told_by
 from habitue.lake.profiles import PROFILES_FILE, Profiles
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
-from habitue.serving.beside.following import Following
+from habitue.serving.beside.following import DEFINED_SECONDS, Following
 from habitue.serving.beside.worker import Beside
 
 SHOP, SEED = "acme", 0
@@ -246,7 +246,12 @@ def paced(live: Live, draw: random.Random, load: tuple[int, int]) -> dict[str, f
     spent = time.process_time()
     beside = [
         Beside("live profiles", live.step, pause_seconds=live.following.pause),
-        Beside("audiences", live.define, pause_seconds=live.following.pause_defined),
+        Beside(
+            "audiences",
+            live.define,
+            pause_seconds=DEFINED_SECONDS,
+            rest=live.following.defined.wait,
+        ),
     ]
     wait_until(middle)
     live.saved.save("added", ADDED)

@@ -39,6 +39,7 @@ from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
 from habitue.config import load_settings
 from habitue.errors import BadAudience, BadSetting, NoSuchAudience
+from habitue.lake.live.bell import DEFINE_BELL, ring
 from habitue.lake.query import read
 from habitue.lake.schema import AUDIENCES
 from habitue.lake.tables import Lake
@@ -289,3 +290,5 @@ class Saved:
         }
         schema = pa.schema([one for one in AUDIENCES if one.name != "bucket"])
         self.lake.append({"audiences": pa.Table.from_pylist([row], schema=schema)})
+        if self.live is not None:
+            ring(self.live.with_name(DEFINE_BELL))

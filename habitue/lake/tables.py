@@ -53,6 +53,7 @@ class Lake:
         self._is_fixed = False             # whether that number was read from a table
         self._is_mended = False            # whether what a power loss tore was looked for
         self._current: set[str] = set()    # tables that were seen to have every column
+        self._shops: tuple[int, list[str]] = (-1, [])  # of which commit, and which
         self._depth = 0                    # how often this object holds the lease
         self._lease: Lease | None = None   # held, or held last
         self._thread = threading.RLock()
@@ -100,11 +101,15 @@ class Lake:
         return [] if table is None else journal.active_files(table)
 
     def shops(self) -> list[str]:
-        """Every shop that has settings, sorted."""
-        names: set[str] = set()
-        for file in self.files("shops"):
-            names.update(pq.read_table(self.source(file), columns=["shop"])["shop"].to_pylist())
-        return sorted(names)
+        """Every shop that has settings, sorted; read again after a commit."""
+        sequence, (of, names) = self.sequence, self._shops
+        if sequence < 0 or of != sequence:
+            found: set[str] = set()
+            for file in self.files("shops"):
+                found.update(pq.read_table(self.source(file), columns=["shop"])["shop"].to_pylist())
+            # asked before: a commit since is one more reason to look again
+            self._shops = sequence, names = sequence, sorted(found)
+        return list(names)
 
     @property
     def sequence(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from habitue.events import Instant
+from habitue.lake.live.bell import SCORE_BELL, Bell
 
 DESK_FILE = "asked.sqlite"
 MOST_WAITING = 10                          # questions of one shop
@@ -130,6 +131,7 @@ class Desk:
     def __init__(self, path: Path) -> None:
         """Open it, made where it is missing."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._bell = Bell(path.with_name(SCORE_BELL))
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False
@@ -142,6 +144,7 @@ class Desk:
         """Give the file back."""
         with self._lock:
             self._connection.close()
+        self._bell.close()
 
     # -- questions of everyone
 
@@ -225,6 +228,7 @@ class Desk:
                 raise TooMany
             row = (id, shop, now, msgspec.json.encode(why), None)
             self._connection.execute("INSERT INTO whys VALUES (?, ?, ?, ?, ?)", row)
+        self._bell.ring()
 
     def wondering(self, now: int) -> Waits | None:
         """Who waits the longest to know why, of those who still do."""

@@ -14,6 +14,7 @@ import msgspec
 
 from habitue.errors import HabitueError
 from habitue.lake.live import fresh
+from habitue.lake.live.bell import FOLLOW_BELL, SCORE_BELL, Bell
 from habitue.lake.live.kept.opening import open_scores
 from habitue.lake.live.told import instant
 from habitue.lake.profiles import PROFILES_FILE, Profiles
@@ -27,7 +28,7 @@ from habitue.transfer.opening import Source
 log = logging.getLogger(__name__)
 
 AT_ONCE = 256                              # keys scored together
-LOOK_SECONDS = 0.05                        # between looks whether somebody waits
+LOOK_SECONDS = 0.05                        # between looks while somebody does
 DUE_SECONDS = 1.0                          # between looks whether a shop is due as a whole
 TELL_SECONDS = 1.0
 GROWN = 1.2                                # customers over those of the basis that make it due
@@ -75,6 +76,7 @@ class Scorer:
         self._shards, self._clock = shards, clock
         self.profiles = Profiles(online / PROFILES_FILE)
         self.scored = open_scores(online)
+        self.bell, self._follower = (Bell(online / one) for one in (SCORE_BELL, FOLLOW_BELL))
         self._kept: dict[str, _Kept] = {}
         self._marks: dict[str, _Mark] = {}
         self._rest: dict[str, tuple[float, str]] = {}      # until when, and why
@@ -87,6 +89,13 @@ class Scorer:
         self._kept.clear()
         self.profiles.close()
         self.scored.close()
+        self.bell.close()
+        self._follower.close()
+
+    @property
+    def done(self) -> int:
+        """Customers scored again since it began."""
+        return self._scored
 
     def now(self) -> int:
         """The instant (µs) that customers are scored as of."""
@@ -133,6 +142,7 @@ class Scorer:
         self.scored.put(shop, kept.number, told)
         # nothing stands any more of who has no order left
         self.scored.drop(shop, [name for name in names.values() if name and name not in scored])
+        self._follower.ring()
         with self.profiles.writing() as connection:
             fresh.settle(connection, waiting)
         self._scored += len(told)
@@ -231,6 +241,7 @@ class Scorer:
         self.scored.put_items(shop, number, basis.items())
         told = WholeShop(whole=basis.whole(), popular=basis.popular())
         self.scored.begin(shop, number, msgspec.json.encode(told))
+        self._follower.ring()
         with self.profiles.writing() as connection:
             fresh.settle_shop(connection, shop, mark.number)
         return _kept(basis, number, champion, began)

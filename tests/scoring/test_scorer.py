@@ -12,6 +12,7 @@ import pytest
 from habitue.ingest.gate import Gate
 from habitue.lake import schema
 from habitue.lake.live import fresh
+from habitue.lake.live.bell import Bell
 from habitue.lake.live.scored import Scored, ScoredCustomer, ScoredItem
 from habitue.lake.profiles import Profiles
 from habitue.publishing import Source
@@ -264,7 +265,7 @@ def test_by_itself_it_scores_all_and_ends(scorer: Scorer, source: Source) -> Non
 
 
 def test_what_fails_is_tried_again_until_told_to_end(scorer: Scorer, source: Source) -> None:
-    pauses: list[float] = []
+    heard_of: list[tuple[float, Bell | None]] = []
     failing = iter([RuntimeError("the disk is full"), None, None])
 
     def step() -> bool:
@@ -273,15 +274,31 @@ def test_what_fails_is_tried_again_until_told_to_end(scorer: Scorer, source: Sou
             raise error
         return False
 
-    def heard(pause: float) -> bytes | None:
-        pauses.append(pause)
-        return b"" if len(pauses) == 4 else None
+    def heard(pause: float, bell: Bell | None) -> bytes | None:
+        heard_of.append((pause, bell))
+        return b"" if len(heard_of) == 4 else None
 
     scorer.step = step
     running.run(scorer, heard)
-    assert pauses[0] == 0
-    assert pauses[1] == running.PAUSE_SECONDS
-    assert pauses[2] < running.PAUSE_SECONDS
+    assert heard_of[:2] == [(0.0, None), (running.PAUSE_SECONDS, None)]
+    assert heard_of[2:] == 2 * [(running.REST_SECONDS, scorer.bell)]
+
+
+def test_it_waits_for_the_bell_while_nobody_waits_for_it(scorer: Scorer, source: Source) -> None:
+    bells: list[Bell | None] = []
+    done = iter([1, 1, 0, 0])
+
+    def step() -> bool:
+        scorer._scored += next(done)
+        return False
+
+    def heard(_: float, bell: Bell | None) -> bytes | None:
+        bells.append(bell)
+        return b"" if len(bells) == 5 else None
+
+    scorer.step = step
+    running.run(scorer, heard)
+    assert bells == [None, None, None, scorer.bell, scorer.bell]
 
 
 def test_profiles_of_an_older_format_are_filled_again(tmp_path: Path, source: Source) -> None:

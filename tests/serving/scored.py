@@ -31,7 +31,7 @@ def scoring(scorer: Scorer, folder: Path) -> Iterator[None]:
     """The scorer at work in a thread."""
     explaining = Explaining(scorer, Desk(folder / "online" / DESK_FILE), ())
     ended = threading.Event()
-    heard = lambda pause: b"" if ended.wait(pause) else None  # noqa: E731
+    heard = lambda pause, _: b"" if ended.wait(min(pause, 0.05)) else None  # noqa: E731
     thread = threading.Thread(
         target=running.run, args=(scorer, heard), kwargs={"also": explaining.step}
     )

@@ -97,7 +97,7 @@ def put(places: Places, segment: Segment, *, is_saved: bool) -> None:
     Raises:
         HabitueError: its condition is none.
     """
-    audiences = Saved(places.lake, places.shop.name, utc_now)
+    audiences = Saved(places.lake, places.shop.name, utc_now, live=places.book.path)
     if is_saved and segment.active:
         audiences.save(segment.audience, segment.condition)
     elif is_saved and segment.audience in audiences.sentences():
@@ -107,7 +107,7 @@ def put(places: Places, segment: Segment, *, is_saved: bool) -> None:
 
 def drop(places: Places, segment: Segment) -> None:
     """Take a segment away."""
-    audiences = Saved(places.lake, places.shop.name, utc_now)
+    audiences = Saved(places.lake, places.shop.name, utc_now, live=places.book.path)
     if segment.audience in audiences.sentences():
         audiences.remove(segment.audience)
     places.directory.put_job(_job(places, segment, GONE))

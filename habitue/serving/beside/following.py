@@ -16,6 +16,7 @@ from pathlib import Path
 from habitue.audiences.live import definitions, tables
 from habitue.audiences.live.keeping import Keeper
 from habitue.lake.eventlog.records import EventLog
+from habitue.lake.live.bell import DEFINE_BELL, FOLLOW_BELL, SCORE_BELL, Bell
 from habitue.lake.live.told import instant, microseconds
 from habitue.lake.profiles import Profiles, Refuses
 from habitue.lake.tables import Lake
@@ -23,17 +24,16 @@ from habitue.predictions.scores import drift
 from habitue.serving.beside.scores import ScoreNews
 from habitue.serving.beside.underway import Tells, Untold
 
-LIVE_SECONDS = 0.03  # between looks whether something was appended to the log
+LIVE_SECONDS = 0.03  # between looks, where nobody rings when something was appended to the log
 BUSY_SECONDS = 0.005  # where something was lately: what comes meanwhile is applied together
 BUSY_FOR = 1_000_000  # µs that something came by
-LOG_SECONDS = 1.0  # between looks at the log itself, where the server says that nothing was
+LOG_SECONDS = 1.0  # between looks at the log itself, where the server tells of nothing new
 LIVE_BYTES = 300_000  # of the log that are applied at once: who is behind falls no further
 STAMPED = 1_000  # µs by which a request that was stamped is told to be underway
 SETTLED = 20_000  # µs by which it is in the log, where no server tells what is underway
 SCORES_HELD = 100_000  # µs that scores may wait where the log never ends
 MOST_HELD = 80_000  # µs that time waits for a request
-DEFINED_SECONDS = 0.03  # between looks whether an audience was saved
-DEFINED_FAR_SECONDS = 0.5  # where each look is a request
+DEFINED_SECONDS = 0.5  # between looks whether an audience was saved, unless somebody rings
 _MICROSECONDS = 1_000_000
 
 
@@ -65,11 +65,17 @@ class Following:
         self._is_early = False
         # what was told to be appended when nothing was left to read, and until when that suffices
         self._read, self._read_until = -1, -math.inf
+        self._is_quiet = False  # nothing is new, so that the bell may be waited for
         self._sequence = -2  # of the lake, when what it says was taken over
+        self.bell, self.defined, self._scorer = (
+            Bell(path.with_name(one)) for one in (FOLLOW_BELL, DEFINE_BELL, SCORE_BELL)
+        )
         self._define()
 
     def close(self) -> None:
         """Give the files back."""
+        for bell in (self.bell, self.defined, self._scorer):
+            bell.close()
         self._scores.close()
         self.profiles.close()
 
@@ -93,6 +99,7 @@ class Following:
             self.profiles.catch_up(self._lake, shards=self._log.shards)
             self._due = 0                      # whatever came may have moved it
             self._scores.again()
+            self.bell.ring()
         except BaseException:
             self._is_stale.set()
             raise
@@ -100,13 +107,20 @@ class Following:
     def pause(self) -> float:
         """Seconds until there may be something to do."""
         until = (self._due - self._told_by()) / _MICROSECONDS
-        is_busy = self._clock() < self._busy_until
-        return min(max(until, 0.001), BUSY_SECONDS if is_busy else LIVE_SECONDS)
+        most = LOG_SECONDS if self._is_quiet else LIVE_SECONDS
+        return min(max(until, 0.001), BUSY_SECONDS if self._is_busy else most)
+
+    def rest(self, seconds: float) -> None:
+        """Wait so long; where nothing happens, until something does."""
+        if self._is_quiet and not self._is_busy:
+            self.bell.wait(seconds)
+        else:
+            time.sleep(seconds)
 
     @property
-    def pause_defined(self) -> float:
-        """Seconds between looks whether an audience was saved."""
-        return DEFINED_SECONDS if isinstance(self._lake.path, Path) else DEFINED_FAR_SECONDS
+    def _is_busy(self) -> bool:
+        """Whether something came lately."""
+        return self._clock() < self._busy_until
 
     def follow(self) -> bool:
         """A step, after which some more may gather; never to be repeated without a pause."""
@@ -124,8 +138,10 @@ class Following:
             return False
         try:
             with self.profiles.writing() as connection:
-                is_more = self.keeper.backfill(connection)
+                is_more, before = self.keeper.backfill(connection), self._due
                 self._look_ahead(connection)
+            if self._due < before:
+                self.bell.ring()               # who waits, waits too long
         except BaseException:
             self._is_stale.set()
             raise
@@ -135,7 +151,9 @@ class Following:
     def _applied(self) -> bool:
         now = self._told_by()  # before the log is read
         appended, began = self._underway.appended(), time.monotonic()
-        if appended == self._read and began < self._read_until and not self._is_due(now):
+        is_read = appended == self._read and began < self._read_until
+        self._is_quiet = is_read and not self._is_due(now)
+        if self._is_quiet:
             return False
         is_due, shards = self._due <= now, range(self._log.shards)
         is_asked = is_due or self._scores_at <= now < self._busy_until
@@ -175,6 +193,8 @@ class Following:
             if records:
                 self.profiles.apply(shard, records)
                 is_more = True
+        if is_more:
+            self._scorer.ring()
         return is_more
 
     def _told_by(self) -> int:

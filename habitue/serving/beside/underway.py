@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from habitue.lake.live.bell import FOLLOW_BELL, Bell
 from habitue.lake.live.told import microseconds
 
 UNDERWAY_FILE = "underway"
@@ -51,6 +52,7 @@ class Underway:
             os.close(handle)
         self._place, self._count_at = slot * _ONE.size, (SLOTS + slot) * _ONE.size
         self._counting = threading.Lock()
+        self._bell = Bell(path.with_name(FOLLOW_BELL))
         self._stamps: dict[object, int] = {}       # in the order in which they came
         self._tell()
 
@@ -71,6 +73,11 @@ class Underway:
         with self._counting:
             (count,) = _ONE.unpack_from(self._shared, self._count_at)
             _ONE.pack_into(self._shared, self._count_at, count + 1)
+        self._bell.ring()
+
+    def close(self) -> None:
+        """Give the bell back; nothing is appended any more."""
+        self._bell.close()
 
     def _tell(self) -> None:
         _ONE.pack_into(self._shared, self._place, next(iter(self._stamps.values()), 0))

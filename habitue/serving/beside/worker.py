@@ -31,11 +31,12 @@ from habitue.errors import Busy, HabitueError
 from habitue.ingest.commit import Committer, Settled
 from habitue.lake.eventlog.cursors import trimmable
 from habitue.lake.eventlog.records import EventLog, decode
+from habitue.lake.live.bell import Bell
 from habitue.lake.maintenance import tidy
 from habitue.lake.profiles import PROFILES_FILE
 from habitue.refusals import Refusals
 from habitue.serving.app import Place
-from habitue.serving.beside.following import Following, clock_of
+from habitue.serving.beside.following import DEFINED_SECONDS, Following, clock_of
 from habitue.serving.beside.settlement import PROGRESS_FILE, Progress
 from habitue.serving.beside.underway import UNDERWAY_FILE, Heard
 
@@ -70,6 +71,8 @@ class Committing:
         """One step of each; whether one was as large as it may be, so that more waits."""
         is_more = False
         for shard, committer in enumerate(self.committers):
+            if self.log.end(shard) == self.cursors[shard]:
+                continue                   # the lake need not be asked how far it is
             settled = committer.step(most_rows=self.most_rows)
             if settled is not None:
                 self._count(shard, settled)
@@ -128,17 +131,23 @@ class Beside:
     """A thread that does one thing again and again; what fails is told and tried again."""
 
     def __init__(
-        self, name: str, step: Callable[[], bool], *, pause_seconds: Callable[[], float] | float
-    ) -> None:
-        """Start it; `step` says whether to go on without a pause."""
+        self, name: str, step: Callable[[], bool], *, pause_seconds: Callable[[], float] | float,
+        rest: Callable[[float], object] | None = None,
+    ) -> None:  # fmt: skip
+        """Start it; `step` says whether to go on without a pause, `rest` spends one."""
         self._step, self._name, self._pause = step, name, pause_seconds
         self._ending = threading.Event()
+        self._rest = rest or self._ending.wait
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    def stop(self) -> None:
+        """Let it begin nothing more."""
+        self._ending.set()
+
     def end(self) -> None:
         """Let it end what it does."""
-        self._ending.set()
+        self.stop()
         self._thread.join()
 
     def _run(self) -> None:
@@ -155,7 +164,7 @@ class Beside:
                     log.warning("%s failed, trying again: %s", self._name, told)
                 failure = told
             pause = self._pause if isinstance(self._pause, float) else self._pause()
-            self._ending.wait(0 if is_more else pause)
+            self._rest(0 if is_more else pause)
 
 
 class Worker:
@@ -184,8 +193,18 @@ class Worker:
         )  # fmt: skip
         self.profiles = self.live.profiles
         self._beside = [
-            Beside("live profiles", self.live.follow, pause_seconds=self.live.pause),
-            Beside("audiences", self.live.define, pause_seconds=self.live.pause_defined),
+            Beside(
+                "live profiles",
+                self.live.follow,
+                pause_seconds=self.live.pause,
+                rest=self.live.rest,
+            ),
+            Beside(
+                "audiences",
+                self.live.define,
+                pause_seconds=DEFINED_SECONDS,
+                rest=self.live.defined.wait,
+            ),
             Beside("catching up", self._catch_up, pause_seconds=CATCH_UP_SECONDS),
             Beside("tidying", self._tidy, pause_seconds=TIDY_SECONDS),
             Beside("erasing", self._erase, pause_seconds=ERASE_SECONDS),
@@ -232,6 +251,10 @@ class Worker:
     def close(self) -> None:
         """End the threads and give files back."""
         for thread in self._beside:
+            thread.stop()
+        self.live.bell.ring()              # some may be waiting for one
+        self.live.defined.ring()
+        for thread in self._beside:
             thread.end()
         for committer in self.committing.committers:
             committer.close()
@@ -272,10 +295,16 @@ class Worker:
         return tidy(self.lake, now=utc_now()) is not None
 
 
-def hear(seconds: float) -> bytes | None:
-    """What the server said within so many seconds: None for nothing, b"" when it is gone."""
-    ready, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
-    return os.read(sys.stdin.fileno(), 100).strip() if ready else None
+def hear(seconds: float, bell: Bell | None = None) -> bytes | None:
+    """What the server said within so many seconds: None for nothing, b"" when it is gone.
+
+    Where there is a bell, no longer than until it is rung.
+    """
+    told = sys.stdin.fileno()
+    ready, _, _ = select.select([told] if bell is None else [told, bell], [], [], seconds)
+    if bell is not None and bell in ready:
+        bell.silence()
+    return os.read(told, 100).strip() if told in ready else None
 
 
 def live_with(parent: int, *, again: bool) -> None:

@@ -156,6 +156,7 @@ def close(service: Service) -> None:
     service.people.close()
     service.reading.close()
     service.windows.close()
+    service.underway.close()
 
 
 def operator_key(path: Path) -> str:
