@@ -359,8 +359,8 @@ def _unpredicted(
             text,
             _place(text, question, days),
             f"by this cutoff nothing was predicted about {told}",
-            f"`habitue predict --question {question}{horizon} --cutoff TIME` first;"
-            " --then takes --recompute",
+            f"`habitue predict --question {question}{horizon} --cutoff TIME` first; of a shop that"
+            " `habitue serve` scores, --cutoff now; --then takes --recompute",
         )
     )
 

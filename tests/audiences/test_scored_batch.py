@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from habitue.audiences.live import tables
 from habitue.audiences.live.scored.recorded import Recorded
 from habitue.audiences.members import AsOf, find_all
+from habitue.audiences.saved import Saved
 from habitue.errors import BadAudience
 from habitue.lake.live.told import instant, microseconds
 from habitue.lake.tables import Lake
@@ -119,6 +120,29 @@ def test_in_batch_too_a_customer_has_the_score_of_the_key_that_names_them(tmp_pa
 def test_of_an_erased_customer_no_score_is_found(tmp_path):
     live = begun(tmp_path / "profiles.sqlite", random.Random(3))
     lake = lake_of(live, tmp_path)
+    live.score("c1", draw=random.Random(4))
+    live.wait(day(1))
+    live.score("c1", draw=random.Random(5))
     with live.profiles.writing() as connection:
         tables.forget(connection, "acme", ["c1"])
+        left = [
+            connection.execute(f"SELECT count(*) FROM {one} WHERE customer = 'c1'").fetchone()
+            for one in ("curves", "past_curves")
+        ]
+    assert left == [(0,), (0,)]
     assert in_batch(live, lake, instant(live.now), ["churn_90d >= 0"]) == [["c0", "c2", "c3"]]
+
+
+def test_a_shops_audiences_and_what_came_after_them_go_by_the_scores_of_its_live_state(tmp_path):
+    live = begun(tmp_path / "profiles.sqlite", random.Random(3))
+    lake, cutoff = lake_of(live, tmp_path), instant(live.now)
+    lake.append(rows_of([event("later", 3, customer="c1")]))
+    shelf = Saved(lake, "acme", lambda: day(9), live=live.path, opens=drift.opened)
+    found = shelf.find("churn_90d >= 0", AsOf(cutoff))
+    assert found.members["customer"].to_pylist() == list(CUSTOMERS)
+    after = shelf.then("churn_90d >= 0", cutoff=cutoff, days=2)
+    assert (after.inside.customers, after.inside.orderers) == (4, 0)
+    assert after.versions == {"churn 90 days": f"v1 as of {cutoff.isoformat()}"}
+    bare = Saved(lake, "acme", lambda: day(9))
+    with pytest.raises(BadAudience, match="--cutoff now"):
+        bare.find("churn_90d >= 0", AsOf(cutoff))

@@ -2,7 +2,7 @@
 
 They are kept beside the memberships, in the same transactions, so that what a membership rests on
 is known after a crash, too. The last curve of a customer is kept, and those before it as long as
-an earlier instant may be looked at: by what is told late, and by whoever asks in batch.
+an earlier instant may be looked at; after that they are past, for whoever asks in batch.
 """
 
 import sqlite3
@@ -25,12 +25,19 @@ CREATE TABLE IF NOT EXISTS curves (
     shop TEXT NOT NULL, customer TEXT NOT NULL, visible INTEGER NOT NULL, whole INTEGER,
     anchor INTEGER, curve BLOB, PRIMARY KEY (shop, customer, visible)) WITHOUT ROWID;
 
+-- one row per curve that counts no more, and at what instant another one began to
+CREATE TABLE IF NOT EXISTS past_curves (
+    shop TEXT NOT NULL, customer TEXT NOT NULL, visible INTEGER NOT NULL, until INTEGER NOT NULL,
+    whole INTEGER, anchor INTEGER, curve BLOB, PRIMARY KEY (shop, customer, visible))
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS past_curves_by_until ON past_curves (until);
+
 -- one row: the instant from which on every curve that counted is there
 CREATE TABLE IF NOT EXISTS curves_since (time INTEGER NOT NULL);
 INSERT INTO curves_since SELECT coalesce((SELECT max(visible) FROM curves), 0)
 WHERE NOT EXISTS (SELECT 1 FROM curves_since)
 """
-KEPT = 2 * 86_400_000_000                  # µs for which a curve that counts no more is kept
+KEPT = 2 * 86_400_000_000                  # µs for which a past curve is kept
 KEPT_WHOLES = 100                          # of a shop: more than are made in that time
 
 _OF = """
@@ -46,9 +53,18 @@ WHERE shop = ? AND customer IN (SELECT value FROM json_each(?)) GROUP BY custome
 """
 
 _PRUNE = """
--- no instant before the second one is looked at again
+-- the same is not among those that are looked at any more
 DELETE FROM curves WHERE shop = ?1 AND customer = ?2 AND visible < (
     SELECT max(visible) FROM curves WHERE shop = ?1 AND customer = ?2 AND visible <= ?3)
+"""
+
+_PASS = """
+-- what no instant before the second one is looked at with goes to the past
+INSERT OR REPLACE INTO past_curves
+SELECT shop, customer, visible, until, whole, anchor, curve FROM (
+    SELECT *, lead(visible) OVER (ORDER BY visible) AS until FROM curves
+    WHERE shop = ?1 AND customer = ?2
+) WHERE until <= ?3
 """
 
 _MISSED = "UPDATE curves_since SET time = max(time, ?)"
@@ -174,9 +190,11 @@ def put(
         "INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?, ?, ?)",
         [(shop, one.customer, visible, *one[1:]) for one in moved],
     )
+    over = [(shop, one.customer, earliest) for one in moved]
+    connection.executemany(_PASS, over)
+    connection.executemany(_PRUNE, over)
     before = min(earliest, visible - KEPT)
-    gone = connection.executemany(_PRUNE, [(shop, one.customer, before) for one in moved])
-    if gone.rowcount > 0:
+    if connection.execute("DELETE FROM past_curves WHERE until <= ?", [before]).rowcount:
         connection.execute(_MISSED, [before])
     named = [keys[one.customer] for one in moved]
     return [id for id, of in named if id == of], set(told) - keys.keys()
@@ -184,9 +202,9 @@ def put(
 
 def forget(connection: sqlite3.Connection, shop: str, customers: Iterable[str]) -> None:
     """Remove the curves of some customers."""
-    connection.executemany(
-        "DELETE FROM curves WHERE shop = ? AND customer = ?", [(shop, one) for one in customers]
-    )
+    whose = [(shop, one) for one in customers]
+    for table in ("curves", "past_curves"):
+        connection.executemany(f"DELETE FROM {table} WHERE shop = ? AND customer = ?", whose)
 
 
 def _json(values: Iterable[object]) -> str:

@@ -6,13 +6,15 @@ at which it was taken over, which is when it became known.
 
 # C customers
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -39,13 +41,15 @@ _SINCE = """
 SELECT min(since), (SELECT max(time) FROM curves_since) FROM wholes WHERE shop = ?
 """
 
+# one row per curve, of what had happened and was known by then, each customer's in their order
 _AS_OF = """
--- one row per customer: the curve that counted last, of what had happened and was known by then
-SELECT customer, max(visible), whole, anchor, curve FROM curves
+SELECT customer, visible, whole, anchor, curve FROM {table}
 WHERE shop = :shop AND visible <= :known_at AND CASE WHEN whole IS NULL THEN visible <= :cutoff
-    ELSE anchor <= :cutoff AND whole IN (SELECT value FROM json_each(:wholes)) END
-GROUP BY customer
+    ELSE anchor <= :cutoff AND whole IN (SELECT value FROM json_each(:wholes)) END {more}
+ORDER BY shop, customer, visible
 """
+_HELD = _AS_OF.format(table="curves", more="")
+_PAST = _AS_OF.format(table="past_curves", more="AND until > :by")
 
 
 class _Told(msgspec.Struct):
@@ -115,7 +119,11 @@ class Recorded:
             "shop": shop, "cutoff": time, "known_at": NEVER if known is None else known,
             "wholes": msgspec.json.encode(list(wholes)).decode(),
         }  # fmt: skip
-        for rows in _pieces(connection.execute(_AS_OF, values)):
+        past = values | {"by": time if known is None else min(time, known)}
+        found = merge(
+            connection.execute(_HELD, values), connection.execute(_PAST, past), key=itemgetter(0, 1)
+        )
+        for rows in _pieces(found):
             for whole in {row[1] for row in rows}:
                 mine = [row for row in rows if row[1] == whole]
                 for one in answered:
@@ -124,9 +132,10 @@ class Recorded:
         return Scored(version=wholes[last].version, tables=tables)
 
 
-def _pieces(found: sqlite3.Cursor) -> Iterator[list[Row]]:
-    """Who has a curve, some at a time."""
-    rows = ((name, whole, anchor, row) for name, _, whole, anchor, row in found if row is not None)
+def _pieces(found: Iterable[tuple[Any, ...]]) -> Iterator[list[Row]]:
+    """The last curve of each customer who has one, some at a time."""
+    last = (list(each)[-1] for _, each in groupby(found, key=itemgetter(0)))
+    rows = ((name, whole, anchor, row) for name, _, whole, anchor, row in last if row is not None)
     while piece := list(islice(rows, AT_ONCE)):
         yield piece
 
