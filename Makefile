@@ -61,6 +61,7 @@ bench: install  ## Run the benchmarks; with DATA=folder also those on public dat
 	  $(BIN)/python -m benchmarks.classical --data $(DATA)/cdnow_sample.parquet; \
 	  $(BIN)/python -m benchmarks.lifetime_value --data $(DATA)/cdnow_sample.parquet \
 	    --data $(DATA)/grocery_elog.parquet --data $(DATA)/online_retail_ii.parquet; \
+	  $(BIN)/python -m benchmarks.lifetime_hindsight --data $(DATA)/cdnow_sample.parquet; \
 	  $(BIN)/python -m benchmarks.next_basket --data $(DATA)/tafeng_baskets.parquet; \
 	  $(BIN)/python -m benchmarks.next_item --data $(DATA)/beauty_sequences.parquet \
 	    --data $(DATA)/sports_and_outdoors_sequences.parquet \

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from habitue import publishing
 from habitue.config import TrainConfig
-from habitue.errors import NoSuchModel, SawTheFuture
+from habitue.errors import NoSuchCustomer, NoSuchModel, SawTheFuture
 from habitue.ingest.gate import Gate
 from habitue.lake.tables import Lake
 from habitue.publishing import Ask, AsOf, Source
@@ -130,3 +131,22 @@ def test_a_new_shop_gets_sensible_answers(
             assert row["low"] <= row["value"] <= row["high"] <= 1
     assert publishing.items(source, as_of).num_rows == len({i for row in rows for i in row[2]})
     publishing.recommend(source, as_of)
+
+
+def test_a_shop_of_one_view_forecasts_nobody_and_lists_what_it_has(
+    shelf: Path, tmp_path: Path
+) -> None:
+    source = Source(Lake(tmp_path / "lake"), Registry(tmp_path), "corner", shelf)
+    viewed = orders_of([("c0", 0.0, ["mug"])], start=MONDAY)
+    for name, value in (("name", "item_viewed"), ("order", None), ("value_minor", None)):
+        place, field = viewed.column_names.index(name), viewed.schema.field(name)
+        viewed = viewed.set_column(place, field, pa.array([value], field.type))
+    receive(source, viewed)
+    as_of = AsOf(MONDAY + timedelta(days=2))
+    assert publishing.predict(source, as_of, horizons=(30.0,)).num_rows == 0
+    assert publishing.recommend(source, as_of)["item"].to_pylist() == ["mug"]
+    (item,) = publishing.items(source, as_of).to_pylist()
+    assert (item["item"], item["orders_90d"], item["expected_orders_28d"]) == ("mug", 0, 0.0)
+    ask = Ask(question="churn", horizon_days=90.0, budget_seconds=0.1)
+    with pytest.raises(NoSuchCustomer, match="no order of theirs"):
+        publishing.why(source, as_of, "c0", ask)
