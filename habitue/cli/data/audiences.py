@@ -71,11 +71,12 @@ def audience(  # noqa: PLR0913 - one per flag
     did EVENT >= N times, sum of EVENT value >= N, did A then B within 1 hour; in N days, between
     two dates, before, after; where FIELD = VALUE), what is known of them (profile.NAME,
     consent.CHANNEL, rfm), what is predicted (churn_90d, order_30d, expected_orders_90d,
-    expected_spend_90d, next_order_date) and other audiences (in audience "NAME"). It may also be
-    Klaviyo's segment definition, as JSON.
+    expected_spend_90d, next_order_date) and other audiences (in audience "NAME"); in their time
+    zone CONDITION goes by each customer's own clock. It may also be Klaviyo's segment definition,
+    as JSON.
 
     It is answered as of --cutoff, by default the shop's last event, and of what had reached us by
-    --known-at. With --then it is the last instant whose days are over, and what was known by it.
+    --known-at. --cutoff now finds who is in a live audience. With --then it is the last instant whose days are over, and what was known by it.
     """
     said = _said(condition, template)
     _refuse_both(since=since, only_size=only_size, days=days, recompute=recompute)
