@@ -175,6 +175,20 @@ def answer(server, count: int) -> bool:
 
 
 @pytest.mark.slow
+def test_of_several_who_make_one_profile_at_once_one_makes_it(tmp_path):
+    with running(tmp_path / "work", "--workers", "2") as server, ThreadPoolExecutor(6) as pool:
+        def make(number: int) -> int:
+            told = {"external_id": f"c{number}", "email": f"c{number}@example.com"}
+            body = {"data": {"type": "profile", "attributes": told}}
+            with server.client() as client:            # each on a connection of its own
+                return client.post("/api/profiles", json=body).status_code
+
+        for number in range(20):
+            statuses = sorted(pool.map(make, 6 * [number]))
+            assert statuses == [201, 409, 409, 409, 409, 409]
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_under_load_costs_a_retry_and_no_acknowledged_event(tmp_path):
     with running(tmp_path / "work", "--workers", "2") as server:
         load = Load(server)

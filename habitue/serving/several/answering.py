@@ -30,6 +30,7 @@ from habitue.serving.doors.people import People
 from habitue.serving.doors.routes import ROUTES
 from habitue.serving.metrics import Metrics
 from habitue.serving.several.children import end
+from habitue.serving.several.claiming import CLAIMS_FILE, SharedClaims
 from habitue.serving.several.listening import BACKLOG
 from habitue.serving.several.sharing import (
     WINDOWS_FILE,
@@ -122,7 +123,9 @@ def service_of(
         keys=Keys(place.directory),
         collector=Collector(place.log, metrics, underway.appended),
         settlement=Settlement(place.log, online / PROGRESS_FILE, is_alone=slot is None),
-        people=People(online / PROFILES_FILE),
+        people=People(
+            online / PROFILES_FILE, None if slot is None else SharedClaims(online / CLAIMS_FILE)
+        ),
         reading=Reading(online),
         metrics=metrics,
         underway=underway,

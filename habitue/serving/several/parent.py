@@ -21,6 +21,7 @@ from habitue.lake.eventlog.segments import SqliteLog
 from habitue.serving.app import Place
 from habitue.serving.metrics import Metrics
 from habitue.serving.several.children import end, keep
+from habitue.serving.several.claiming import CLAIMS_FILE
 from habitue.serving.several.handing import HANDING_FILE
 from habitue.serving.several.listening import BACKLOG
 from habitue.serving.several.sharing import COUNTED_FILES, WINDOWS_FILE, counted
@@ -116,7 +117,7 @@ class Parent:
         if not self.config.workers:
             return
         online = self.place.online
-        for path in (*online.glob(COUNTED_FILES), online / WINDOWS_FILE):
+        for path in (*online.glob(COUNTED_FILES), online / WINDOWS_FILE, online / CLAIMS_FILE):
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager

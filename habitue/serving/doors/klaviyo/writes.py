@@ -95,10 +95,15 @@ async def create_profile(asked: Asked) -> Response:
     """Make a profile; 409 with the other's id where one of its identifiers is known."""
     body = await asked.body(most_bytes=MOST_BYTES)
     keys = translator.claimed_keys(body, asked.door())
-    taken = await asked.service.people.conflict(asked.shop, keys)
+    people = asked.service.people
+    taken = await people.conflict(asked.shop, keys) or people.claim(asked.shop, keys)
     if taken is not None:
         raise _duplicate(taken)
-    await asked.take(body, translator.tell_profile)
+    try:
+        await asked.take(body, translator.tell_profile)
+    except BaseException:
+        people.give_up(asked.shop, keys)
+        raise
     return await _profile(asked, asked.service.people.made(asked.shop, keys), body, None, 201)
 
 
