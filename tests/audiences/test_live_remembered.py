@@ -55,3 +55,24 @@ def test_what_came_without_a_word_is_read_again(tmp_path):
     assert live.members("carts") == live.members("reds") == ["c1"]
     assert [row[3] for row in live.changes()] == [day(3), day(3)]
     live.profiles.close()
+
+
+def test_who_is_remembered_stays_while_audiences_are_saved_that_read_no_further(tmp_path):
+    live = Living(tmp_path / "profiles.sqlite")
+    live.define(carts="did cart_added >= 2 times")
+    live.tell([event("a", 1, **CART)])
+    (held,) = live.keeper._held._held.values()
+    live.define(one="did cart_added", carts="did cart_added >= 3 times")
+    assert list(live.keeper._held._held.values()) == [held]
+    live.tell([event("b", 2, **CART)])
+    assert (live.members("carts"), live.members("one")) == ([], ["c1"])
+    live.define(carts="did cart_added >= 2 times", one=None)
+    live.tell([event("c", 3, **CART)])
+    assert (live.members("carts"), len(held.standing)) == (["c1"], 1)
+    live.tell([event("d", 4)])
+    live.define(buyers="did order_placed and did cart_added")
+    live.tell([event("e", 5, **CART)])
+    assert live.members("buyers") == live.members("carts") == ["c1"]
+    (other,) = live.keeper._held._held.values()
+    assert other is not held
+    live.profiles.close()

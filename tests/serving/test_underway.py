@@ -3,6 +3,7 @@
 And the log is looked at when the server says that something was appended.
 """
 
+import itertools
 from datetime import timedelta
 from functools import partial
 
@@ -161,3 +162,36 @@ def test_what_nobody_told_of_is_read_before_time_moves_anybody(shop, monkeypatch
     late = day(1) + timedelta(minutes=59)
     shop.tell(event("order", 1, time=late, received=late))
     assert shop.changes(DUE + STAMPED) == []
+
+
+def view(number):
+    return event(f"view{number}", 1, name="item_viewed", order=None, value=None, lines=(),
+                 customer="c2")  # fmt: skip
+
+
+def test_time_goes_on_where_more_comes_while_the_log_is_read(shop):
+    assert shop.changes(DUE) == []
+    read, number = shop.log.read, itertools.count()
+
+    def endless(shard, offset, **how):
+        rows = read(shard, offset, **how)
+        shop.tell(view(next(number)))
+        return rows
+
+    shop.log.read = endless
+    shop.tell(view("first"))
+    shop.now = DUE + STAMPED
+    shop.following.step()
+    assert shop.saved.changes()["change"].to_pylist() == ["entered"]
+
+
+def test_time_waits_for_what_was_in_the_log_and_is_not_read_yet(shop):
+    assert shop.changes(DUE) == []
+    read = shop.log.read
+    shop.log.read = lambda shard, offset, **how: read(shard, offset, **how)[:1]
+    shop.tell(view(1))
+    shop.tell(event("order", 1, time=day(1) + timedelta(minutes=59)))
+    shop.now = DUE + STAMPED
+    shop.following.step()
+    shop.following.step()
+    assert shop.saved.changes().num_rows == 0
