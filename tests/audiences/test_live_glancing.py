@@ -10,10 +10,11 @@ from habitue.audiences.language.parsing import parse
 from habitue.audiences.live import keeping
 from habitue.audiences.live.asking.glancing import glanced
 from habitue.audiences.live.evaluate import prepared
-from habitue.lake.live.told import instant
+from habitue.lake.live.told import instant, microseconds
 from tests.audiences.histories import history
 from tests.audiences.living import Living, batches
 from tests.audiences.test_live_merges import news
+from tests.lake.small import day, event
 
 NAMES = ("item_viewed", "cart_added", "order_placed", "email_opened")
 MOMENTS = (
@@ -93,3 +94,39 @@ def test_what_asks_for_more_than_when_events_happened_is_not_glanced_at():
         assert prepared(parse(simple)).moments is not None
         assert prepared(parse(f"{simple} and {more}")).moments is None
         assert prepared(parse(more)).moments is None
+
+
+CART = {"name": "cart_added", "order": None, "value": None, "lines": ()}
+
+
+def seconds(number):
+    return day(1) + timedelta(seconds=number)
+
+
+def test_what_came_since_an_audience_was_saved_counts_from_when_it_came(tmp_path):
+    live = Living(tmp_path / "profiles.sqlite")
+    live.define(other="did item_viewed")
+    live.tell([event("a", 0.5, **CART)])
+    live.tell([event("b", 1, **CART | {"time": seconds(10), "received": seconds(10)})])
+    live.now = microseconds(seconds(30))
+    live.define(seconds(5), two="did cart_added >= 2 times", one="did cart_added")
+    told = {(row[0], row[2], row[3], row[5]) for row in live.changes()}
+    live.profiles.close()
+    assert told == {
+        ("two", "entered", seconds(10), "definition"),
+        ("one", "entered", seconds(5), "definition"),
+    }
+
+
+def test_an_audience_saved_before_its_last_change_changes_after_it(tmp_path):
+    live = Living(tmp_path / "profiles.sqlite")
+    live.define(carts="did cart_added in 12 hours")
+    live.tell([event("a", 1, **CART | {"time": seconds(10) - timedelta(hours=12),
+                                       "received": seconds(0)})])  # fmt: skip
+    live.wait(seconds(30))
+    live.define(seconds(5), carts="did cart_added in 13 hours")
+    told = [(row[2], row[3]) for row in live.changes()]
+    live.profiles.close()
+    assert told == [
+        ("entered", seconds(0)), ("left", seconds(10)), ("entered", seconds(10))
+    ]  # fmt: skip
