@@ -146,3 +146,23 @@ def test_a_shops_audiences_and_what_came_after_them_go_by_the_scores_of_its_live
     bare = Saved(lake, "acme", lambda: day(9))
     with pytest.raises(BadAudience, match="--cutoff now"):
         bare.find("churn_90d >= 0", AsOf(cutoff))
+
+
+def test_a_state_of_an_earlier_release_is_asked_from_its_last_curve_on(tmp_path):
+    live = begun(tmp_path / "profiles.sqlite", random.Random(3))
+    lake, begins = lake_of(live, tmp_path), instant(live.now)
+    live.wait(day(1))
+    live.score("c1", draw=random.Random(4))
+    with live.profiles.writing() as connection:
+        for table in ("past_curves", "curves_since"):
+            connection.execute(f"DROP TABLE {table}")
+    assert Recorded(live.path, drift.opened).as_of("acme", [("churn", 90)], day(1), None) is None
+    live.restart()
+    said = ["churn_90d >= 0"]
+    assert in_batch(live, lake, day(1.5), said) == [list(CUSTOMERS)]
+    with pytest.raises(BadAudience, match="nothing was predicted"):
+        in_batch(live, lake, begins, said)
+    live.restart()                         # it is noted once
+    live.wait(day(2))
+    live.score("c1", draw=random.Random(5))
+    assert in_batch(live, lake, day(1.5), said) == [list(CUSTOMERS)]

@@ -86,7 +86,7 @@ class Recorded:
             return None
         address = f"{self.path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
-            held = "SELECT 1 FROM sqlite_master WHERE name = 'curves_since'"
+            held = "SELECT 1 FROM sqlite_master WHERE name = 'past_curves'"
             if connection.execute(held).fetchone() is None:
                 return None
             connection.execute("BEGIN")    # one state of it, whatever is written meanwhile
