@@ -7,9 +7,10 @@ Asked as of an earlier instant it refuses: it would remember, not predict.
 # C customers · V items
 import hashlib
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,9 @@ import pyarrow.compute as pc
 from habitue.config import HERE, Launch, TrainConfig
 from habitue.errors import BadSetting, NoSuchCustomer
 from habitue.evaluation import ITEM_DAYS, Progress, learn_recommender, step_progress
+from habitue.events import RECOMMENDATIONS_SHOWN
 from habitue.lake import query
+from habitue.lake.live.doings import ABOUT_ITEMS, items_told
 from habitue.lake.schema import PREDICTIONS, TIME
 from habitue.model import checkpoint
 from habitue.model.launch import over
@@ -37,6 +40,7 @@ from habitue.recommendations.rules import Rules
 from habitue.recommendations.shelf.everybody import STRANGER, Said, Stand, shelved
 from habitue.recommendations.shelf.listed import Wanted, facts_of
 from habitue.recommendations.shelf.rules import Rule
+from habitue.recommendations.shelf.seen import DAYS, discounts, ignored
 from habitue.registry import CHAMPION, Registry, Saw
 from habitue.sequences.build import DAY, Sequences, build_sequences, instant, microseconds
 from habitue.transfer.adapt import FROM_NOTHING, Adapted, adapt
@@ -65,6 +69,15 @@ _NAMED = "SELECT customer FROM events WHERE key = ? AND customer IS NOT NULL LIM
 _UNAVAILABLE = "SELECT item FROM items WHERE stock <= 0 OR NOT published"
 # one row per item of the catalogue that a rule may be about
 _FACTS = "SELECT item, brand, price_minor AS price, currency FROM items"
+_DONE = """
+-- one row per event about items, after an instant, of the customers who were shown any since
+SELECT customer, name, "time", list_transform(lines, lambda one: one.item) AS items, properties
+FROM events
+WHERE "time" > ? AND name IN (SELECT unnest(?)) AND customer IN (
+        SELECT customer FROM events WHERE name = 'recommendations_shown' AND "time" > ?)
+    AND ("order" IS NULL OR "order" NOT IN (
+        SELECT "order" FROM events WHERE name = 'order_cancelled' AND "order" IS NOT NULL))
+"""
 ANSWER = pa.schema(
     [
         pa.field("customer", pa.string()),
@@ -315,7 +328,22 @@ def _said(source: Source, as_of: AsOf, page: Page) -> Said:
         rules=page.rules,
         facts={row["item"]: facts_of(row["brand"], row["price"], row["currency"]) for row in facts},
         unavailable=frozenset(read(_UNAVAILABLE)["item"].to_pylist()),
+        discounts=discounts_of(read, page.now or as_of.cutoff),
     )
+
+
+def discounts_of(read: Callable[..., pa.Table], now: datetime) -> dict[str, dict[str, float]]:
+    """By customer: what items lose that they were shown of late and did not mind."""
+    since = now - timedelta(days=DAYS)
+    shown: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    done: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for row in read(_DONE, [since, list(ABOUT_ITEMS), since]).to_pylist():
+        told = shown if row["name"] == RECOMMENDATIONS_SHOWN else done
+        items = items_told(row["name"], row["items"] or [], row["properties"])
+        told[row["customer"]] += [(item, microseconds(row["time"])) for item in items]
+    return {
+        customer: discounts(ignored(told, done[customer])) for customer, told in shown.items()
+    }
 
 
 def _name_of(source: Source, as_of: AsOf, key: str) -> str:

@@ -3,7 +3,9 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +28,8 @@ from habitue.registry import CHAMPION, Registry
 from habitue.sequences.build import DAY, build_sequences, instant, microseconds
 from habitue.simulation import ShopConfig, catalogue
 from tests import travelling
+from tests.lake.small import day as small_day
+from tests.lake.small import event, filled
 from tests.model.texts.small import encoder_folder
 from tests.shops import altered, end_of, events_of, orders_of, sequences_of
 
@@ -416,3 +420,22 @@ def test_a_version_reads_item_texts_with_the_encoder_it_was_trained_with(events,
     encoder_folder(tmp_path / "encoder", seed=1)
     with pytest.raises(BadSetting, match="not the one that the model was trained with"):
         publishing.recommend(source, AsOf(CUTOFF), k=3)
+
+
+def test_what_a_customer_was_shown_and_did_nothing_about_counts_less_for_two_weeks(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    shown = {"name": "recommendations_shown", "order": None, "value": None, "lines": ()}
+    told = {"items": ["tea", "jam"]}
+    filled(
+        lake,
+        *(event(f"s{day}", day, properties=msgspec.Raw(msgspec.json.encode(told)), **shown)
+          for day in (1, 10, 11)),
+        event("looked", 10.5, name="item_viewed", order=None, value=None, lines=(),
+              properties=msgspec.Raw(b'{"item": "jam"}')),
+        event("other", 10, customer="c2"),
+    )  # fmt: skip
+    read = partial(query.read, lake, shop="acme", cutoff=small_day(20))
+    found = publishing.discounts_of(read, small_day(20))
+    assert {who: set(items) for who, items in found.items()} == {"c1": {"tea", "jam"}}
+    assert found["c1"]["tea"] == pytest.approx(2 * found["c1"]["jam"])      # the view wiped one out
+    assert publishing.discounts_of(read, small_day(40)) == {}

@@ -106,3 +106,18 @@ def test_what_was_shown_is_nothing_that_a_customer_did() -> None:
     alone = sequences_from_events(events, shop="corner", cutoff=cutoff)
     assert told.kinds == alone.kinds
     np.testing.assert_array_equal(told.time, alone.time)
+
+
+def test_what_was_shown_and_not_minded_makes_room_for_who_saw_it_and_for_nobody_else(shop) -> None:
+    before = shelved(stand_on(shop), Wanted(k=4)).to_pylist()
+    first = next(row for row in before if row["rank"] == 1 and row["reason"] != "popular")
+    who, item = first["customer"], first["item"]
+    after = shelved(stand_on(shop, discounts={who: {item: 50.0}}), Wanted(k=4)).to_pylist()
+    assert item in [row["item"] for row in before if row["customer"] == who]
+    assert item not in [row["item"] for row in after if row["customer"] == who]
+    others = [
+        {(row["customer"], row["rank"]): row["item"] for row in rows if row["customer"] != who
+         and row["reason"] != "popular"}
+        for rows in (before, after)
+    ]  # fmt: skip
+    assert others[1].items() <= others[0].items() and len(others[1]) > 50

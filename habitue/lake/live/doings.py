@@ -19,7 +19,8 @@ from habitue.events import (
 
 _BUYING = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED)
 _LOOKING = (ITEM_VIEWED, CART_ADDED, CHECKOUT_STARTED)
-_NAMES = (*_BUYING, *_LOOKING, ORDER_CANCELLED, RECOMMENDATIONS_SHOWN)
+ABOUT_ITEMS = (*_BUYING, *_LOOKING, RECOMMENDATIONS_SHOWN)
+_NAMES = (*ABOUT_ITEMS, ORDER_CANCELLED)
 
 _EVENTS = """
 -- one row per event of a customer that is about items, in time; of what did not buy, the late ones
@@ -65,7 +66,8 @@ def doings(
     for place, (name, time, order, lines, properties) in enumerate(rows):
         if name == ORDER_CANCELLED or (order is not None and order in gone):
             continue
-        items = tuple(_items(name, lines, properties))
+        told = [line[0] for line in msgspec.json.decode(lines)]
+        items = tuple(items_told(name, told, properties))
         if name == RECOMMENDATIONS_SHOWN:
             shown += [(item, time) for item in items]
             continue
@@ -87,8 +89,9 @@ def _cancelled(
     return own | {order for (order,) in connection.execute(_CANCELLED, [shop, now, asked])}
 
 
-def _items(name: str, lines: str, properties: str) -> Iterator[str]:
-    told: Any = [line[0] for line in msgspec.json.decode(lines)]
+def items_told(name: str, lines: Sequence[str], properties: str) -> Iterator[str]:
+    """The items that an event is about: of its lines, or as its properties name them."""
+    told: Any = list(lines)
     if not told:
         held = msgspec.json.decode(properties)
         held = held if isinstance(held, dict) else {}

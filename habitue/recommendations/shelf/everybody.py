@@ -38,6 +38,8 @@ class Said:
     rules: Sequence[Rule] = ()
     facts: Mapping[str, Facts] = field(default_factory=dict)
     unavailable: frozenset[str] = frozenset()
+    # by customer: of what they were shown and did not mind, in logarithms
+    discounts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,8 @@ def shelved(
     """
     open_stand = replace(stand, fitted=_within(stand, wanted))
     known = np.flatnonzero(stand.fitted.past.known)
-    if people is None and not (stand.said.rules or wanted.context or wanted.exclude):
+    is_plain = not (stand.said.rules or stand.said.discounts or wanted.context or wanted.exclude)
+    if people is None and is_plain:
         return recommend(open_stand.fitted, stand.sequences, k=wanted.k, customers=known)
     if people is None:
         people = {str(stand.sequences.customers[row]): int(row) for row in known}
@@ -146,6 +149,7 @@ def _tables(stand: Stand, wanted: Wanted, people: Mapping[str, int]) -> Iterator
         shelf = Shelf(
             rules=stand.said.rules, facts=stand.said.facts,
             left_out=_left_out(stand, wanted, people[name]),
+            discounts=stand.said.discounts.get(name, {}),
         )  # fmt: skip
         candidates = mixed(own or popular, near, [*popular, *named_by_rules])
         return _table(name, arranged(candidates, shelf, wanted))
