@@ -76,7 +76,8 @@ def audience(  # noqa: PLR0913 - one per flag
     as JSON.
 
     It is answered as of --cutoff, by default the shop's last event, and of what had reached us by
-    --known-at. --cutoff now finds who is in a live audience. With --then it is the last instant whose days are over, and what was known by it.
+    --known-at. --cutoff now finds who is in a live audience. With --then it is the last instant
+    whose days are over, and what was known by it.
     """
     said = _said(condition, template)
     _refuse_both(since=since, only_size=only_size, days=days, recompute=recompute)
