@@ -4,7 +4,6 @@ import ast
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ PACKAGE = ROOT / "habitue"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
 HEAVY = {"torch", "ray", "sklearn", "lightgbm", "deltalake", "pyarrow", "pandas", "scipy", "duckdb"}
-MOST_FILES, MOST_LINES, MOST_SECONDS = 12, 600, 0.150
+MOST_FILES, MOST_LINES = 12, 600
 
 
 def name_of(path: Path) -> str:
@@ -76,15 +75,9 @@ def test_the_door_opens_without_anything_heavy(code):
     assert not loaded_after(code) & HEAVY
 
 
-def test_importing_the_package_takes_less_than_150_milliseconds():
-    code = "import time; t = time.perf_counter(); import habitue; print(time.perf_counter() - t)"
-    assert min(float(run_fresh(code)) for _ in range(5)) < MOST_SECONDS
-
-
-def test_asking_for_help_takes_less_than_a_second():
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        run_fresh(HELP)
-        seconds.append(time.perf_counter() - begun)
-    assert min(seconds) < 1.0
+@pytest.mark.parametrize(
+    "code, most", [("import habitue", 0.15), (HELP, 1.0)], ids=["import", "help"]
+)
+def test_the_door_opens_within_little_processor_time(code, most):
+    timed = f"import time\nbegun = time.process_time()\n{code}\nprint(time.process_time() - begun)"
+    assert min(float(run_fresh(timed).splitlines()[-1]) for _ in range(5)) < most

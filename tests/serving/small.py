@@ -185,7 +185,7 @@ def running(folder: Path, *arguments: str, **named: str) -> Iterator[Server]:
         server.process.stdout.close()
 
 
-def settled(client: httpx.Client, receipt: str, *, within_seconds: float = 15) -> dict:
+def settled(client: httpx.Client, receipt: str, *, within_seconds: float = 60) -> dict:
     """What became of a request, as soon as that is known."""
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:

@@ -30,7 +30,7 @@ def order(number: int, email: str, at: datetime, value: float) -> dict:
     )  # fmt: skip
 
 
-def soon(holds: Callable[[], object], within_seconds: float = 20) -> object:
+def soon(holds: Callable[[], object], within_seconds: float = 60) -> object:
     """What holds at last."""
     deadline = time.monotonic() + within_seconds
     while not (found := holds()):
