@@ -119,7 +119,8 @@ class Coming:
 
     def read(self, shard: int, offset: int, *, most_bytes: int) -> list[Record]:
         """The rows from an offset on whose instant is over, one at least, up to so many bytes."""
-        found, size = [], 0
+        found: list[Record] = []
+        size = 0
         for one in range(offset, self.end(shard)):
             size += len(self.bodies[one])
             if found and size > most_bytes:
