@@ -50,8 +50,9 @@ _EVENTS = "SELECT name FROM events GROUP BY name ORDER BY count(*) DESC, name"
 # one row per name of a property that at least a twentieth of the profiles have
 _PROFILES = """
 WITH told AS (SELECT json_keys(properties) AS keys FROM profiles LIMIT 200000)
-SELECT key FROM (SELECT unnest(keys) AS key FROM told) GROUP BY key
-HAVING count(*) >= 0.05 * (SELECT count(*) FROM told) ORDER BY count(*) DESC, key
+SELECT key FROM (SELECT unnest(keys) AS key FROM told)
+WHERE NOT starts_with(key, '$lists.')      -- in which Klaviyo's lists are told
+GROUP BY key HAVING count(*) >= 0.05 * (SELECT count(*) FROM told) ORDER BY count(*) DESC, key
 """
 
 _NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_ .$-]{0,39}")    # else it may be a value, or a text

@@ -231,6 +231,7 @@ ASKED = st.dictionaries(
 PATHS = (
     "profiles", "profiles/x", "events", "events/x", "events/00", "metrics", "metrics/x", "segments",
     "segments/x", "segments/x/profiles", "segments/x/relationships/profiles", "profiles/x/segments",
+    "lists", "lists/x", "lists/x/profiles", "lists/x/relationships/profiles", "profiles/x/lists",
 )  # fmt: skip
 
 

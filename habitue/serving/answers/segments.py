@@ -1,11 +1,15 @@
-"""Segments: the shop's saved audiences, and what only Klaviyo's clients say of one.
+"""Segments and lists: the shop's saved audiences, and what only Klaviyo's clients say of one.
 
 What an audience means stands in the lake. Its label, whether it is starred, when it was made, and
 what it meant before it was switched off stand among the shop's jobs, by the id of the segment. An
 audience that was saved in another way is a segment, too.
+
+A list is an audience of whoever has its id in one property, which only the paths of lists tell of.
+One whose audience was given another meaning is a list no more, but a segment.
 """
 
 import hmac
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,26 +18,29 @@ from typing import Any
 from habitue.audiences.changes.reading import State, states
 from habitue.audiences.language.klaviyo import Names, from_klaviyo
 from habitue.audiences.language.klaviyo_writing import to_klaviyo
+from habitue.audiences.language.nodes import Compared, Profile
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.saved import Saved
 from habitue.config import utc_now
 from habitue.directory import Directory, Job, ShopEntry
 from habitue.errors import BadAudience, HabitueError
+from habitue.ingest.doors.klaviyo.lists import property_of
 from habitue.lake.live.told import microseconds
 from habitue.lake.tables import Lake
 from habitue.serving.answers.book import Book
 
-KIND = "segment"
+SEGMENT, LIST = "segment", "list"
 ON, OFF, GONE = "active", "inactive", "complete"
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One segment."""
+    """One segment, or list."""
 
     id: str
+    kind: str = SEGMENT
     audience: str                          # the name of the saved audience
     label: str                             # what it is called to Klaviyo's clients
     condition: str                         # a sentence
@@ -67,16 +74,21 @@ class MetricIds(dict[str, str]):
         raise BadAudience(f"the shop has no metric of the id {key!r}")
 
 
-def segments_of(places: Places) -> dict[str, Segment]:
-    """The segments of a shop, by id."""
+def segments_of(places: Places, kind: str = SEGMENT) -> dict[str, Segment]:
+    """The segments of a shop, or its lists, by id."""
+    return {id: one for id, one in groups_of(places).items() if one.kind == kind}
+
+
+def groups_of(places: Places) -> dict[str, Segment]:
+    """The segments and the lists of a shop, by id."""
     shop = places.shop
     followed = places.book.profiles.look(lambda held: states(held, shop.name))
+    saved = places.book.saved(places.lake, shop.name)
     jobs = {
         str(one.detail["audience"]): one
         for one in places.directory.jobs(shop.name)
-        if one.kind == KIND and one.status != GONE
+        if one.status != GONE and (one.kind == SEGMENT or _is_list(one, saved))
     }
-    saved = places.book.saved(places.lake, shop.name)
     found = [_of_saved(places, name, saved[name], jobs.get(name), followed) for name in saved]
     found += [
         _of_job(job) for name, job in jobs.items() if job.status == OFF and name not in saved
@@ -91,18 +103,31 @@ def segment_id(secret: bytes, audience: str) -> str:
     return "".join(_LETTERS[number >> shift & 31] for shift in range(45, -1, -5))
 
 
+def list_id() -> str:
+    """The id of a new list: not made of its name, since who was on one before is not on it."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(10))
+
+
+def on_list(id: str, secret: bytes) -> str:
+    """The condition of being on a list, in words."""
+    return written(Compared(Profile((property_of(secret),)), "has", id))
+
+
 def put(places: Places, segment: Segment, *, is_saved: bool) -> None:
     """Keep a segment; where `is_saved` what it means is saved, too, or taken back if it is off.
 
     Raises:
         HabitueError: its condition is none.
     """
+    job = _job(places, segment, ON if segment.active else OFF)
+    if segment.kind == LIST:               # whose audience without it would be a segment
+        places.directory.put_job(job)
     audiences = Saved(places.lake, places.shop.name, utc_now, live=places.book.path)
     if is_saved and segment.active:
         audiences.save(segment.audience, segment.condition)
     elif is_saved and segment.audience in audiences.sentences():
         audiences.remove(segment.audience)
-    places.directory.put_job(_job(places, segment, ON if segment.active else OFF))
+    places.directory.put_job(job)
 
 
 def drop(places: Places, segment: Segment) -> None:
@@ -140,8 +165,10 @@ def _of_saved(
     condition, since = saved
     state = followed.get(name)
     detail = {} if job is None else job.detail
+    is_list = job is not None and job.kind == LIST
     return Segment(
-        id=segment_id(places.shop.secret, name),
+        id=job.id if job is not None and is_list else segment_id(places.shop.secret, name),
+        kind=LIST if is_list else SEGMENT,
         audience=name,
         label=str(detail.get("label", name)),
         condition=condition,
@@ -152,6 +179,12 @@ def _of_saved(
         applied=state is not None and state.applied and state.since >= microseconds(since),
         problem="" if state is None else state.problem,
     )
+
+
+def _is_list(job: Job, saved: Mapping[str, tuple[str, datetime]]) -> bool:
+    """Whether a job is a list that its audience still means."""
+    means, _ = saved.get(str(job.detail.get("audience")), ("", None))
+    return job.kind == LIST and job.detail["condition"] == means
 
 
 def _of_job(job: Job) -> Segment:
@@ -168,6 +201,6 @@ def _job(places: Places, one: Segment, status: str) -> Job:
         "starred": one.starred,
     }  # fmt: skip
     return Job(
-        id=one.id, shop=places.shop.name, kind=KIND, status=status, created=one.created,
+        id=one.id, shop=places.shop.name, kind=one.kind, status=status, created=one.created,
         updated=one.updated, detail=detail,
     )  # fmt: skip

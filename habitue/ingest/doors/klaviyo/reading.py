@@ -146,19 +146,28 @@ def document(body: bytes, *, most_bytes: int = MOST_BYTES) -> At:
     Raises:
         Refused: it is too large, no JSON, or holds no object at `/data`.
     """
+    found = root(body, most_bytes=most_bytes)
+    if not isinstance(found["data"].value, dict):
+        raise Refused([Fault("/data", "bad_json", "The body must hold an object 'data'.")])
+    return found["data"]
+
+
+def root(body: bytes, *, most_bytes: int = MOST_BYTES) -> At:
+    """All of a request.
+
+    Raises:
+        Refused: it is too large, or no JSON.
+    """
     if len(body) > most_bytes:
         told = f"A request may have at most {most_bytes:,} bytes; this one has {len(body):,}."
         raise Refused([Fault("", "too_large", told)], status=413)
     try:
-        root = At(msgspec.json.decode(readable(body)))
+        return At(msgspec.json.decode(readable(body)))
     except Malformed as error:
         raise Refused([Fault("", error.reason, str(error))]) from None
     except (msgspec.MsgspecError, RecursionError) as error:
         found = unreadable(error)
         raise Refused([Fault(found.pointer, found.reason, str(found))]) from None
-    if not isinstance(root["data"].value, dict):
-        raise Refused([Fault("/data", "bad_json", "The body must hold an object 'data'.")])
-    return root["data"]
 
 
 def whole(entries: Sequence[Entry | None], data: At) -> Intake:

@@ -16,6 +16,7 @@ from habitue.serving.answers.told import (
 from habitue.serving.app import Asked, Route
 from habitue.serving.contract.wanted import answer, bad_parameter, parameters
 from habitue.serving.doors.answers.asking import At, OfCustomer, instant_of, known_customer, told_of
+from habitue.serving.doors.klaviyo.shown import own_properties
 
 if TYPE_CHECKING:
     from habitue.scoring.told import WholeShop
@@ -41,7 +42,7 @@ async def get_customer(asked: Asked) -> Response:
     def read(book: "Book") -> Customer:
         profile = known_customer(book, asked).profile
         told = msgspec.structs.asdict(profile) | {
-            "properties": msgspec.json.decode(profile.properties), "events": profile.counts,
+            "properties": own_properties(profile), "events": profile.counts,
             "memberships": _memberships(book, asked, profile.customer),
         }  # fmt: skip
         return msgspec.convert(told, Customer, from_attributes=True)

@@ -1,4 +1,4 @@
-"""Klaviyo's paths of who is in a segment, and since when."""
+"""Klaviyo's paths of who is in a segment or on a list, and since when."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ FILTERS = {
 
 
 async def get_members(asked: Asked) -> Response:
-    """List the profiles in a segment, each with `joined_group_at`."""
+    """List the profiles in a segment or on a list, each with `joined_group_at`."""
     wanted, more = wanted_of(asked, also=("joined_group_at",))
     asks, told, keys = _asked_for(asked)
 
@@ -61,7 +61,7 @@ async def get_members(asked: Asked) -> Response:
 
 
 async def get_member_ids(asked: Asked) -> Response:
-    """List the ids of the profiles in a segment."""
+    """List the ids of the profiles in a segment or on a list."""
     asks, told, keys = _asked_for(asked)
 
     def read(book: "Book") -> "list[tuple[str, int, int]]":
@@ -80,15 +80,13 @@ async def get_member_ids(asked: Asked) -> Response:
     )
 
 
-ROUTES = (
+ROUTES = tuple(
     Route(
-        method="GET", path="/api/segments/{id}/profiles", endpoint=get_members, source="klaviyo",
+        method="GET", path=f"/api/{kind}s/{{id}}/{path}", endpoint=endpoint, source="klaviyo",
         limit=LARGE,
-    ),
-    Route(
-        method="GET", path="/api/segments/{id}/relationships/profiles", endpoint=get_member_ids,
-        source="klaviyo", limit=LARGE,
-    ),
+    )
+    for kind in ("segment", "list")
+    for path, endpoint in (("profiles", get_members), ("relationships/profiles", get_member_ids))
 )  # fmt: skip
 
 
@@ -116,7 +114,8 @@ def _page(
     from habitue.audiences.changes.reading import page as members
     from habitue.lake.live.paging import Window
 
-    segment, shop = held(places_of(asked, book), asked), asked.shop.name
+    kind = asked.route.path.split("/")[2].removesuffix("s")
+    group, shop = held(places_of(asked, book), asked, kind), asked.shop.name
     among: set[int] | None = None
     for some in keys:
         found = book.ids(shop, [one.customer for one in book.profiles.find(shop, *some)])
@@ -127,7 +126,7 @@ def _page(
         within={"standing.joined": span},
     )  # fmt: skip
     return book.profiles.look(
-        lambda connection: members(connection, shop, segment.audience, window, among)
+        lambda connection: members(connection, shop, group.audience, window, among)
     )
 
 
@@ -141,7 +140,7 @@ def _following(
 
 
 def _scope(asked: Asked) -> str:
-    """A cursor of one segment is none of another."""
+    """A cursor of one segment or list is none of another."""
     return f"members {asked.request.path_params['id']}"
 
 

@@ -4,6 +4,7 @@ from habitue.serving.app import Route
 from habitue.serving.doors.klaviyo import (
     catalog,
     events,
+    lists,
     members,
     metrics,
     profiles,
@@ -14,5 +15,5 @@ from habitue.serving.doors.klaviyo import (
 
 ROUTES: tuple[Route, ...] = (
     *writes.ROUTES, *profiles.ROUTES, *metrics.ROUTES, *events.ROUTES,
-    *segments.ROUTES, *members.ROUTES, *catalog.ROUTES, *reports.ROUTES,
+    *segments.ROUTES, *lists.ROUTES, *members.ROUTES, *catalog.ROUTES, *reports.ROUTES,
 )  # fmt: skip

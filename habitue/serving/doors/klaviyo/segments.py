@@ -1,4 +1,4 @@
-"""Klaviyo's paths of segments: the saved audiences, who is in one, and since when."""
+"""Klaviyo's paths of segments: the saved audiences. What lists share with them is here, too."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -51,15 +51,22 @@ Found = TypeVar("Found")
 
 async def get_segments(asked: Asked) -> Response:
     """List segments, a page of them: `filter`, `sort`, `fields`, `page`."""
-    wanted = fields(asked, "segment", FIELDS)
-    asks = page(asked, default=10, most=10, sorts=SORTS, scope="segments")
-    told = filters(asked, FILTERS)
+    return await listed(asked, "segment", FIELDS, FILTERS)
+
+
+async def listed(
+    asked: Asked, kind: str, known: Sequence[str], by: Mapping[str, Sequence[str]]
+) -> Response:
+    """A page of segments, or of lists, with the fields and filters that are known of them."""
+    wanted, scope = fields(asked, kind, known), f"{kind}s"
+    asks = page(asked, default=10, most=10, sorts=SORTS, scope=scope)
+    told = filters(asked, by)
 
     def read(places: "Places", names: "Names") -> list[tuple[tuple[str, str], dict[str, Any]]]:
         from habitue.serving.answers.segments import segments_of
 
         kept = [
-            one for one in segments_of(places).values()
+            one for one in segments_of(places, kind).values()
             if filtered(partial(_let, told, one))
         ]  # fmt: skip
         placed = sorted(((_place(one, asks.by), one) for one in kept), reverse=asks.descending,
@@ -71,21 +78,25 @@ async def get_segments(asked: Asked) -> Response:
             if after is None or (place < after if asks.descending else place > after)
         ]
 
-    found = await _ask(asked, read)
+    found = await ask(asked, read)
     shown = found[: asks.size]
-    more = (asks, shown[-1][0], "segments") if len(found) > len(shown) else None
+    more = (asks, shown[-1][0], scope) if len(found) > len(shown) else None
     return collection(asked, [one for _, one in shown], following=more)
 
 
 async def get_segment(asked: Asked) -> Response:
     """Show one segment; `additional-fields[segment]=profile_count` tells how many are in it."""
-    wanted = fields(asked, "segment", FIELDS)
-    more = additional(asked, "segment", ("profile_count",))
+    return await shown_one(asked, "segment", FIELDS)
+
+
+async def shown_one(asked: Asked, kind: str, known: Sequence[str]) -> Response:
+    """One segment or list, and where that is asked for how many are in it."""
+    wanted, more = fields(asked, kind, known), additional(asked, kind, ("profile_count",))
 
     def read(places: "Places", names: "Names") -> dict[str, Any]:
         from habitue.audiences.changes.reading import count
 
-        one = held(places, asked)
+        one = held(places, asked, kind)
         shown = segment(asked, one, names, wanted)
         if more:
             shown["attributes"]["profile_count"] = places.book.profiles.look(
@@ -93,50 +104,69 @@ async def get_segment(asked: Asked) -> Response:
             )
         return shown
 
-    return document(await _ask(asked, read))
+    return document(await ask(asked, read))
 
 
 async def create_segment(asked: Asked) -> Response:
     """Save a segment by its definition; it is applied to everybody at once."""
-    told = _told(await asked.body(most_bytes=MOST_BYTES))
-    name, definition = _name(told), _definition(told)
+    told = attributes_told(await asked.body(most_bytes=MOST_BYTES))
+    name, definition = name_told(told), _definition(told)
 
     def write(places: "Places", names: "Names") -> dict[str, Any]:
-        from habitue.serving.answers.segments import Segment, put, segment_id, segments_of
+        from habitue.serving.answers.segments import Segment, put, segment_id
 
-        if asked.shop.name not in places.lake.shops():
-            raise wrong("/data", "The shop has told nothing yet; send an event first.")
-        if any(name in (one.label, one.audience) for one in segments_of(places).values()):
-            refused = wrong("/data/attributes/name", "There is a segment of that name already.")
-            raise refused
+        check_new(places, name)
         made = Segment(
             id=segment_id(asked.shop.secret, name), audience=name, label=name,
             condition=_sentence(definition, names), created=asked.received,
             updated=asked.received, starred=bool(told.get("is_starred")),
         )  # fmt: skip
-        _saved(lambda: put(places, made, is_saved=True))
+        saved(lambda: put(places, made, is_saved=True))
         return segment(asked, made, names, None)
 
-    return document(await _ask(asked, write), 201)
+    return document(await ask(asked, write), 201)
+
+
+def check_new(places: "Places", name: str) -> None:
+    """Let a segment or list be made under a name.
+
+    Raises:
+        Refused: the shop has none of anything yet, or has one of that name.
+    """
+    if places.shop.name not in places.lake.shops():
+        raise wrong("/data", "The shop has told nothing yet; send an event first.")
+    check_name(places, name)
+
+
+def check_name(places: "Places", name: str, id: str = "") -> None:
+    """Let a segment or list be called so; its `id`, where there is one.
+
+    Raises:
+        Refused: another has the name, or is the audience that has it.
+    """
+    from habitue.serving.answers.segments import groups_of
+
+    for one in groups_of(places).values():
+        if name in (one.label, one.audience) and one.id != id:
+            told = f"There is a {one.kind} of that name already."
+            raise wrong("/data/attributes/name", told)
 
 
 async def update_segment(asked: Asked) -> Response:
     """Change a segment: `name`, `definition`, `is_starred`; or, alone, `is_active`."""
-    told = _told(await asked.body(most_bytes=MOST_BYTES))
+    told = attributes_told(await asked.body(most_bytes=MOST_BYTES))
     changed = {name: told[name] for name in _CHANGED if told.get(name) is not None}
     if "is_active" in changed and len(changed) > 1:
         raise wrong("/data/attributes", "'is_active' must be the only attribute that is told.")
 
     def write(places: "Places", names: "Names") -> dict[str, Any]:
-        from habitue.serving.answers.segments import put, segments_of
+        from habitue.serving.answers.segments import put
 
-        one = held(places, asked)
+        one = held(places, asked, "segment")
         found = replace(one, updated=asked.received)
         if "name" in changed:
-            found = replace(found, label=_name(told))
-            if any(found.label in (other.label, other.audience) and other.id != one.id
-                   for other in segments_of(places).values()):  # fmt: skip
-                raise wrong("/data/attributes/name", "There is a segment of that name already.")
+            found = replace(found, label=name_told(told))
+            check_name(places, found.label, one.id)
         if "is_starred" in changed:
             found = replace(found, starred=_yes(told, "is_starred"))
         if "is_active" in changed:
@@ -145,27 +175,37 @@ async def update_segment(asked: Asked) -> Response:
             found = replace(found, condition=_sentence(_definition(told), names))
         is_saved = (found.condition, found.active) != (one.condition, one.active)
         found = replace(found, applied=one.applied and not is_saved)
-        _saved(lambda: put(places, found, is_saved=is_saved))
+        saved(lambda: put(places, found, is_saved=is_saved))
         return segment(asked, found, names, None)
 
-    return document(await _ask(asked, write))
+    return document(await ask(asked, write))
 
 
 async def delete_segment(asked: Asked) -> Response:
     """Take a segment away; whoever was in it leaves."""
+    return await dropped(asked, "segment")
+
+
+async def dropped(asked: Asked, kind: str) -> Response:
+    """Take a segment or list away."""
 
     def write(places: "Places", _: "Names") -> None:
         from habitue.serving.answers.segments import drop
 
-        drop(places, held(places, asked))
+        drop(places, held(places, asked, kind))
 
-    await _ask(asked, write)
+    await ask(asked, write)
     return empty(204)
 
 
 async def get_profile_segments(asked: Asked) -> Response:
     """List the segments that a profile is in."""
-    wanted, shown = fields(asked, "segment", FIELDS), asked.request.path_params["id"]
+    return await listed_of_profile(asked, "segment", FIELDS)
+
+
+async def listed_of_profile(asked: Asked, kind: str, known: Sequence[str]) -> Response:
+    """The segments that a profile is in, or the lists that it is on."""
+    wanted, shown = fields(asked, kind, known), asked.request.path_params["id"]
 
     def read(places: "Places", names: "Names") -> list[dict[str, Any]]:
         from habitue.serving.answers.segments import segments_of
@@ -176,11 +216,11 @@ async def get_profile_segments(asked: Asked) -> Response:
         of = {name for name, _ in places.book.memberships(asked.shop.name, profile.customer)}
         return [
             segment(asked, one, names, wanted)
-            for one in sorted(segments_of(places).values(), key=lambda one: one.label)
+            for one in sorted(segments_of(places, kind).values(), key=lambda one: one.label)
             if one.audience in of
         ]
 
-    return collection(asked, await _ask(asked, read))
+    return collection(asked, await ask(asked, read))
 
 
 ROUTES = (
@@ -211,9 +251,15 @@ ROUTES = (
 def segment(
     asked: Asked, one: "Segment", names: "Names", wanted: frozenset[str] | None
 ) -> dict[str, Any]:
-    """A segment as a resource."""
-    from habitue.serving.answers.segments import definition_of
+    """A segment or list as a resource."""
+    from habitue.serving.answers.segments import LIST, definition_of
 
+    if one.kind == LIST:
+        told = {
+            "name": one.label, "created": text(one.created), "updated": text(one.updated),
+            "opt_in_process": "single_opt_in",
+        }  # fmt: skip
+        return resource(asked, "list", one.id, told, wanted=wanted)
     attributes = {
         "name": one.label, "definition": definition_of(one, names), "created": text(one.created),
         "updated": text(one.updated), "is_active": one.active,
@@ -223,13 +269,13 @@ def segment(
     return resource(asked, "segment", one.id, attributes, wanted=wanted)
 
 
-def held(places: "Places", asked: Asked) -> "Segment":
-    """The segment that the path names."""
+def held(places: "Places", asked: Asked, kind: str) -> "Segment":
+    """The segment or list that the path names."""
     from habitue.serving.answers.segments import segments_of
 
-    found = segments_of(places).get(asked.request.path_params["id"])
+    found = segments_of(places, kind).get(asked.request.path_params["id"])
     if found is None:
-        raise Refused(404, "not_found", "A segment with that id does not exist.")
+        raise Refused(404, "not_found", f"A {kind} with that id does not exist.")
     return found
 
 
@@ -241,33 +287,43 @@ def places_of(asked: Asked, book: "Book") -> "Places":
     return Places(book, place.lake(), place.directory, asked.shop)
 
 
-async def _ask(asked: Asked, question: "Callable[[Places, Names], Found]") -> Found:
+async def ask(asked: Asked, question: "Callable[[Places, Names], Found]") -> Found:
     """Ask with the names that stand for ids, in a thread."""
 
-    def ask(book: "Book") -> Found:
+    def answer(book: "Book") -> Found:
         from habitue.audiences.language.klaviyo import Names
-        from habitue.serving.answers.segments import MetricIds, segments_of
+        from habitue.serving.answers.segments import MetricIds, groups_of
 
         places = places_of(asked, book)
         events = MetricIds(names_by_id(book, asked.shop))
-        audiences = {one.id: one.audience for one in segments_of(places).values()}
+        audiences = {one.id: one.audience for one in groups_of(places).values()}
         return question(places, Names(events, audiences))
 
-    return await asked.service.reading.ask(ask)
+    return await asked.service.reading.ask(answer)
 
 
-def _told(body: bytes) -> dict[str, Any]:
+def attributes_told(body: bytes) -> dict[str, Any]:
+    """The attributes of the resource in a body.
+
+    Raises:
+        Refused: there are none.
+    """
     try:
         told = msgspec.json.decode(body, type=dict[str, dict[str, Any]])
     except (msgspec.DecodeError, RecursionError):
-        raise wrong("/data", "A segment resource was wanted.") from None
+        raise wrong("/data", "A resource with its attributes was wanted.") from None
     found = told.get("data", {}).get("attributes")
     if not isinstance(found, dict):
         raise wrong("/data/attributes", "An object was wanted.")
     return found
 
 
-def _name(told: Mapping[str, Any]) -> str:
+def name_told(told: Mapping[str, Any]) -> str:
+    """The name among attributes.
+
+    Raises:
+        Refused: it is none.
+    """
     name = told.get("name")
     is_good = isinstance(name, str) and name.strip() and len(name) <= MOST_NAME
     if not is_good or not str(name).isprintable() or '"' in str(name) or "\\" in str(name):
@@ -304,7 +360,12 @@ def _sentence(definition: Mapping[str, Any], names: "Names") -> str:
         raise wrong(f"/data/attributes/definition{pointer.rstrip('/')}", message) from None
 
 
-def _saved(work: Callable[[], None]) -> None:
+def saved(work: Callable[[], None]) -> None:
+    """Keep what a client told.
+
+    Raises:
+        Refused: it means nothing that can be kept.
+    """
     try:
         work()
     except HabitueError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from habitue.ingest.doors.klaviyo.lists import is_reserved
 from habitue.lake.keys import external_of, kind_of
 from habitue.serving.app import Asked
 from habitue.serving.doors.klaviyo.wire.asking import MEDIUM, additional, fields, narrow
@@ -43,7 +44,7 @@ def attributes_of(profile: "LiveProfile | None", now: datetime) -> dict[str, Any
     }  # fmt: skip
     if profile is None:
         return attributes
-    for name, value in msgspec.json.decode(profile.properties, type=dict[str, Any]).items():
+    for name, value in own_properties(profile).items():
         if name in _TEXTS:
             attributes[name] = _text(value)
         elif name.removeprefix("location.") in _PLACES and name.startswith("location."):
@@ -58,6 +59,12 @@ def attributes_of(profile: "LiveProfile | None", now: datetime) -> dict[str, Any
         "created": text(profile.created), "updated": text(profile.updated),
         "last_event_date": text(profile.last_event) if profile.last_event else None,
     }  # fmt: skip
+
+
+def own_properties(profile: "LiveProfile") -> dict[str, Any]:
+    """What a shop told of a customer, without the lists that they are on."""
+    told = msgspec.json.decode(profile.properties, type=dict[str, Any])
+    return {name: value for name, value in told.items() if not is_reserved(name)}
 
 
 def told_over(attributes: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
