@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from habitue.audiences.language.calendar import MONTHS, WEEKDAYS, anniversaries
+from habitue.audiences.language.calendar import (
+    DATE,
+    DAY,
+    EARLIEST,
+    LATEST,
+    MONTHS,
+    WEEKDAYS,
+    anniversaries,
+)
 from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import Anniversary, Compared, Dated
 from habitue.audiences.language.windows import Calendar, Window, bounds, days
 from habitue.audiences.rows import NUMBER
 
 _DIGITS = r"-?[0-9]{1,15}(\.[0-9]{1,9})?"
-_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_DATE = (
-    rf"{_DAY}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
-)
 _SIGNS: dict[str, str] = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 # upper and lower case are the same, except to a pattern
 _TEXTS = {
@@ -115,10 +118,10 @@ def of_read(kind: str, text: str) -> Forms:
         ),
         # only a text can look like a date, so its kind need not be read
         date=(
-            f"CASE WHEN regexp_full_match({text}, '{_DATE}')"
+            f"CASE WHEN regexp_full_match({text}, '{DATE}')"
             f" THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
         ),
-        day=f"CASE WHEN regexp_full_match({text}, '{_DAY}') THEN TRY_CAST({text} AS DATE) END",
+        day=f"CASE WHEN regexp_full_match({text}, '{DAY}') THEN TRY_CAST({text} AS DATE) END",
         is_set=f"{kind} <> 'NULL'",
         told=text,
     )
@@ -190,7 +193,9 @@ def of_clock(name: str, column: str, zone: str, bound: Bound) -> Forms:
 def _day(forms: Forms, clock: Clock, bound: Bound) -> str:
     """SQL of the day on which a date is: its own, or that of the shop at its instant."""
     shown = f"CAST(timezone({bound(clock.zone, 'VARCHAR')}, {forms.date}) AS DATE)"
-    return f"coalesce({forms.day}, {shown})"
+    first, end = bound.instant(EARLIEST), bound.instant(LATEST)
+    is_sure = f"{forms.date} >= {first} AND {forms.date} < {end}"
+    return f"coalesce({forms.day}, CASE WHEN {is_sure} THEN {shown} END)"
 
 
 def _compared(forms: Forms, condition: Compared, bound: Bound) -> str:

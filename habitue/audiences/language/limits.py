@@ -98,6 +98,21 @@ def _refuse_pattern(pattern: str) -> None:
     except pa.ArrowInvalid as error:
         told = str(error).splitlines()[0]
         raise BadAudience(f"this is no regular expression of RE2: {told}") from None
+    if "(?<" in pattern:
+        _refuse_newer(pattern)
+
+
+def _refuse_newer(pattern: str) -> None:
+    """Raise where only a newer RE2 than that of SQL knows how a group is named."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        try:
+            connection.execute("SELECT regexp_matches('', ?)", [pattern])
+        except duckdb.Error:
+            raise BadAudience(
+                "a group is not named so\nhint: (?P<name>…), or (?:…) without a name"
+            ) from None
 
 
 def refuse_text(what: str, text: str, *, may_be_empty: bool = False) -> None:

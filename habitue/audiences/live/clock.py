@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from habitue.audiences.language.calendar import MONTHS, WEEKDAYS, local, start_of
+from habitue.audiences.language.calendar import (
+    DAY,
+    EARLIEST,
+    LATEST,
+    MONTHS,
+    WEEKDAYS,
+    local,
+    start_of,
+)
 from habitue.audiences.live.values import date_of
 from habitue.lake.live.told import instant, microseconds
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DAY = re.compile(DAY)
+_SURE = range(microseconds(EARLIEST), microseconds(LATEST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +30,17 @@ class Moment:
 
 
 def day_of(held: Any, zone: str) -> date | None:
-    """The day of a date: its own where none but it is told, else the shop's at its instant."""
+    """The day of a date: its own where none but it is told, else the shop's at its instant.
+
+    None where it is none, or where not every zone's calendar has a day for the instant.
+    """
     if isinstance(held, str) and _DAY.fullmatch(held):
         try:
             return date.fromisoformat(held)
         except ValueError:
             return None
     time = held.time if isinstance(held, Moment) else date_of(held)
-    return None if time is None else local(instant(time), zone).date()
+    return local(instant(time), zone).date() if time is not None and time in _SURE else None
 
 
 def shown(name: str, time: int, zone: str) -> str | int:

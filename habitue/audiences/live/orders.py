@@ -42,7 +42,7 @@ class Row(msgspec.Struct, gc=False):  # many are kept, and they hold nothing tha
     def properties(self) -> Any:
         """The JSON object that it was told with."""
         if self.held is None and self.properties_text is not None:
-            self.held = json.loads(self.properties_text)
+            self.held = _read(self.properties_text)
         return self.held
 
 
@@ -81,12 +81,17 @@ def rows_of(view: View, events: Iterable[Event], *, lined: bool) -> Iterator[Row
             continue
         lines = json.loads(one.lines)
         if not lines:
-            held = json.loads(one.properties)
+            held = _read(one.properties)
             code = held.get("item") if isinstance(held, dict) else None
             lines = [(code if isinstance(code, str) else None, None, None)]
         for code, quantity, _ in lines:
             fields = _of_event(one, view.shop) | _line(view, code, quantity)
             yield Row(one.digest, one.time, one.properties, fields)
+
+
+def _read(properties: str) -> Any:
+    """The JSON object that an event was told with; of a name that is there twice, the first."""
+    return json.loads(properties, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
 
 
 def _of_event(one: Event, shop: Shop) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from habitue.audiences.language.calendar import DATE
 from habitue.audiences.language.limits import Value
 from habitue.audiences.language.nodes import Compared
 from habitue.lake.live.told import microseconds
@@ -27,10 +28,9 @@ SIGNS: dict[str, Callable[[Any, Any], bool]] = {
 _NINTH = Decimal("0.000000001")
 _MOST_DIGITS = 19  # before the point, of a decimal of 28 digits
 _DIGITS = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
-_DATE = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
-)
+_DATE = re.compile(DATE)
+# letters that SQL makes lower one by one, and Python by what stands beside them, or into two
+_LETTERS = str.maketrans({"İ": "i", "Σ": "σ"})
 _LARGEST = 2**64  # from here on a whole number is read as a float
 
 
@@ -129,22 +129,36 @@ def _listed(sign: str, value: Value) -> Test:
         if not isinstance(held, list):
             return False
         found = {
-            one if isinstance(one, str) else json.dumps(one) for one in held if one is not None
+            one if isinstance(one, str) else _compact(one) for one in held if one is not None
         }
         return bool(wanted & found) if sign == "has any of" else wanted <= found
 
     return has
 
 
+def _compact(held: object) -> str:
+    """JSON as SQL writes it."""
+    return json.dumps(held, ensure_ascii=False, separators=(",", ":"))
+
+
+def lowered(text: str) -> str:
+    """A text in lower case, as SQL has it.
+
+    >>> lowered("İSTANBUL ΟΔΟΣ")
+    'istanbul οδοσ'
+    """
+    return (text if text.isascii() else text.translate(_LETTERS)).lower()
+
+
 def _reads(sign: str, value: str) -> Test:
-    part = value.lower()
+    part = lowered(value)
     match sign:
         case "contains":
-            return lambda held: isinstance(held, str) and part in held.lower()
+            return lambda held: isinstance(held, str) and part in lowered(held)
         case "starts with":
-            return lambda held: isinstance(held, str) and held.lower().startswith(part)
+            return lambda held: isinstance(held, str) and lowered(held).startswith(part)
         case "ends with":
-            return lambda held: isinstance(held, str) and held.lower().endswith(part)
+            return lambda held: isinstance(held, str) and lowered(held).endswith(part)
     assert sign == "matches", "there is no other operator of texts"
     return lambda held: isinstance(held, str) and matches(value, held)
 
