@@ -135,6 +135,8 @@ def settings_page() -> str:
             " of the command line wins over both. An unknown name is an error.",
             _table(("setting", "default", "meaning"), _fields(config.Settings, config.Settings())),
             " ".join(spelt),
+            f"{', '.join(f'`{name}`' for name in config.OF_CLIENTS)} are left to clients, that keep"
+            " keys and an address there: they are no settings, and nothing here reads them.",
             "## A training run",
             "`TrainConfig` decides the outcome of a run and is saved beside its weights. The"
             " presets are `nano()`, `demo()`, `base()`, `large()` and `xl()` of `habitue.config`; a"

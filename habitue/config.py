@@ -26,6 +26,7 @@ PREFIX = "HABITUE_"
 OF_TESTS = "HABITUE_TEST_"               # what only tests read
 FAULT = "HABITUE_FAULT"                  # of tests that crash us; see habitue.faults
 AHEAD = "HABITUE_CLOCK_AHEAD"            # seconds: what will silence have done by then?
+OF_CLIENTS = ("HABITUE_KEY", "HABITUE_PUBLIC_KEY", "HABITUE_URL")   # what they call; not ours
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_AHEAD = 100 * 365.25 * 86_400
 _COLLECTED = (1_000, 10, 2_000)            # things that are new, until the collector looks at them
@@ -185,7 +186,9 @@ def _from_environment(environment: Mapping[str, str]) -> Told:
     return {
         name.removeprefix(PREFIX).lower(): (value, name)
         for name, value in environment.items()
-        if name.startswith(PREFIX) and name not in (FAULT, AHEAD) and not name.startswith(OF_TESTS)
+        if name.startswith(PREFIX)
+        and name not in (FAULT, AHEAD, *OF_CLIENTS)
+        and not name.startswith(OF_TESTS)
     }
 
 

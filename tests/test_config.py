@@ -45,6 +45,11 @@ def test_what_cannot_be_followed_is_refused_by_name(tmp_path, environment, named
         load_settings(tmp_path, environment)
 
 
+def test_what_clients_keep_in_the_environment_is_no_setting(tmp_path):
+    told = {"HABITUE_KEY": "hs_x", "HABITUE_PUBLIC_KEY": "hp_x", "HABITUE_URL": "http://here:8787"}
+    assert load_settings(tmp_path, told) == Settings()
+
+
 @pytest.mark.parametrize("text", ["threads = ", "treads = 2", "threads = true", "shop = 3"])
 def test_a_bad_file_is_refused_by_its_name(tmp_path, text):
     (tmp_path / "habitue.toml").write_text(text)
