@@ -32,7 +32,7 @@ from habitue.lake.eventlog.rows import (
 )
 from habitue.lake.index import DedupeIndex
 from habitue.lake.maintenance import housekeeping
-from habitue.lake.tables import Lake
+from habitue.lake.tables import Lake, usual_settings
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Taker:
         batch.sort_out(self.index.known(batch.digests), self._refuses, self._linked)
         rows = batch.tables()
         fresh = self._fresh_shops(batch.parts)
-        sequence = self.lake.append({"shops": _shop_rows(fresh), **rows}, cursors=cursors)
+        sequence = self.lake.append({"shops": usual_settings(fresh), **rows}, cursors=cursors)
         reach("commit.before_index")
         self.index.add(batch.stored, sequence=sequence)
         self._shops.update(fresh)
@@ -404,9 +404,3 @@ class _Batch:
 
 def _refused(part: Part, rejection: Rejection) -> Refused:
     return Refused(rejection, part.shop, part.source, part.receipt, part.received, part.origin)
-
-
-def _shop_rows(heard: dict[str, datetime]) -> pa.Table:
-    """Settings of shops that have declared none."""
-    zones = pa.array(["UTC"] * len(heard), pa.string())
-    return pa.table({"shop": list(heard), "received": list(heard.values()), "timezone": zones})

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -110,6 +111,14 @@ class Lake:
             # asked before: a commit since is one more reason to look again
             self._shops = sequence, names = sequence, sorted(found)
         return list(names)
+
+    def begin(self, shop: str, at: datetime) -> None:
+        """Let a shop be asked about before it has told anything: with the usual settings."""
+        if shop in self.shops():
+            return
+        with self.lease():
+            if shop not in self.shops():
+                self.append({"shops": usual_settings({shop: at})})
 
     @property
     def sequence(self) -> int:
@@ -253,6 +262,12 @@ class Lake:
         if files:
             journal.flush_files(place, files)
         return files
+
+
+def usual_settings(heard: Mapping[str, datetime]) -> pa.Table:
+    """Settings of shops that have declared none, and when they were first heard of."""
+    zones = pa.array(["UTC"] * len(heard), pa.string())
+    return pa.table({"shop": list(heard), "received": list(heard.values()), "timezone": zones})
 
 
 def merged_name(files: Sequence[WrittenFile], sequence: int, part: int = 0) -> str:

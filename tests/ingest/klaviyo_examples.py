@@ -94,6 +94,16 @@ EXAMPLES: list[tuple[str, dict[str, Any]]] = [
     ("/client/profiles", {"data": _ADA}),
     ("/api/profile-bulk-import-jobs", _job("profile-bulk-import-job", profiles={"data": [_ADA]})),
     (
+        "/api/profile-bulk-import-jobs",
+        {
+            "data": {
+                "type": "profile-bulk-import-job",
+                "attributes": {"profiles": {"data": [_ADA]}},
+                "relationships": {"lists": {"data": [{"type": "list", "id": "LST"}]}},
+            }
+        },
+    ),
+    (
         "/api/profile-merge",
         {
             "data": {

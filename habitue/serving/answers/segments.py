@@ -26,6 +26,7 @@ from habitue.config import utc_now
 from habitue.directory import Directory, Job, ShopEntry
 from habitue.errors import BadAudience, HabitueError
 from habitue.ingest.doors.klaviyo.lists import property_of
+from habitue.ingest.doors.names import canonical
 from habitue.lake.live.told import microseconds
 from habitue.lake.tables import Lake
 from habitue.serving.answers.book import Book
@@ -63,15 +64,21 @@ class Places:
 
 
 class MetricIds(dict[str, str]):
-    """Names of events by metric id; a name may stand for itself, anything else is refused."""
+    """Names of events by metric id; a name may stand for itself, anything else is refused.
+
+    `own`: what the shop calls events where it tells Klaviyo of them; Klaviyo's own names are known.
+    """
+
+    def __init__(self, names: Mapping[str, str], own: Mapping[str, str]) -> None:
+        super().__init__(names)
+        self._own = own
 
     def get(self, key: str, default: Any = None) -> Any:
         """The name of an id."""
-        if key in self:
-            return self[key]
-        if key in self.values():
-            return key
-        raise BadAudience(f"the shop has no metric of the id {key!r}")
+        name = self[key] if key in self else canonical("klaviyo", key, self._own)
+        if name not in self.values():
+            raise BadAudience(f"the shop has no metric of the id, or the name, {key!r}")
+        return name
 
 
 def segments_of(places: Places, kind: str = SEGMENT) -> dict[str, Segment]:
@@ -124,6 +131,7 @@ def put(places: Places, segment: Segment, *, is_saved: bool) -> None:
         places.directory.put_job(job)
     audiences = Saved(places.lake, places.shop.name, utc_now, live=places.book.path)
     if is_saved and segment.active:
+        places.lake.begin(places.shop.name, utc_now())
         audiences.save(segment.audience, segment.condition)
     elif is_saved and segment.audience in audiences.sentences():
         audiences.remove(segment.audience)

@@ -1,11 +1,12 @@
 """Who may be written to through which channel: subscriptions, as clients and reads tell them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from habitue.events import Consent
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.keys import Said, stitched
+from habitue.ingest.doors.klaviyo.lists import Act, lists_beside, member
 from habitue.ingest.doors.klaviyo.people import who_is
 from habitue.ingest.doors.klaviyo.reading import MOST_SUBSCRIPTIONS, At, document, whole
 from habitue.lake.eventlog.records import Entry
@@ -26,19 +27,20 @@ _TIMES = ("consented_at", "consent_timestamp", "last_updated")
 
 
 def subscribe_client(body: bytes, door: Door) -> Intake:
-    """POST /client/subscriptions: one profile subscribes.
+    """POST /client/subscriptions: one profile subscribes, and is put on the list that it names.
 
     Raises:
         Refused: nothing was taken; it holds every problem.
     """
     data = document(body)
     attributes = data.resource("subscription")
-    entry = _entry(0, attributes / "profile/data", "SUBSCRIBED", _method(attributes), door)
+    lists, profile = lists_beside(data["relationships"]), attributes / "profile/data"
+    entry = _entry(0, profile, ("SUBSCRIBED", _method(attributes)), lists, door)
     return whole([entry], data)
 
 
 def subscribe(body: bytes, door: Door) -> Intake:
-    """POST /api/profile-subscription-bulk-create-jobs: all of them or none.
+    """POST /api/profile-subscription-bulk-create-jobs: all or none, and onto the list named.
 
     Raises:
         Refused: nothing was taken; it holds every problem.
@@ -47,7 +49,7 @@ def subscribe(body: bytes, door: Door) -> Intake:
 
 
 def unsubscribe(body: bytes, door: Door) -> Intake:
-    """POST /api/profile-subscription-bulk-delete-jobs: all of them or none.
+    """POST /api/profile-subscription-bulk-delete-jobs: all or none, and off the list named.
 
     Raises:
         Refused: nothing was taken; it holds every problem.
@@ -87,17 +89,20 @@ def _job(body: bytes, kind: str, wanted: str, door: Door) -> Intake:
     data = document(body)
     attributes = data.resource(kind)
     profiles = (attributes / "profiles/data").elements(MOST_SUBSCRIPTIONS)
-    method = _method(attributes)
+    told, lists = (wanted, _method(attributes)), lists_beside(data["relationships"])
     return whole(
-        [_entry(place, one, wanted, method, door) for place, one in enumerate(profiles)], data
+        [_entry(place, one, told, lists, door) for place, one in enumerate(profiles)], data
     )
 
 
 def _entry(
-    position: int, profile: At, wanted: str, method: str | None, door: Door
+    position: int, profile: At, told: tuple[str, str | None], lists: Sequence[At], door: Door
 ) -> Entry | None:
-    """The consents of one profile; where none are told, to the channels that it is reached by."""
-    before = len(profile.faults)
+    """The consents of one profile; where none are told, to the channels that it is reached by.
+
+    `told`: what all say, subscribed or not, and by which method.
+    """
+    (wanted, method), before = told, len(profile.faults)
     attributes = profile.resource("profile")
     who = who_is(profile, door)
     if who is None:
@@ -106,8 +111,8 @@ def _entry(
     if not subscriptions.is_told:
         implied = {"marketing": {"consent": wanted}}
         reached = {"email": attributes["email"], "sms": attributes["phone_number"]}
-        told = {channel: implied for channel, at in reached.items() if at.is_told}
-        subscriptions = At(told, subscriptions.pointer, subscriptions.faults)
+        named = {channel: implied for channel, at in reached.items() if at.is_told}
+        subscriptions = At(named, subscriptions.pointer, subscriptions.faults)
     said = Said(time=door.received, cause="identify")
     consents = list(consents_of(subscriptions, who.key, said, door, method))
     if len(profile.faults) == before and not consents:
@@ -116,7 +121,10 @@ def _entry(
         subscriptions.fault("bad_consent", f"'consent' must be {wanted} here.")
     if len(profile.faults) > before:
         return None
-    return Entry(position, (*consents, *stitched(who, said, door)))
+    act: Act = "append" if wanted == "SUBSCRIBED" else "unappend"
+    return Entry(
+        position, (*consents, *stitched(who, said, door), *member(who.key, lists, act, door))
+    )
 
 
 def _method(attributes: At) -> str | None:

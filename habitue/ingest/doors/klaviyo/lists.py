@@ -6,19 +6,23 @@ be meant for it: no browser can put itself on a list, and no property of the sho
 
 import hmac
 import re
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from habitue.events import EMPTY, ProfileChange
-from habitue.ingest.doors.intake import Door, Intake
+from habitue.ingest.doors.bodies import readable
+from habitue.ingest.doors.intake import Door, Intake, Malformed
 from habitue.ingest.doors.klaviyo.people import who_is
 from habitue.ingest.doors.klaviyo.problems import Refused
 from habitue.ingest.doors.klaviyo.reading import At, root, whole
 from habitue.lake.eventlog.records import Entry
 
+Act: TypeAlias = Literal["append", "unappend"]
+
 MOST_MEMBERS = 1_000                       # of one request
+MOST_LISTS = 100                           # that one request names beside its profiles
 _RESERVED = re.compile(r"\$lists\.[0-9a-f]{20}")
 
 
@@ -39,15 +43,44 @@ def named_profiles(body: bytes) -> list[str]:
         Refused: it is not a list of 1 to 1,000 profiles, each by its id.
     """
     data = root(body)["data"]
-    ids = [_id_of(one) for one in data.elements(MOST_MEMBERS)]
+    ids = [_id_of(one, "profile").value for one in data.elements(MOST_MEMBERS)]
     if data.faults:
         raise Refused(data.faults)
-    return [id for id in ids if id is not None]
+    return ids
 
 
-def tell_members(
-    ids: Sequence[str], of: str, act: Literal["append", "unappend"], door: Door
-) -> Intake:
+def lists_beside(relationships: At) -> list[At]:
+    """Where the ids stand of the lists that a request names beside its profiles.
+
+    An import names several (`lists`), a subscription one (`list`).
+    """
+    for place in (relationships, relationships["list"], relationships["lists"]):
+        place.object()
+    one = relationships / "list/data"
+    several = (relationships / "lists/data").elements(MOST_LISTS, needed=False)
+    return [_id_of(named, "list") for named in (*([one] if one.is_told else []), *several)]
+
+
+def lists_named(body: bytes) -> list[At]:
+    """The same of a request's body; of one that cannot be read, which is refused anyway, none."""
+    try:
+        told = msgspec.json.decode(readable(body), type=_Document).data.relationships
+    except (Malformed, msgspec.MsgspecError, RecursionError):
+        return []
+    relationships = At(told, "/data/relationships", [])
+    named = lists_beside(relationships)
+    return [] if relationships.faults else named
+
+
+def member(customer: str, named: Sequence[At], act: Act, door: Door) -> Iterator[ProfileChange]:
+    """A customer put on lists or taken off, where any are named."""
+    if named:
+        ids = [one.value for one in named]
+        yield _change(customer, msgspec.Raw(msgspec.json.encode({property_of(door.secret): ids})),
+                      act, door)  # fmt: skip
+
+
+def tell_members(ids: Sequence[str], of: str, act: Act, door: Door) -> Intake:
     """Put profiles on a list (its id is `of`), or take them off: all of them or none.
 
     Raises:
@@ -59,24 +92,31 @@ def tell_members(
     return whole(entries, data)
 
 
-def _id_of(profile: At) -> str | None:
-    """The id of a profile that is named as a resource is."""
-    profile.resource("profile")
-    id = profile["id"].text(needed=True)
-    if id == "":
-        profile["id"].fault("bad_identifier", "An id must not be empty.")
+class _Data(msgspec.Struct):
+    relationships: Any = None
+
+
+class _Document(msgspec.Struct):
+    data: _Data
+
+
+def _id_of(named: At, kind: str) -> At:
+    """Where the id of a resource stands that is named as one is."""
+    named.resource(kind)
+    id = named["id"]
+    if id.text(needed=True) == "":
+        id.fault("bad_identifier", "An id must not be empty.")
     return id
 
 
-def _entry(
-    position: int, profile: At, told: msgspec.Raw, act: str, door: Door
-) -> Entry | None:
+def _entry(position: int, profile: At, told: msgspec.Raw, act: Act, door: Door) -> Entry | None:
     who = who_is(profile, door)
-    if who is None:
-        return None
-    change = ProfileChange(
-        shop=door.shop, source=door.source, customer=who.key, time=door.received,
+    return None if who is None else Entry(position, (_change(who.key, told, act, door),))
+
+
+def _change(customer: str, told: msgspec.Raw, act: Act, door: Door) -> ProfileChange:
+    return ProfileChange(
+        shop=door.shop, source=door.source, customer=customer, time=door.received,
         received=door.received, append=told if act == "append" else EMPTY,
         unappend=told if act == "unappend" else EMPTY,
     )  # fmt: skip
-    return Entry(position, (change,))

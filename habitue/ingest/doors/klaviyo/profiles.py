@@ -4,11 +4,14 @@ A request has no id of its own, so telling the same thing later is a further row
 content. An identifier cannot be taken from a profile: null there says nothing.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.keys import Said, Who, linked, stitched
 from habitue.ingest.doors.klaviyo.consents import consents_of
+from habitue.ingest.doors.klaviyo.lists import lists_beside, member
 from habitue.ingest.doors.klaviyo.people import change_of, who_is
 from habitue.ingest.doors.klaviyo.problems import Refused
 from habitue.ingest.doors.klaviyo.reading import (
@@ -34,7 +37,7 @@ def tell_profile(body: bytes, door: Door) -> Intake:
 
 
 def tell_profiles(body: bytes, door: Door) -> Intake:
-    """POST /api/profile-bulk-import-jobs: all of them or none.
+    """POST /api/profile-bulk-import-jobs: all of them or none, and onto the lists that it names.
 
     Raises:
         Refused: nothing was taken; it holds every problem.
@@ -42,12 +45,13 @@ def tell_profiles(body: bytes, door: Door) -> Intake:
     data = document(body, most_bytes=MOST_BYTES)
     attributes = data.resource("profile-bulk-import-job")
     said = Said(time=door.received, cause="identify")
+    lists = lists_beside(data["relationships"])
     entries = []
     for place, profile in enumerate((attributes / "profiles/data").elements(MOST_PROFILES)):
         # a large profile stands out by far; only then is it worth measuring
         if len(body) > MOST_PROFILE_BYTES:
             _check_size(profile)
-        entries.append(profile_entry(place, profile, said, door))
+        entries.append(profile_entry(place, profile, said, door, lists))
     return whole(entries, data)
 
 
@@ -96,8 +100,10 @@ def claimed_id(body: bytes) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def profile_entry(position: int, profile: At, said: Said, door: Door) -> Entry | None:
-    """What a profile resource says; None where it has a fault."""
+def profile_entry(
+    position: int, profile: At, said: Said, door: Door, lists: Sequence[At] = ()
+) -> Entry | None:
+    """What a profile resource says, and onto which lists it is put; None where it has a fault."""
     before = len(profile.faults)
     profile.resource("profile")
     who = who_is(profile, door)
@@ -105,7 +111,8 @@ def profile_entry(position: int, profile: At, said: Said, door: Door) -> Entry |
     consents = consents_of(profile / "attributes/subscriptions", change.customer, said, door)
     if who is None or len(profile.faults) > before:
         return None
-    return Entry(position, (change, *stitched(who, said, door), *consents))
+    listed = member(who.key, lists, "append", door)
+    return Entry(position, (change, *stitched(who, said, door), *consents, *listed))
 
 
 def _by_id(named: str, place: At, door: Door) -> Who | None:

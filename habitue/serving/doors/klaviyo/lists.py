@@ -44,7 +44,7 @@ async def create_list(asked: Asked) -> Response:
     def write(places: "Places", names: "Names") -> dict[str, Any]:
         from habitue.serving.answers.segments import LIST, Segment, list_id, on_list, put
 
-        segments.check_new(places, name)
+        segments.check_name(places, name)
         id = list_id()
         made = Segment(
             id=id, kind=LIST, audience=name, label=name, created=asked.received,
@@ -151,9 +151,42 @@ async def _check_known(asked: Asked, ids: list[str]) -> None:
         if id not in known and not asked.service.people.recent(asked.shop, [f"profile:{id}"])
     ]  # fmt: skip
     if problems:
-        refused = Refused(404, "not_found", problems[0].detail, pointer=problems[0].pointer)
-        refused.body = errors_body(problems)
-        raise refused
+        raise _missing(problems)
+
+
+async def check_lists(asked: Asked, body: bytes) -> None:
+    """Let a request name lists beside its profiles that there are, and a key that may change them.
+
+    Raises:
+        Refused: some are not there, and it names each; or the key may not.
+    """
+    named = translator.lists_named(body)
+    if not named:
+        return
+    asked.need("audiences:write")
+    held = await segments.ask(asked, _ids_of_lists)
+    problems = [
+        Problem(
+            status=404, code="not_found", title="Not found.", pointer=one.pointer,
+            detail=f"A list with the id '{one.value}' does not exist.",
+        )
+        for one in named
+        if one.value not in held
+    ]  # fmt: skip
+    if problems:
+        raise _missing(problems)
+
+
+def _ids_of_lists(places: "Places", _: "Names") -> set[str]:
+    from habitue.serving.answers.segments import LIST, segments_of
+
+    return set(segments_of(places, LIST))
+
+
+def _missing(problems: list[Problem]) -> Refused:
+    refused = Refused(404, "not_found", problems[0].detail, pointer=problems[0].pointer)
+    refused.body = errors_body(problems)
+    return refused
 
 
 def _known(shop: str, ids: list[str], book: "Book") -> set[str]:

@@ -115,7 +115,7 @@ async def create_segment(asked: Asked) -> Response:
     def write(places: "Places", names: "Names") -> dict[str, Any]:
         from habitue.serving.answers.segments import Segment, put, segment_id
 
-        check_new(places, name)
+        check_name(places, name)
         made = Segment(
             id=segment_id(asked.shop.secret, name), audience=name, label=name,
             condition=_sentence(definition, names), created=asked.received,
@@ -125,17 +125,6 @@ async def create_segment(asked: Asked) -> Response:
         return segment(asked, made, names, None)
 
     return document(await ask(asked, write), 201)
-
-
-def check_new(places: "Places", name: str) -> None:
-    """Let a segment or list be made under a name.
-
-    Raises:
-        Refused: the shop has none of anything yet, or has one of that name.
-    """
-    if places.shop.name not in places.lake.shops():
-        raise wrong("/data", "The shop has told nothing yet; send an event first.")
-    check_name(places, name)
 
 
 def check_name(places: "Places", name: str, id: str = "") -> None:
@@ -295,7 +284,8 @@ async def ask(asked: Asked, question: "Callable[[Places, Names], Found]") -> Fou
         from habitue.serving.answers.segments import MetricIds, groups_of
 
         places = places_of(asked, book)
-        events = MetricIds(names_by_id(book, asked.shop))
+        own = asked.shop.names.get("klaviyo", {})
+        events = MetricIds(names_by_id(book, asked.shop), own)
         audiences = {one.id: one.audience for one in groups_of(places).values()}
         return question(places, Names(events, audiences))
 

@@ -20,6 +20,7 @@ from habitue.ingest.doors.klaviyo.routes import Route as Write
 from habitue.lake.keys import kind_of
 from habitue.serving.app import Asked, Endpoint, Route
 from habitue.serving.collect import is_of_shop, is_receipt_id
+from habitue.serving.doors.klaviyo.lists import check_lists
 from habitue.serving.doors.klaviyo.shown import attributes_of, no_profile, one_profile, told_over
 from habitue.serving.doors.klaviyo.wire.asking import EXTRA_LARGE, LARGE, MEDIUM
 from habitue.serving.doors.klaviyo.wire.resources import address, document, text
@@ -48,16 +49,24 @@ _JOBS = {
     for path in (one.path for one in WRITES)
     if path.endswith("-jobs") and ("catalog" in path or "import" in path)
 }
+# where lists may be named beside the profiles
+_LISTED = {
+    "/client/subscriptions", "/api/profile-bulk-import-jobs",
+    "/api/profile-subscription-bulk-create-jobs", "/api/profile-subscription-bulk-delete-jobs",
+}  # fmt: skip
 _ABOUT = {
     "/api/events": "Take one event, and what it says of its profile.",
     "/api/event-bulk-create-jobs": "Take up to 1,000 events of many profiles, all or none.",
     "/client/events": "Take one event, and what it says of its profile.",
     "/client/event-bulk-create": "Take up to 1,000 events of one profile, all or none.",
     "/client/profiles": "Take what a browser says of its profile.",
-    "/client/subscriptions": "Subscribe a profile.",
-    "/api/profile-bulk-import-jobs": "Make or change up to 10,000 profiles, all or none.",
-    "/api/profile-subscription-bulk-create-jobs": "Subscribe profiles, all or none.",
-    "/api/profile-subscription-bulk-delete-jobs": "Unsubscribe profiles, all or none.",
+    "/client/subscriptions": "Subscribe a profile, and put it on the list that is named.",
+    "/api/profile-bulk-import-jobs": "Make or change up to 10,000 profiles, all or none, and put"
+    " them on the lists that are named.",
+    "/api/profile-subscription-bulk-create-jobs": "Subscribe profiles, all or none, and put them"
+    " on the list that is named.",
+    "/api/profile-subscription-bulk-delete-jobs": "Unsubscribe profiles, all or none, and take them"
+    " off the list that is named.",
 }
 
 
@@ -65,7 +74,10 @@ def _taken(write: Write, about: str) -> Endpoint:
     """A path that takes what its translator reads, and shows nothing for it, or a job."""
 
     async def endpoint(asked: Asked) -> Response:
-        kept = await asked.take(await asked.body(most_bytes=MOST_BYTES), write.translate)
+        body = await asked.body(most_bytes=MOST_BYTES)
+        if write.path in _LISTED:
+            await check_lists(asked, body)
+        kept = await asked.take(body, write.translate)
         if write.path in _JOBS:
             return document(_job(asked, write.path, asked.receipt, kept.accepted), write.status)
         return empty(write.status)
