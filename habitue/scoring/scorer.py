@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from habitue.errors import HabitueError
+from habitue.errors import HabitueError, NoSuchShop
 from habitue.lake.live import fresh
 from habitue.lake.live.bell import FOLLOW_BELL, SCORE_BELL, Bell
 from habitue.lake.live.kept.opening import open_scores
@@ -186,9 +186,8 @@ class Scorer:
             scored = self._left(shop) if self._is_new(shop) else None
             scored = scored or self._scored_when_held(shop)
         except (HabitueError, OSError) as error:
-            why = str(error).partition("\n")[0]
-            log.info("shop is not scored yet shop=%s why=%s", shop, why)
-            self._rest[shop] = (time.monotonic() + AGAIN_SECONDS, why)
+            log.info("shop is not scored yet shop=%s why=%s", shop, str(error).partition("\n")[0])
+            self._rest[shop] = (time.monotonic() + AGAIN_SECONDS, _why(error))
             return
         if scored is not None:
             self._keep(shop, scored)
@@ -268,6 +267,16 @@ class Scorer:
         draft = path.with_name(f".{path.name}")
         draft.write_bytes(msgspec.json.encode(told))
         draft.replace(path)
+
+
+def _why(error: HabitueError | OSError) -> str:
+    """Why a shop is not scored, as it may hear it: nothing of others, nor where things lie."""
+    match error:
+        case NoSuchShop():
+            return "nothing was told of it yet"
+        case OSError():
+            return f"what is kept of it cannot be read: {error.strerror or type(error).__name__}"
+    return str(error).partition("\n")[0]
 
 
 def _kept(basis: Basis, number: int, champion: str | None, began: float) -> _Kept:

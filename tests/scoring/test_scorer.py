@@ -229,7 +229,20 @@ def test_a_shop_without_orders_waits_and_says_why(
     told = read_told(tmp_path / SCORING_FILE)
     assert told.shops == {}
     assert told.not_yet["nobody"] == "no order yet"
-    assert told.not_yet["unheard of"].startswith("no shop named")
+    assert told.not_yet["unheard of"] == "nothing was told of it yet"      # of others, nothing
+
+
+def test_why_a_shop_is_not_scored_says_not_where_things_lie(
+    tmp_path: Path, source: Source, clock: Clock
+) -> None:
+    def broken(name: str) -> Source:
+        raise FileNotFoundError(2, "No such file or directory", "/secret/place")
+
+    scorer = Scorer(tmp_path, lambda: ["acme"], broken, shards=1, clock=clock)
+    steps(scorer)
+    scorer.close()
+    told = read_told(tmp_path / SCORING_FILE)
+    assert told.not_yet == {"acme": "what is kept of it cannot be read: No such file or directory"}
 
 
 def test_rows_of_the_next_number_count_when_all_are_there(tmp_path: Path) -> None:
