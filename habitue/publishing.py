@@ -35,6 +35,7 @@ from habitue.predictions.explain.why import Ask as Ask
 from habitue.predictions.explain.why import Explanation, explain
 from habitue.predictions.learn import Learnt
 from habitue.predictions.scores.answers import BLOCK, Interval, Scores
+from habitue.predictions.scores.questions import QUESTIONS
 from habitue.recommendations.recommend import FittedRecommender
 from habitue.recommendations.rules import Rules
 from habitue.recommendations.shelf.everybody import STRANGER, Said, Stand, shelved
@@ -61,7 +62,6 @@ from habitue.transfer.opening import Source as Source
 from habitue.transfer.standing import Standing, standing_of
 
 Told = dict[str, str | None]               # columns of one text
-QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
 MAX_HORIZON_DAYS = 730.0
 # at most one row: the customer that a key belongs to
 _NAMED = "SELECT customer FROM events WHERE key = ? AND customer IS NOT NULL LIMIT 1"

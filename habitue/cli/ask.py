@@ -1,6 +1,6 @@
 """Commands that ask a model: predict, why, ask, embed, recommend, items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from habitue.cli.options import (
 )
 from habitue.cli.output import Output, cell, print_grid, print_json, say
 from habitue.config import Launch
+from habitue.predictions.scores.questions import EXPLAINED, QUESTIONS
 from habitue.transfer.shelf import is_starter
 from habitue.workspace import DEFAULT_HORIZONS, Shop
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from habitue.asking import Reply
     from habitue.predictions.explain.why import Explanation
 
-QUESTIONS = ("order", "churn", "orders", "revenue", "next_order")
-EXPLAINED = QUESTIONS[:-1]
 _BAR = 20                                  # characters of the largest effect
 
 
@@ -381,7 +380,7 @@ def print_predictions(table: "pa.Table", *, rows: int) -> None:
         say(f"status {first['status']}, for want of: {first['missing']}")
 
 
-def _lines(table: "pa.Table", asked: list[str], dated: bool) -> Iterator[list[str]]:
+def _lines(table: "pa.Table", asked: Sequence[str], dated: bool) -> Iterator[list[str]]:
     """The text of every customer and horizon, in the order of the table."""
     answers: dict[str, dict[float, dict[str, str]]] = {}
     dates: dict[str, str] = {}

@@ -15,10 +15,11 @@ from habitue.predictions.explain import factors
 from habitue.predictions.explain.again import Past, Scorer, peopled
 from habitue.predictions.explain.factors import first_orders, parts_of
 from habitue.predictions.explain.shares import Value, shares
-from habitue.predictions.explain.why import QUESTIONS, TOLERANCE, Ask, Explanation, explain
+from habitue.predictions.explain.why import TOLERANCE, Ask, Explanation, explain
 from habitue.predictions.explain.words import words_of
 from habitue.predictions.learn import Trained, corpus_of, train_model
 from habitue.predictions.score import score
+from habitue.predictions.scores.questions import EXPLAINED
 from habitue.sequences.build import DAY, NEVER, Sequences
 from tests.model.small import TINY, stirred
 from tests.sequences.small import CONFIG, another_future, sequences_at, tangled
@@ -84,7 +85,7 @@ def patient(question: str = "churn") -> Ask:
     return Ask(question=question, horizon_days=90.0, budget_seconds=1e6)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", EXPLAINED)
 def test_effects_add_up_to_exactly_what_is_predicted(scorer: Scorer, question: str) -> None:
     predicted = getattr(scorer.scores, question)(90.0).value
     for row in (0, 5, len(predicted) - 1):
@@ -96,7 +97,7 @@ def test_effects_add_up_to_exactly_what_is_predicted(scorer: Scorer, question: s
         assert total == pytest.approx(why.value, abs=1e-9)
 
 
-@given(row=some.integers(0, 10), question=some.sampled_from(QUESTIONS))
+@given(row=some.integers(0, 10), question=some.sampled_from(EXPLAINED))
 def test_effects_add_up_whatever_happened(entangled: Scorer, row: int, question: str) -> None:
     row %= len(entangled.scores.names)
     why = explain(entangled, row, replace(patient(question), budget_seconds=0.02))

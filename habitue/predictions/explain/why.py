@@ -18,8 +18,8 @@ from habitue.predictions.explain.factors import parts_of
 from habitue.predictions.explain.shares import Clock, shares
 from habitue.predictions.explain.words import words_of
 from habitue.predictions.scores.answers import Scores
+from habitue.predictions.scores.questions import EXPLAINED
 
-QUESTIONS = ("order", "churn", "orders", "revenue")
 TOLERANCE = 1e-4                           # of a sum of effects that nothing was cut from
 _LEAST = 1e-12                             # chance, orders or money
 _SMALL = 1e-6
@@ -62,9 +62,9 @@ class Ask:
     seed: int = 0                          # of the orders that are drawn where time is short
 
     def __post_init__(self) -> None:
-        if self.question not in QUESTIONS:
+        if self.question not in EXPLAINED:
             raise BadSetting(
-                f"{self.question!r} is not explained\nhint: ask {', '.join(QUESTIONS)}"
+                f"{self.question!r} is not explained\nhint: ask {', '.join(EXPLAINED)}"
             )
         if not self.budget_seconds >= 0:
             raise BadSetting(

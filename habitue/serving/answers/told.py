@@ -1,12 +1,10 @@
 """What answers look like on the wire; light, since the document of our paths is written from it."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 
 from habitue.events import Instant
-
-Question: TypeAlias = Literal["order", "churn", "orders", "revenue", "next_order"]
 
 
 class Membership(msgspec.Struct, frozen=True):

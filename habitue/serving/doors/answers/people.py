@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from starlette.responses import Response
 
+from habitue.predictions.scores.questions import QUESTIONS, Question
 from habitue.serving.answers.told import (
     Customer,
     Membership,
     Memberships,
     Prediction,
     Predictions,
-    Question,
 )
 from habitue.serving.app import Asked, Route
 from habitue.serving.contract.wanted import answer, bad_parameter, parameters
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from habitue.scoring.told import WholeShop
     from habitue.serving.answers.book import Book, Known
 
-QUESTIONS = Question.__args__  # type: ignore[attr-defined]
 
 Horizon = Annotated[float, msgspec.Meta(gt=0, le=730)]
 

@@ -4,11 +4,12 @@ import asyncio
 import math
 import secrets
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from starlette.responses import Response
 
+from habitue.predictions.scores.questions import Explained
 from habitue.scoring.desk import Told, TooMany, Why
 from habitue.serving.answers import told
 from habitue.serving.app import Asked, Route
@@ -31,7 +32,7 @@ NO_SCORER = (
 class WhyOf(OfCustomer, kw_only=True, frozen=True):
     """What is to be explained."""
 
-    question: Literal["order", "churn", "orders", "revenue"] = "churn"     # the prediction
+    question: Explained = "churn"          # the prediction
     horizon_days: Annotated[float, msgspec.Meta(gt=0, le=730)] = 90.0      # how far ahead
     budget_ms: Annotated[float, msgspec.Meta(ge=0, le=2000)] = 500.0       # for dividing it
 
