@@ -5,10 +5,6 @@ a table that all map and lock for some microseconds. What is older the live stat
 """
 
 import contextlib
-import fcntl
-import hashlib
-import mmap
-import os
 import struct
 import threading
 from collections import OrderedDict
@@ -16,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from habitue.serving.several.sharing import Table
+
 CLAIMS_FILE = "claims"
 _MOST = 50_000                             # keys that one process remembers
-_PLACES, _NEAR = 65_536, 8                 # of the table; where one of them may stand
-_PLACE = struct.Struct("<Qd26s")           # which key, when, and the id of the profile
+_CLAIM = struct.Struct("<Qd26s")           # which key, when, and the id of the profile
 
 
 class Claim(NamedTuple):
@@ -89,50 +86,28 @@ class SharedClaims:
     """Those of all processes, in a file; see `Claims`."""
 
     def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.ftruncate(self._handle, _PLACES * _PLACE.size)
-        self._table = mmap.mmap(self._handle, _PLACES * _PLACE.size)
+        self._table = Table(path, _CLAIM)
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> contextlib.AbstractContextManager[None]:
         """See `Claims`."""
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        return self._table.alone()
 
     def get(self, who: str) -> Claim | None:
         """See `Claims`."""
-        tag, places = _where(who)
-        for place in places:
-            held, at, shown = _PLACE.unpack_from(self._table, place)
-            if held == tag:
-                return Claim(shown.rstrip(b"\0").decode(errors="replace"), at)
-        return None
+        found = self._table.get(who)
+        if found is None:
+            return None
+        at, shown = found
+        return Claim(shown.rstrip(b"\0").decode(errors="replace"), at)
 
     def put(self, who: str, claim: Claim) -> None:
         """See `Claims`."""
-        tag, places = _where(who)
-        told = {place: _PLACE.unpack_from(self._table, place) for place in places}
-        mine = [place for place, (held, _, _) in told.items() if held == tag]
-        place = mine[0] if mine else min(places, key=lambda one: float(told[one][1]))
-        _PLACE.pack_into(self._table, place, tag, claim.at, claim.shown.encode())
+        self._table.put(who, claim.at, claim.shown.encode())
 
     def drop(self, who: str) -> None:
         """See `Claims`."""
-        tag, places = _where(who)
-        for place in places:
-            if _PLACE.unpack_from(self._table, place)[0] == tag:
-                _PLACE.pack_into(self._table, place, 0, 0.0, b"")
+        self._table.drop(who)
 
     def close(self) -> None:
         """See `Claims`."""
         self._table.close()
-        os.close(self._handle)
-
-
-def _where(who: str) -> tuple[int, list[int]]:
-    """By what a key is known, and where it may stand."""
-    tag, first = struct.unpack("<QI", hashlib.blake2b(who.encode(), digest_size=12).digest())
-    return tag or 1, [(first + near) % _PLACES * _PLACE.size for near in range(_NEAR)]
