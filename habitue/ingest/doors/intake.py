@@ -15,7 +15,7 @@ from habitue.events import (
     ProfileChange,
     Rejection,
 )
-from habitue.ingest.doors.faults import Fault
+from habitue.ingest.doors.faults import Fault, rejection
 from habitue.lake.eventlog.records import Entry
 
 FORBIDDEN = "forbidden_with_public_key"
@@ -78,3 +78,23 @@ def check_public(nouns: Iterable[Noun], door: Door, faults: list[Fault]) -> None
                 faults.append(Fault("", FORBIDDEN, TAKES_BACK))
             case ProfileChange() if noun.clear or noun.unappend != EMPTY:
                 faults.append(Fault("", FORBIDDEN, CLEARS))
+
+
+def one_by_one(
+    raws: Iterable[bytes], read: Callable[[bytes, list[Fault]], tuple[Noun, ...]], start: int = 0
+) -> Intake:
+    """What inputs become that are read one by one: each is taken, or refused for its first fault.
+
+    `start`: the position of the first.
+    """
+    entries: list[Entry] = []
+    rejections: list[Rejection] = []
+    for position, raw in enumerate(raws, start):
+        faults: list[Fault] = []
+        became = read(raw, faults)
+        if faults:
+            rejections.append(rejection(position, faults[0], raw))
+        else:
+            entries.append(Entry(position, became))
+    rows = len(entries) + len(rejections)
+    return Intake(rows=rows, entries=tuple(entries), rejections=tuple(rejections))

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from habitue.events import Rejection
+from habitue.events import Noun, Rejection
 from habitue.ingest.doors.bodies import (
     BOM,
     UNREADABLE,
@@ -20,7 +20,7 @@ from habitue.ingest.doors.bodies import (
 )
 from habitue.ingest.doors.faults import Fault, escaped, rejection
 from habitue.ingest.doors.fields import usual_window
-from habitue.ingest.doors.intake import Door, Intake, Malformed
+from habitue.ingest.doors.intake import Door, Intake, Malformed, one_by_one
 from habitue.ingest.doors.records import (
     Occurrences,
     Request,
@@ -234,18 +234,12 @@ def _intake(
 
 def _from_raws(raws: Raws, request: Request, start: int) -> Intake:
     """What records become that are decoded one by one."""
-    entries: list[Entry] = []
-    rejections: list[Rejection] = []
-    for place, raw in enumerate(raws, start):
-        text = bytes(raw)
-        faults: list[Fault] = []
-        record = _decoded(text, faults)
-        became = () if record is None else nouns(record, request, faults)
-        if faults:
-            rejections.append(rejection(place, faults[0], text))
-        else:
-            entries.append(Entry(place, became))
-    return Intake(rows=len(raws), entries=tuple(entries), rejections=tuple(rejections))
+
+    def read(raw: bytes, faults: list[Fault]) -> tuple[Noun, ...]:
+        record = _decoded(raw, faults)
+        return () if record is None else nouns(record, request, faults)
+
+    return one_by_one(map(bytes, raws), read, start)
 
 
 def _decoded(text: bytes, faults: list[Fault]) -> Sent | None:

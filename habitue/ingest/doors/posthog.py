@@ -16,13 +16,12 @@ from habitue.events import EMPTY, Event, Instant, Noun, ProfileChange
 from habitue.ingest.doors import fields
 from habitue.ingest.doors.bodies import UNREADABLE, decoded, readable, unreadable
 from habitue.ingest.doors.commerce import from_properties
-from habitue.ingest.doors.faults import Fault, rejection
-from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public
+from habitue.ingest.doors.faults import Fault
+from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public, one_by_one
 from habitue.ingest.doors.keys import Names, Said, Who, identify, linked, stitched
 from habitue.ingest.doors.names import canonical
 from habitue.ingest.doors.records import Occurrences, derived_id
 from habitue.ingest.doors.segment import corrected, is_email, skew_of, steady
-from habitue.lake.eventlog.records import Entry
 
 EVENT_BYTES = 1_000_000
 BATCH_BYTES = 20_000_000
@@ -95,21 +94,17 @@ def translate(body: bytes, door: Door) -> Intake:
 
 
 def _intake(raws: list[bytes], door: Door, skew: timedelta, *, backfilled: bool) -> Intake:
-    entries = []
-    rejections = []
     seen = Occurrences()
-    for position, raw in enumerate(raws):
-        faults: list[Fault] = []
+
+    def read(raw: bytes, faults: list[Fault]) -> tuple[Noun, ...]:
         sent = decoded(raw, _event, ("an event", EVENT_BYTES), faults)
-        became: tuple[Noun, ...] = ()
-        if sent is not None:
-            became = _Reading(door, skew, backfilled, seen, faults).nouns(sent)
-            check_public(became, door, faults)
-        if faults:
-            rejections.append(rejection(position, faults[0], raw))
-        else:
-            entries.append(Entry(position, became))
-    return Intake(rows=len(raws), entries=tuple(entries), rejections=tuple(rejections))
+        if sent is None:
+            return ()
+        became = _Reading(door, skew, backfilled, seen, faults).nouns(sent)
+        check_public(became, door, faults)
+        return became
+
+    return one_by_one(raws, read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from habitue.events import EMPTY, Event, Instant, Noun, ProfileChange
 from habitue.ingest.doors import fields
 from habitue.ingest.doors.bodies import UNREADABLE, decoded, readable, unreadable
 from habitue.ingest.doors.commerce import from_properties
-from habitue.ingest.doors.faults import Fault, rejection
-from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public
+from habitue.ingest.doors.faults import Fault
+from habitue.ingest.doors.intake import Door, Intake, Malformed, check_public, one_by_one
 from habitue.ingest.doors.keys import (
     Names,
     Said,
@@ -30,7 +30,6 @@ from habitue.ingest.doors.keys import (
 )
 from habitue.ingest.doors.names import canonical
 from habitue.ingest.doors.records import Occurrences, derived_id
-from habitue.lake.eventlog.records import Entry
 
 CALL_BYTES = 32_000
 BATCH_BYTES = 500_000
@@ -158,22 +157,18 @@ def steady(skew: timedelta) -> timedelta:
 
 
 def _intake(raws: list[bytes], door: Door, sent_at: str | None, type: str | None) -> Intake:
-    entries = []
-    rejections = []
     seen = Occurrences()
-    for position, raw in enumerate(raws):
-        faults: list[Fault] = []
-        became: tuple[Noun, ...] = ()
+
+    def read(raw: bytes, faults: list[Fault]) -> tuple[Noun, ...]:
         call = decoded(raw, _call, ("a call", CALL_BYTES), faults)
-        if call is not None:
-            skew = skew_of(sent_at or call.sent_at, door.received)
-            became = _Reading(door, skew, seen, faults).nouns(call, type or call.type or "")
-            check_public(became, door, faults)
-        if faults:
-            rejections.append(rejection(position, faults[0], raw))
-        else:
-            entries.append(Entry(position, became))
-    return Intake(rows=len(raws), entries=tuple(entries), rejections=tuple(rejections))
+        if call is None:
+            return ()
+        skew = skew_of(sent_at or call.sent_at, door.received)
+        became = _Reading(door, skew, seen, faults).nouns(call, type or call.type or "")
+        check_public(became, door, faults)
+        return became
+
+    return one_by_one(raws, read)
 
 
 @dataclass(frozen=True, slots=True)
