@@ -18,7 +18,7 @@ PREFIXES = tuple(f"{kind}:" for kind in KINDS)
 # there an anonymous id goes before a profile id, which may be ours and say nothing new
 STRENGTH: dict[Kind, int] = {"external": 0, "email": 1, "phone": 2, "profile": 3, "anonymous": 4}
 
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"           # Crockford's, of ids that are shown
 _KIND_OF_PREFIX: dict[str, Kind] = dict(zip(KINDS, KINDS, strict=True))
 
 
@@ -53,6 +53,14 @@ def profile_id(shop: str, key: str) -> str:
     '011362Q1K579BQNJBA7DTQGV4M'
     """
     digest = hashlib.blake2b(f"{len(shop)}:{shop}{key}".encode(), digest_size=16).digest()
+    return "01" + spelt(digest, 24)           # the low 120 bits
+
+
+def spelt(digest: bytes, letters: int) -> str:
+    """The low bits of a digest, five to a letter.
+
+    >>> spelt(bytes([0, 31]), 2)
+    '0Z'
+    """
     number = int.from_bytes(digest, "big")
-    letters = (_CROCKFORD[number >> shift & 31] for shift in range(115, -1, -5))
-    return "01" + "".join(letters)            # 24 letters: the low 120 bits
+    return "".join(_LETTERS[number >> 5 * place & 31] for place in reversed(range(letters)))

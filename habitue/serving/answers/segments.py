@@ -27,13 +27,14 @@ from habitue.directory import Directory, Job, ShopEntry
 from habitue.errors import BadAudience, HabitueError
 from habitue.ingest.doors.klaviyo.lists import property_of
 from habitue.ingest.doors.names import canonical
+from habitue.lake.keys import spelt
 from habitue.lake.live.told import microseconds
 from habitue.lake.tables import Lake
 from habitue.serving.answers.book import Book
 
 SEGMENT, LIST = "segment", "list"
 ON, OFF, GONE = "active", "inactive", "complete"
-_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ID_LETTERS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +106,12 @@ def groups_of(places: Places) -> dict[str, Segment]:
 
 def segment_id(secret: bytes, audience: str) -> str:
     """The id of an audience as a segment, in the shop that has this secret."""
-    digest = hmac.digest(secret, f"segment\0{audience}".encode(), "sha256")
-    number = int.from_bytes(digest[:8], "big")
-    return "".join(_LETTERS[number >> shift & 31] for shift in range(45, -1, -5))
+    return spelt(hmac.digest(secret, f"segment\0{audience}".encode(), "sha256")[:8], _ID_LETTERS)
 
 
 def list_id() -> str:
     """The id of a new list: not made of its name, since who was on one before is not on it."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(10))
+    return spelt(secrets.token_bytes(8), _ID_LETTERS)
 
 
 def on_list(id: str, secret: bytes) -> str:

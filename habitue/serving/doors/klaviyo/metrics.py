@@ -8,6 +8,7 @@ from starlette.responses import Response
 from habitue.directory import ShopEntry
 from habitue.events import CANONICAL_NAMES
 from habitue.ingest.doors.names import KLAVIYO
+from habitue.lake.keys import spelt
 from habitue.serving.app import Asked, Route
 from habitue.serving.doors.klaviyo.wire.asking import MEDIUM, fields, page
 from habitue.serving.doors.klaviyo.wire.resources import collection, document, resource, text
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from habitue.serving.answers.book import Book
 
 FIELDS = ("name", "created", "updated", "integration")
-_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _INTEGRATION = {"object": "integration", "id": "habitue", "name": "habitue", "category": "API"}
 _MOST = 200
 
@@ -61,8 +61,7 @@ def metric(
 
 def metric_id(secret: bytes, name: str) -> str:
     """The id of an event's name in the shop that has this secret."""
-    number = int.from_bytes(hmac.digest(secret, f"metric\0{name}".encode(), "sha256")[:8], "big")
-    return "".join(_LETTERS[number >> shift & 31] for shift in range(45, -1, -5))
+    return spelt(hmac.digest(secret, f"metric\0{name}".encode(), "sha256")[:8], 10)
 
 
 def displayed(shop: ShopEntry, name: str) -> str:
