@@ -56,7 +56,7 @@ REACH_SECONDS = 8.0                        # at most, until it comes where it sh
 WORKER_SECONDS = 15.0                      # at most, of a worker
 ERASE_SECONDS = 2.0                        # between two erasures
 BUCKETS = 2
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 600.0                   # on a machine that does other work as well
 _PLANNED = 5_000                           # lives of workers
 
 

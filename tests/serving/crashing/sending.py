@@ -208,7 +208,7 @@ def of_customer(customer: str, secret: str) -> Request:
     return "/v1/events", json.dumps(records), {"X-Habitue-Key": secret, **_JSON}
 
 
-def acknowledged_by(address: Address, request: Request, *, within_seconds: float = 30) -> None:
+def acknowledged_by(address: Address, request: Request, *, within_seconds: float = 300) -> None:
     """Send one request until it is acknowledged."""
     path, body, headers = request
     deadline = time.monotonic() + within_seconds
