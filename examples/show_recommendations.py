@@ -102,8 +102,6 @@ def recommendations(ours: httpx.Client) -> dict[str, Any] | None:
     """Four items for the customer on this page; none: nothing is known yet."""
     asked: dict[str, str | int] = {"k": 4, "item": PAGE, "cart": ",".join(CART)}
     answer = ours.get(f"/v1/customers/{CUSTOMER}/recommendations", params=asked)
-    if answer.status_code == 404:          # nothing was sent of them yet
-        answer = ours.get("/v1/recommendations", params=asked)
     listed: dict[str, Any] = answer.raise_for_status().json()
     return listed if len(listed["items"]) == 4 and listed.get("scored") else None
 

@@ -171,6 +171,17 @@ def test_somebody_unknown_is_shown_what_sells(client: httpx.Client) -> None:
     assert client.get("/v1/items/no-such-item/similar").status_code == 404
 
 
+def test_who_was_never_told_of_is_shown_a_list_all_the_same(client: httpx.Client) -> None:
+    on_page = client.get("/v1/recommendations?k=1").json()["items"][0]["item"]
+    for query in ("k=3", f"k=3&item={on_page}"):
+        told = client.get(f"/v1/customers/anonymous:first-visit/recommendations?{query}").json()
+        assert (told["customer"], told["id"]) == ("anonymous:first-visit", None)
+        assert (told["status"], told["missing"]) == (
+            "insufficient", "anything that was told of them",
+        )  # fmt: skip
+        assert told["items"] == client.get(f"/v1/recommendations?{query}").json()["items"]
+
+
 def test_a_profile_is_found_by_id_and_by_key(client: httpx.Client, customer: str) -> None:
     one = client.get(f"/v1/customers/{customer}").json()
     assert client.get(f"/v1/customers/{one['id']}").json() == one
@@ -178,7 +189,7 @@ def test_a_profile_is_found_by_id_and_by_key(client: httpx.Client, customer: str
     assert one["memberships"] == []
     told = client.get(f"/v1/customers/{customer}/memberships").json()
     assert told == {"customer": customer, "memberships": []}
-    for path in ("", "/predictions", "/recommendations", "/memberships"):
+    for path in ("", "/predictions", "/timeline", "/memberships"):
         assert client.get(f"/v1/customers/nobody{path}").status_code == 404
 
 
@@ -210,11 +221,11 @@ def test_only_a_secret_key_reads_and_only_its_own_shop(
     other, _ = keys_of(Path(server.workspace), "other")
     with server.client(other) as stranger:
         told = stranger.get(path)
-        if path == "/v1/recommendations":
-            assert told.json()["items"] == []
+        if path.endswith("/recommendations"):          # as of whoever was never told of
+            assert (told.json()["items"], told.json().get("id")) == ([], None)
         else:
             assert told.status_code == 404
-        assert customer not in told.text
+            assert customer not in told.text
 
 
 def test_who_runs_it_sees_whether_it_is_ready_and_how_reads_go(

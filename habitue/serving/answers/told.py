@@ -64,7 +64,6 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What every answer about a customer says of itself."""
 
     customer: str
-    id: str                                # of their profile
     at: Instant                            # the instant that the answer is of
     version: str | None                    # of the model
     status: str                            # full, transfer or insufficient
@@ -77,6 +76,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 class Predictions(About, frozen=True, kw_only=True, omit_defaults=True):
     """What a customer will do; without `predictions` where nothing can answer yet."""
 
+    id: str                                # of their profile
     predictions: list[Prediction] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -93,8 +93,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recommendations(About, frozen=True, kw_only=True):
-    """What to show to a customer."""
+    """What to show to a customer, or to somebody of whom nothing is known yet."""
 
+    id: str | None                         # of their profile; none: nothing was told of them
     list_id: str                           # names this answer where it is told that it was shown
     items: list[Shown]
 

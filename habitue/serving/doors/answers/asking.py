@@ -11,9 +11,11 @@ from habitue.serving.contract.wanted import bad_parameter
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
+    from habitue.scoring.told import WholeShop
     from habitue.serving.answers.book import Book, Known
 
 NO_ORDER = "an order of theirs that stands"
+NOTHING_TOLD = "anything that was told of them"
 NO_SCORES = "a first scoring of the shop, which takes some seconds from its first orders on"
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -27,18 +29,37 @@ class OfCustomer(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def known_customer(book: "Book", asked: Asked, told: str | None = None) -> "Known":
-    """Who is named, in the path if not told: by the id of their profile, or by the shop's id."""
+    """Who is named, in the path if not told: by the id of their profile, or by the shop's id.
+
+    Raises:
+        Refused: nobody of that name is known.
+    """
     told = asked.request.path_params["id"] if told is None else told
-    known = book.customer(asked.shop.name, external_key(told)) or book.customer(
-        asked.shop.name, told
-    )
+    known = customer_named(book, asked.shop.name, told)
     if known is None:
         raise Refused(404, "not_found", "no customer of that id is known")
     return known
 
 
+def customer_named(book: "Book", shop: str, told: str) -> "Known | None":
+    """Who is named by the id of their profile, or by the shop's id; none: nobody known."""
+    return book.customer(shop, external_key(told)) or book.customer(shop, told)
+
+
+def told_of_nobody(named: str, shop: "WholeShop | None", at: int) -> dict[str, Any]:
+    """The same fields as `told_of` where nothing was told of somebody."""
+    from habitue.lake.live.told import instant
+
+    return {
+        "customer": named, "id": None, "at": instant(at),
+        "version": None if shop is None else shop.whole.version, "status": "insufficient",
+        "missing": NO_SCORES if shop is None else NOTHING_TOLD,
+        "anchor": None, "scored": None, "behind_since": None,
+    }  # fmt: skip
+
+
 def told_of(known: "Known", at: int) -> dict[str, Any]:
-    """The fields of `About`: what every answer about a customer says of itself."""
+    """The fields of `About`, and their id: what every answer about a customer says of itself."""
     from habitue.lake.live.told import instant
 
     shop, scored = known.shop, known.scored

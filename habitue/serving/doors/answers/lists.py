@@ -10,7 +10,12 @@ from starlette.responses import Response
 from habitue.serving.answers.told import Beside, Popular, Recommendations, Shown, SimilarItems
 from habitue.serving.app import Asked, Route
 from habitue.serving.contract.wanted import answer, bad_parameter, parameters
-from habitue.serving.doors.answers.asking import instant_of, known_customer, told_of
+from habitue.serving.doors.answers.asking import (
+    customer_named,
+    instant_of,
+    told_of,
+    told_of_nobody,
+)
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
@@ -48,18 +53,18 @@ class Item(msgspec.Struct, kw_only=True, frozen=True):
 
 
 async def get_recommendations(asked: Asked) -> Response:
-    """List items for one customer, by what they do and what is on the page or in the cart."""
+    """List items for one customer, known or not, by what they do and what is on the page."""
     from habitue.serving.answers.lists import listed_for
 
     asked_for = parameters(asked, ListFor)
     wanted = _wanted(asked_for, exclude_bought=asked_for.exclude_bought)
 
     def read(book: "Book") -> Recommendations:
-        known, now = known_customer(book, asked), instant_of(asked, None)
-        found = listed_for(book, asked.shop.name, known, wanted, now)
-        return Recommendations(
-            **told_of(known, now), list_id=secrets.token_hex(8), items=_ranked(found)
-        )
+        shop, now = asked.shop.name, instant_of(asked, None)
+        known = customer_named(book, shop, asked_for.id)
+        about = told_of(known, now) if known else told_of_nobody(asked_for.id, book.shop(shop), now)
+        found = listed_for(book, shop, known, wanted, now)
+        return Recommendations(**about, list_id=secrets.token_hex(8), items=_ranked(found))
 
     return answer(asked, await asked.service.reading.ask(read))
 
