@@ -147,7 +147,7 @@ class Asked:
             Refused: it lacks the scope.
         """
         assert self.caller is not None, "authenticate first"
-        if not self.caller.public and not self.caller.key.may(scope):
+        if not self.caller.public and not self.may(scope):
             told = f"the scope `{scope}`" if scope else "what only a key without scopes may do"
             refused = Refused(
                 403, "missing_scope",
@@ -155,6 +155,11 @@ class Asked:
             )  # fmt: skip
             refused.is_kept = True         # nothing was read of what it must not send
             raise refused
+
+    def may(self, scope: str | None) -> bool:
+        """Whether a secret key has a scope, or has no bounds."""
+        assert self.caller is not None, "authenticate first"
+        return self.caller.key.may(scope)
 
     async def body(self, *, most_bytes: int) -> bytes:
         """The whole body, decompressed; where there is no key yet, it is looked for in there.

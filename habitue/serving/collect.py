@@ -14,7 +14,7 @@ import time
 from base64 import b32decode, b32encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from habitue.errors import LogUnavailable
@@ -199,6 +199,12 @@ def receipt_id(secret: bytes, received: datetime) -> str:
     """A new receipt's id: when, 64 random bits, and a mark that only its shop's secret makes."""
     began = int(received.timestamp() * 1000).to_bytes(6, "big") + secrets.token_bytes(8)
     return b32encode(began + _mark(secret, began)).decode().lower()
+
+
+def received_of(receipt: str) -> datetime:
+    """When a request was received, by its receipt's id (see `is_of_shop`)."""
+    began = int.from_bytes(b32decode(receipt.upper())[:6], "big")
+    return datetime.fromtimestamp(began / 1_000, UTC)
 
 
 def is_receipt_id(text: str) -> bool:

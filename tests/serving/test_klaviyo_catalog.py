@@ -1,6 +1,7 @@
 """The official Klaviyo client, unmodified, writes the catalogue and reads it again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from klaviyo_api import KlaviyoAPI
@@ -86,13 +87,19 @@ def test_what_is_changed_or_deleted_is_read_so_at_once(api: KlaviyoAPI) -> None:
     soon(lambda: codes(api, filter="equals(published,false)") == ["gone"])
 
 
+def done(job: Callable[[], Any]) -> Any:
+    """What a job did, as soon as it is complete."""
+    soon(lambda: job().attributes.status == "complete")
+    return job().attributes
+
+
 def test_many_items_are_written_by_one_job(api: KlaviyoAPI) -> None:
     told = [item(f"bulk{number}")["data"] for number in range(3)]
     job = api.Catalogs.bulk_create_catalog_items(
         {"data": {"type": "catalog-item-bulk-create-job", "attributes": {"items": {"data": told}}}}
     )
-    found = api.Catalogs.get_bulk_create_catalog_items_job(job.data.id)
-    assert found.data.attributes.status == "complete"
+    found = done(lambda: api.Catalogs.get_bulk_create_catalog_items_job(job.data.id).data)
+    assert (found.total_count, found.completed_count, found.failed_count) == (3, 3, 0)
     soon(lambda: [one for one in codes(api) if one.startswith("bulk")]
          == ["bulk0", "bulk1", "bulk2"])  # fmt: skip
 
@@ -105,7 +112,11 @@ def test_profiles_are_imported_merged_and_erased_by_jobs(api: KlaviyoAPI) -> Non
     job = api.Profiles.bulk_import_profiles(
         {"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": {"data": told}}}}
     ).data
-    assert api.Profiles.get_bulk_import_profiles_job(job.id).data.attributes.status == "complete"
+    found = done(lambda: api.Profiles.get_bulk_import_profiles_job(job.id).data)
+    assert (found.total_count, found.completed_count, found.failed_count) == (3, 3, 0)
+    assert found.created_at == job.attributes.created_at
+    with pytest.raises(Exception, match="A job with that id does not exist"):
+        api.Profiles.get_bulk_import_profiles_job("agrcko4k33er2i3n7gajn663khlm2hyf")
 
     def known(name: str) -> str | None:
         found = api.Profiles.get_profiles(filter=f'equals(email,"{name}@example.com")').data

@@ -17,7 +17,7 @@ _SCOPES: tuple[tuple[str, str, str], ...] = (
     ("", r"/v1/questions", "predictions:read"),
     ("GET", r"/v1/customers", "profiles:read"),
     ("GET", r"/api/(segments|lists)|/v1/audiences", "audiences:read"),
-    ("GET", r"/api/profiles/{id}/(segments|lists)", "audiences:read"),
+    ("GET", r"/api/profiles/{id}/(relationships/)?(segments|lists)", "audiences:read"),
     ("", r"/api/(segments|lists)|/v1/audiences", "audiences:write"),
     ("POST", r"/api/segment-(values|series)-reports", "audiences:read"),
     ("POST", r"/api/metric-aggregates", "events:read"),

@@ -10,8 +10,14 @@ from starlette.responses import Response
 
 from habitue.events import NO_CURRENCY, currency_exponent
 from habitue.serving.app import Asked, Route
+from habitue.serving.doors.klaviyo.metrics import FIELDS as METRIC_FIELDS
 from habitue.serving.doors.klaviyo.metrics import metric, metric_id, names_by_id
-from habitue.serving.doors.klaviyo.shown import attributes_of, profile_resource
+from habitue.serving.doors.klaviyo.shown import (
+    attributes_of,
+    no_profile,
+    one_profile,
+    profile_resource,
+)
 from habitue.serving.doors.klaviyo.wire.asking import (
     EXTRA_LARGE,
     Page,
@@ -22,7 +28,13 @@ from habitue.serving.doors.klaviyo.wire.asking import (
     page,
 )
 from habitue.serving.doors.klaviyo.wire.filters import BadFilter, Filter, moment, texts
-from habitue.serving.doors.klaviyo.wire.resources import collection, document, resource, text
+from habitue.serving.doors.klaviyo.wire.resources import (
+    address,
+    collection,
+    document,
+    resource,
+    text,
+)
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
@@ -41,7 +53,7 @@ _LAST_SECOND = 253_402_300_800             # the year 10000
 
 async def get_events(asked: Asked) -> Response:
     """List events, a page of them: `filter`, `sort`, `include`, `fields`, `page`."""
-    wanted, beside = fields(asked, "event", FIELDS), included(asked, INCLUDED)
+    wanted, beside = fields(asked, "event", FIELDS), _included(asked)
     asks = page(
         asked, default=200, most=1_000, sorts=("-datetime", "datetime", "timestamp"),
         scope="events",
@@ -80,8 +92,87 @@ async def get_events(asked: Asked) -> Response:
 
 
 async def get_event(asked: Asked) -> Response:
-    """Show one event."""
-    wanted, beside = fields(asked, "event", FIELDS), included(asked, INCLUDED)
+    """Show one event: `include`, `fields`."""
+    wanted, beside = fields(asked, "event", FIELDS), _included(asked)
+    one, others = await _one(asked, beside)
+    return document(_event(asked, one, wanted), included=others if beside else None)
+
+
+async def get_event_profile(asked: Asked) -> Response:
+    """Show the profile of an event."""
+    asked.need("profiles:read")
+    one, _ = await _one(asked, frozenset())
+    held = await asked.service.people.get(asked.shop, one.profile)
+    if held is None:
+        raise no_profile()
+    return document(await one_profile(asked, held.id, attributes_of(held, asked.received), held))
+
+
+async def get_event_metric(asked: Asked) -> Response:
+    """Show the metric of an event."""
+    wanted = fields(asked, "metric", METRIC_FIELDS)
+    one, _ = await _one(asked, frozenset())
+    counts = await asked.service.reading.ask(lambda book: book.profiles.names(asked.shop.name))
+    if one.name not in counts:             # all such events were erased just now
+        raise Refused(404, "not_found", "A metric with that id does not exist.")
+    return document(metric(asked, one.name, counts[one.name], wanted))
+
+
+async def get_event_profile_id(asked: Asked) -> Response:
+    """Show the id of an event's profile."""
+    one, _ = await _one(asked, frozenset())
+    return _identified(asked, "profile", one.profile)
+
+
+async def get_event_metric_id(asked: Asked) -> Response:
+    """Show the id of an event's metric."""
+    one, _ = await _one(asked, frozenset())
+    return _identified(asked, "metric", metric_id(asked.shop.secret, one.name))
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/api/events", endpoint=get_events, source="klaviyo", limit=EXTRA_LARGE
+    ),
+    Route(
+        method="GET", path="/api/events/{id}", endpoint=get_event, source="klaviyo",
+        limit=EXTRA_LARGE,
+    ),
+    *(
+        Route(
+            method="GET", path=f"/api/events/{{id}}/{path}", endpoint=endpoint, source="klaviyo",
+            limit=EXTRA_LARGE,
+        )
+        for path, endpoint in (
+            ("profile", get_event_profile), ("metric", get_event_metric),
+            ("relationships/profile", get_event_profile_id),
+            ("relationships/metric", get_event_metric_id),
+        )
+    ),
+)  # fmt: skip
+
+
+def _identified(asked: Asked, kind: str, id: str) -> Response:
+    links = {"self": f"{address(asked)}{asked.request.url.path}"}
+    return document({"type": kind, "id": id, "links": links})
+
+
+def _included(asked: Asked) -> frozenset[str]:
+    """What is told beside events; a key that reads no profiles is told none here either."""
+    found = included(asked, INCLUDED)
+    if "profile" in found:
+        asked.need("profiles:read")
+    return found
+
+
+async def _one(
+    asked: Asked, beside: frozenset[str]
+) -> "tuple[Event, list[dict[str, Any]]]":
+    """The event that the path names, and what is told beside it.
+
+    Raises:
+        Refused: there is none of that id.
+    """
     told = asked.request.path_params["id"]
 
     def read(book: "Book") -> "tuple[Event | None, list[dict[str, Any]]]":
@@ -97,18 +188,7 @@ async def get_event(asked: Asked) -> Response:
     found, others = await asked.service.reading.ask(read)
     if found is None:
         raise Refused(404, "not_found", "An event with that id does not exist.")
-    return document(_event(asked, found, wanted), included=others if beside else None)
-
-
-ROUTES = (
-    Route(
-        method="GET", path="/api/events", endpoint=get_events, source="klaviyo", limit=EXTRA_LARGE
-    ),
-    Route(
-        method="GET", path="/api/events/{id}", endpoint=get_event, source="klaviyo",
-        limit=EXTRA_LARGE,
-    ),
-)  # fmt: skip
+    return found, others
 
 
 def _event(asked: Asked, one: "Event", wanted: frozenset[str] | None) -> dict[str, Any]:

@@ -95,6 +95,11 @@ async def get_profile_lists(asked: Asked) -> Response:
     return await segments.listed_of_profile(asked, "list", FIELDS)
 
 
+async def get_profile_list_ids(asked: Asked) -> Response:
+    """List the ids of the lists that a profile is on."""
+    return await segments.identified_of_profile(asked, "list")
+
+
 ROUTES = (
     Route(method="GET", path="/api/lists", endpoint=get_lists, source="klaviyo", limit=LARGE),
     Route(method="POST", path="/api/lists", endpoint=create_list, source="klaviyo", limit=MEDIUM),
@@ -118,6 +123,10 @@ ROUTES = (
     Route(
         method="GET", path="/api/profiles/{id}/lists", endpoint=get_profile_lists,
         source="klaviyo", limit=SMALL,
+    ),
+    Route(
+        method="GET", path="/api/profiles/{id}/relationships/lists",
+        endpoint=get_profile_list_ids, source="klaviyo", limit=SMALL,
     ),
 )  # fmt: skip
 

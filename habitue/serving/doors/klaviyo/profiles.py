@@ -9,6 +9,7 @@ from starlette.responses import Response
 from habitue.ingest.doors.keys import email_key, normalised_email, normalised_phone, phone_key
 from habitue.lake.keys import external_key
 from habitue.serving.app import Asked, Route
+from habitue.serving.doors.klaviyo import segments
 from habitue.serving.doors.klaviyo.shown import (
     attributes_of,
     beside,
@@ -17,7 +18,14 @@ from habitue.serving.doors.klaviyo.shown import (
     profile_resource,
     wanted_of,
 )
-from habitue.serving.doors.klaviyo.wire.asking import LARGE, Page, filtered, filters, page
+from habitue.serving.doors.klaviyo.wire.asking import (
+    LARGE,
+    Page,
+    filtered,
+    filters,
+    included,
+    page,
+)
 from habitue.serving.doors.klaviyo.wire.filters import Filter, moment, texts
 from habitue.serving.doors.klaviyo.wire.resources import collection, document
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from habitue.lake.profiles import LiveProfile
     from habitue.serving.answers.book import Book
 
+INCLUDED = {"lists": "list", "segments": "segment"}
 SORTS = ("id", "email", "created", "updated")
 _NAMED = ("equals", "any")
 _TIMES = ("greater-than", "less-than", "greater-or-equal", "less-or-equal")
@@ -35,13 +44,24 @@ FILTERS: Mapping[str, Sequence[str]] = {
 
 
 async def get_profile(asked: Asked) -> Response:
-    """Show a profile as it is now."""
+    """Show a profile as it is now: `fields`, `additional-fields`; `include`: lists, segments."""
     shown = asked.request.path_params["id"]
+    kinds = [one for one in INCLUDED if one in included(asked, tuple(INCLUDED))]
+    if kinds:
+        asked.need("audiences:read")
     held = await asked.service.people.get(asked.shop, shown)
     if held is None:
         raise no_profile()
-    attributes = attributes_of(held, asked.received)
-    return document(await one_profile(asked, shown, attributes, held))
+    one = await one_profile(asked, shown, attributes_of(held, asked.received), held)
+    others: list[dict[str, Any]] = []
+    for kind in kinds:
+        of = await segments.of_profile(asked, INCLUDED[kind], None)
+        told = one["relationships"][kind]
+        one["relationships"][kind] = told | {
+            "data": [{"type": INCLUDED[kind], "id": each["id"]} for each in of]
+        }
+        others += of
+    return document(one, included=others if kinds else None)
 
 
 async def get_profiles(asked: Asked) -> Response:

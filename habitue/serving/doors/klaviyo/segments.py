@@ -192,14 +192,36 @@ async def get_profile_segments(asked: Asked) -> Response:
     return await listed_of_profile(asked, "segment", FIELDS)
 
 
+async def get_profile_segment_ids(asked: Asked) -> Response:
+    """List the ids of the segments that a profile is in."""
+    return await identified_of_profile(asked, "segment")
+
+
 async def listed_of_profile(asked: Asked, kind: str, known: Sequence[str]) -> Response:
     """The segments that a profile is in, or the lists that it is on."""
-    wanted, shown = fields(asked, kind, known), asked.request.path_params["id"]
+    wanted = fields(asked, kind, known)
+    return collection(asked, await of_profile(asked, kind, wanted))
+
+
+async def identified_of_profile(asked: Asked, kind: str) -> Response:
+    """The same as ids alone."""
+    found = await of_profile(asked, kind, frozenset())
+    return collection(asked, [{"type": kind, "id": one["id"]} for one in found])
+
+
+async def of_profile(
+    asked: Asked, kind: str, wanted: frozenset[str] | None
+) -> list[dict[str, Any]]:
+    """The segments, or lists, of the profile that the path names, by name.
+
+    Raises:
+        Refused: nobody has its id.
+    """
 
     def read(places: "Places", names: "Names") -> list[dict[str, Any]]:
         from habitue.serving.answers.segments import segments_of
 
-        profile = places.book.profiles.get(asked.shop.name, shown)
+        profile = places.book.profiles.get(asked.shop.name, asked.request.path_params["id"])
         if profile is None:
             raise no_profile()
         of = {name for name, _ in places.book.memberships(asked.shop.name, profile.customer)}
@@ -209,7 +231,7 @@ async def listed_of_profile(asked: Asked, kind: str, known: Sequence[str]) -> Re
             if one.audience in of
         ]
 
-    return collection(asked, await ask(asked, read))
+    return await ask(asked, read)
 
 
 ROUTES = (
@@ -233,6 +255,10 @@ ROUTES = (
     Route(
         method="GET", path="/api/profiles/{id}/segments", endpoint=get_profile_segments,
         source="klaviyo", limit=SMALL,
+    ),
+    Route(
+        method="GET", path="/api/profiles/{id}/relationships/segments",
+        endpoint=get_profile_segment_ids, source="klaviyo", limit=SMALL,
     ),
 )  # fmt: skip
 

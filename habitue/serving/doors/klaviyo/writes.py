@@ -4,6 +4,7 @@ What writes is listed by the translators; here it gets its answer. A profile's i
 strongest key, so it is the same for whoever asks, and needs no table.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from habitue.ingest.doors.klaviyo.routes import ROUTES as WRITES
 from habitue.ingest.doors.klaviyo.routes import Route as Write
 from habitue.lake.keys import kind_of
 from habitue.serving.app import Asked, Endpoint, Route
-from habitue.serving.collect import is_of_shop, is_receipt_id
+from habitue.serving.collect import is_of_shop, is_receipt_id, received_of
 from habitue.serving.doors.klaviyo.lists import check_lists
 from habitue.serving.doors.klaviyo.shown import attributes_of, no_profile, one_profile, told_over
 from habitue.serving.doors.klaviyo.wire.asking import EXTRA_LARGE, LARGE, MEDIUM
@@ -79,7 +80,8 @@ def _taken(write: Write, about: str) -> Endpoint:
             await check_lists(asked, body)
         kept = await asked.take(body, write.translate)
         if write.path in _JOBS:
-            return document(_job(asked, write.path, asked.receipt, kept.accepted), write.status)
+            done = (kept.accepted, kept.accepted, 0)
+            return document(_job(asked, write.path, asked.receipt, done), write.status)
         return empty(write.status)
 
     endpoint.__doc__ = about
@@ -166,12 +168,17 @@ async def merge_profiles(asked: Asked) -> Response:
 
 
 async def get_job(asked: Asked) -> Response:
-    """Say how a job goes: it was done when it was acknowledged, or it was never made."""
+    """Say how a job goes: what was acknowledged is complete as soon as the lake holds it."""
     receipt, shop = asked.request.path_params["id"], asked.shop
     path = asked.route.path.removesuffix("/{id}")
     if not (is_receipt_id(receipt) and is_of_shop(receipt, shop.secret)):
-        raise Refused(404, "not_found", "A job with that id does not exist.")
-    return document(_job(asked, path, receipt, 0), 200)
+        raise _no_job()
+    if not asked.service.settlement.is_settled(receipt):
+        return document(_job(asked, path, receipt, None))
+    done = await asyncio.to_thread(_settled, asked, receipt)
+    if done is None:
+        raise _no_job()
+    return document(_job(asked, path, receipt, done))
 
 
 def kept_apart(found: "Sequence[LiveProfile]", keys: Sequence[str]) -> str | None:
@@ -215,25 +222,47 @@ def _duplicate(taken: str) -> Refused:
 async def _profile(
     asked: Asked, shown: str, body: bytes, held: "LiveProfile | None", status: int
 ) -> Response:
-    """The profile as it is known, and on top of that what the request says."""
+    """The profile as it is known, and on top of that what the request says.
+
+    A key that may write and not read is told what it says, and nothing of what is known.
+    """
+    if not asked.may("profiles:read"):
+        held = None
     told = msgspec.json.decode(body, type=_Document).data.attributes
     attributes = told_over(attributes_of(held, asked.received), told)
     resource = await one_profile(asked, shown, attributes, held)
     return document(resource, status)
 
 
-def _job(asked: Asked, path: str, receipt: str, count: int) -> dict[str, Any]:
-    """A job that was done as soon as it was acknowledged."""
-    at = text(asked.received)
+def _settled(asked: Asked, receipt: str) -> tuple[int, int, int] | None:
+    """Inputs of a job in the lake: how many, those taken or known, those refused; none: no job."""
+    from habitue.ingest.commit import settlement
+
+    found = settlement(asked.service.place.lake(), asked.shop.name, receipt)
+    if found is None:
+        return None
+    return found.rows, found.appended + found.duplicate, found.rejected
+
+
+def _job(
+    asked: Asked, path: str, receipt: str, done: tuple[int, int, int] | None
+) -> dict[str, Any]:
+    """A job: how many inputs it has, how many were taken and refused; none: that is not known."""
+    at, (total, taken, refused) = text(received_of(receipt)), done or (0, 0, 0)
     return {
         "type": _JOBS[path],
         "id": receipt,
         "attributes": {
-            "status": "complete", "created_at": at, "total_count": count,
-            "completed_count": count, "failed_count": 0, "completed_at": at, "expires_at": at,
+            "status": "processing" if done is None else "complete", "created_at": at,
+            "total_count": total, "completed_count": taken, "failed_count": refused,
+            "completed_at": None if done is None else at, "expires_at": at,
         },
         "links": {"self": f"{address(asked)}{path}/{receipt}/"},
     }  # fmt: skip
+
+
+def _no_job() -> Refused:
+    return Refused(404, "not_found", "A job with that id does not exist.")
 
 
 def _route(write: Write) -> Route:

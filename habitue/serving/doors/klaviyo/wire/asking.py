@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeVar
 
 from habitue.directory import Limit
@@ -41,8 +42,11 @@ def page(asked: Asked, *, default: int, most: int, sorts: Sequence[str], scope: 
     order = asked.request.query_params.get("sort") or sorts[0]
     by = order.removeprefix("-")
     if by not in {one.removeprefix("-") for one in sorts}:
-        names = ", ".join(one.removeprefix("-") for one in sorts)
-        raise refused("sort", f"'{order}' is no order of this list; there are {names}, and -{by}.")
+        names = ", ".join(dict.fromkeys(one.removeprefix("-") for one in sorts))
+        raise refused(
+            "sort",
+            f"'{order}' is no order of this list; there are {names}, each also with - before it.",
+        )
     found = Page(int(told or default), by, order.startswith("-"), None)
     cursor = asked.request.query_params.get("page[cursor]")
     if not cursor:
@@ -88,11 +92,14 @@ def included(asked: Asked, known: Sequence[str]) -> frozenset[str]:
     return frozenset(_known(_names(asked, "include") or [], "include", known))
 
 
-def refused(parameter: str, detail: str, *, code: str = "invalid") -> Refused:
+def refused(
+    parameter: str, detail: str, *, code: str = "invalid", status: int = 400
+) -> Refused:
     """A request that asks for what is not there, and the parameter that does."""
-    found = Refused(400, code, detail, pointer=parameter)
+    title = "Invalid input." if status == 400 else f"{HTTPStatus(status).phrase}."
+    found = Refused(status, code, detail, pointer=parameter)
     found.body = errors_body(
-        [Problem(status=400, code=code, title="Invalid input.", detail=detail, parameter=parameter)]
+        [Problem(status=status, code=code, title=title, detail=detail, parameter=parameter)]
     )
     return found
 
