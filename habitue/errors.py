@@ -4,6 +4,7 @@
     ├── BadMapping          the mapping file says something we cannot follow
     ├── BadFile             a file to import is missing, empty, truncated or of the wrong shape
     ├── BadQuery            SQL over the lake is no single SELECT over its views
+    ├── BadLake             a file of the lake is gone, or cannot be read
     ├── BadTarget           a question about the future cannot be read, or is none
     ├── BadAudience         a condition on customers cannot be read, or makes no sense
     │   └── NoSuggestion    a language model gave no condition that can be read
@@ -55,6 +56,16 @@ class BadFile(HabitueError, ValueError):
 
 class BadQuery(HabitueError, ValueError):
     """SQL over the lake is no single SELECT over its views, or cannot be answered."""
+
+
+class BadLake(HabitueError, RuntimeError):
+    """A file that the lake needs is gone, or cannot be read."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the lake cannot be read: {why}\n"
+            "hint: `habitue doctor` names the files that are broken; `habitue restore` a copy"
+        )
 
 
 class BadTarget(HabitueError, ValueError):

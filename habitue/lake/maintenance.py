@@ -8,6 +8,7 @@ import logging
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ _SORTED_ROWS = 262_144                     # of short files, which are sorted in
 _ROWS_PER_FILE = 4_000_000                 # of a merged file; then another begins
 _BUFFER_BYTES = 1 << 16                    # of each column that is read at once
 _VACUUMED = "vacuumed.json"
+_LOOKS_AT_ONCE = 16                        # at the ends of files, which may be far away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,32 @@ def unsummed(lake: Lake) -> dict[str, int]:
         name: table.version() - deltalog.checkpointed(lake.path / name / "_delta_log")
         for name, table in held.items()
     }
+
+
+def unreadable(lake: Lake) -> list[Place]:
+    """Files that the lake needs and that are gone, cut short or no Parquet, by their ends alone.
+
+    What is wrong within a column is not noticed.
+    """
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        held = _active(lake)
+        whole = pool.map(partial(_is_whole, lake), held)
+        found = [file for file, is_whole in zip(held, whole, strict=True) if not is_whole]
+    # one that was merged away meanwhile is needed no more
+    needed = set(map(str, _active(lake))) if found else set()
+    return [file for file in found if str(file) in needed]
+
+
+def _active(lake: Lake) -> list[Place]:
+    return [lake.path / name / file.path for name in TABLES for file in lake.written(name)]
+
+
+def _is_whole(lake: Lake, file: Place) -> bool:
+    try:
+        with pq.ParquetFile(lake.storage.source(file)):
+            return True
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 @contextmanager

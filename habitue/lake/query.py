@@ -16,7 +16,7 @@ from datetime import datetime
 import duckdb
 import pyarrow as pa
 
-from habitue.errors import BadQuery, NoSuchShop
+from habitue.errors import BadLake, BadQuery, NoSuchShop
 from habitue.lake.identity import Resolution
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake, buckets_of
@@ -53,6 +53,8 @@ DECLARED = """
 SELECT not_item_codes, not_item_patterns, order_sources FROM stored.shops
 WHERE shop = getvariable('shop') ORDER BY received DESC LIMIT 1
 """
+
+_FILE = ".parquet"                         # in what is said of a file that is broken
 
 NAMES = frozenset(view.name for view in VIEWS if view.is_public)
 _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
@@ -109,6 +111,8 @@ def read(
         _open_views(connection, lake, shop, _names_in(connection, sql))
         try:
             return connection.sql(sql, params=list(parameters)).to_arrow_table()
+        except duckdb.IOException:
+            raise
         except duckdb.Error as error:
             raise BadQuery(f"the lake cannot answer this SQL: {error}\n{sql.strip()}") from error
 
@@ -139,10 +143,15 @@ def _connected(
     shops = lake.shops()
     if shop not in shops:
         raise NoSuchShop(shop, shops)
-    with duckdb.connect(config=_CLOSED) as connection:
-        lake.storage.attach(connection)
-        _set_variables(connection, shop, cutoff, known_at)
-        yield connection
+    try:
+        with duckdb.connect(config=_CLOSED) as connection:
+            lake.storage.attach(connection)
+            _set_variables(connection, shop, cutoff, known_at)
+            yield connection
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        if isinstance(error, duckdb.IOException) or _FILE in str(error):
+            raise BadLake(str(error)) from error
+        raise
 
 
 def _set_variables(

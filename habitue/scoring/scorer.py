@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from habitue.errors import HabitueError, NoSuchShop
+from habitue.errors import BadLake, HabitueError, NoSuchShop
 from habitue.lake.live import fresh
 from habitue.lake.live.bell import FOLLOW_BELL, SCORE_BELL, Bell
 from habitue.lake.live.kept.opening import open_scores
@@ -274,6 +274,8 @@ def _why(error: HabitueError | OSError) -> str:
     match error:
         case NoSuchShop():
             return "nothing was told of it yet"
+        case BadLake():
+            return "what is kept of it cannot be read"
         case OSError():
             return f"what is kept of it cannot be read: {error.strerror or type(error).__name__}"
     return str(error).partition("\n")[0]

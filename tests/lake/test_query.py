@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habitue.errors import BadQuery, NoSuchShop
+from habitue.errors import BadLake, BadQuery, NoSuchShop
 from habitue.events import Money
 from habitue.ingest.gate import Batch, Gate, Settings
 from habitue.lake.keys import profile_id
@@ -54,6 +56,15 @@ def two_shops(tmp_path_factory):
 def test_a_shop_that_is_not_there_is_named_with_those_that_are(two_shops):
     with pytest.raises(NoSuchShop, match="no shop named 'acne'; the workspace holds: acme, rival"):
         read(two_shops, "SELECT * FROM events", shop="acne")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no Parquet" * 100])
+def test_a_lake_that_is_broken_says_what_to_do(tmp_path, content):
+    lake = filled(Lake(tmp_path), event("a1", 0))
+    broken = Path(lake.files("events")[0])
+    broken.unlink() if content is None else broken.write_bytes(content)
+    with pytest.raises(BadLake, match=r"cannot be read.*\nhint: `habitue doctor`"):
+        read(lake, "SELECT count(*) FROM events", shop="acme")
 
 
 @pytest.mark.parametrize("view", sorted(NAMES))

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from habitue.config import utc_now
 from habitue.directory import ERASURE, Directory, Job
 from habitue.lake.eventlog.records import Part, encode
 from habitue.lake.eventlog.segments import SqliteLog
+from habitue.lake.tables import usual_settings
 from habitue.scoring.told import SCORING_FILE, ScoringTold
 from habitue.serving.app import Place
 from habitue.serving.beside.overview import Overview
@@ -61,7 +63,7 @@ def test_a_new_workspace_is_well(place):
     findings = [*of_machine(place.path, os.getuid()), *of_service(place)]
     wanted = dict.fromkeys(
         ["format", "versions", "permissions", "server", "clock", "committer", "live", "scorer",
-         "log", "lake", "erasures"], "ok",
+         "log", "lake", "files", "erasures"], "ok",
     )  # fmt: skip
     told = states(findings)
     assert told.pop("disk") in ("ok", "warning", "problem")      # of this machine
@@ -154,6 +156,25 @@ def test_a_log_that_nobody_follows_is_told_with_how_to_settle_it(place):
     told = {one.check: one for one in of_service(place)}
     assert told["committer"].state == "warning"
     assert "habitue follow" in told["committer"].hint
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "other"])
+def test_a_file_of_the_lake_that_cannot_be_opened_is_named(place, how):
+    place.lake().begin("acme", utc_now())
+    place.lake().append({"shops": usual_settings({"other": utc_now()})})
+    broken = Path(place.lake().files("shops")[0])
+    assert states(of_service(place))["files"] == "ok"
+    match how:
+        case "gone":
+            broken.unlink()
+        case "cut":
+            broken.write_bytes(broken.read_bytes()[:-1])
+        case "other":
+            broken.write_bytes(b"no Parquet" * 100)
+    told = {one.check: one for one in of_service(place)}["files"]
+    assert told.state == "problem"
+    assert told.told == f"1 of 2 files of the lake cannot be opened: {broken}"
+    assert "habitue restore" in told.hint
 
 
 def test_a_failure_of_the_committer_is_read_from_what_it_wrote_down(place):

@@ -56,6 +56,7 @@ def _checks(place: Place, seen: Overview) -> dict[str, Check]:
         "scorer": lambda: service.scorer(seen.scoring, _told_at(online, now), seen),
         "log": lambda: service.backlog(seen.log_rows, seen.log_bytes, free),
         "lake": lambda: service.files(seen.files, seen.small_files, _unsummed(place)),
+        "files": lambda: service.damage(seen.files, _unreadable(place)),
         "erasures": lambda: service.erasures(place.directory.open_jobs(ERASURE), utc_now()),
     }
 
@@ -119,6 +120,12 @@ def _unsummed(place: Place) -> tuple[str, int]:
     from habitue.lake.maintenance import unsummed
 
     return max(unsummed(place.lake()).items(), key=lambda one: one[1], default=("", 0))
+
+
+def _unreadable(place: Place) -> list[str]:
+    from habitue.lake.maintenance import unreadable
+
+    return [str(file) for file in unreadable(place.lake())]
 
 
 def is_well(findings: Iterable[Finding]) -> bool:

@@ -112,6 +112,16 @@ def files(active: int, small: int, unsummed: tuple[str, int]) -> Finding:
     return found("lake", worst(many, long), told, hint)
 
 
+def damage(files: int, unreadable: Sequence[str]) -> Finding:
+    """Whether the lake's files are there, and end as they should."""
+    if not unreadable:
+        return Finding("files", "ok", f"{files:,} files of the lake can be opened")
+    told = f"{len(unreadable):,} of {files:,} files of the lake cannot be opened: {unreadable[0]}"
+    told += f", and {len(unreadable) - 1:,} more" * (len(unreadable) > 1)
+    hint = "what reads them fails: stop the service, and `habitue restore` a copy, or that file"
+    return found("files", "problem", told, hint)
+
+
 def erasures(jobs: Sequence[Job], now: datetime) -> Finding:
     """Whether whoever asked to be erased is gone within the hour."""
     late = [job for job in jobs if now - job.created > ERASED_WITHIN]

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from habitue.directory import Limit
-from habitue.errors import HabitueError
+from habitue.errors import BadAudience, HabitueError, NoSuchAudience
 from habitue.serving.app import Asked, Route
 from habitue.serving.doors.klaviyo.metrics import names_by_id
 from habitue.serving.doors.klaviyo.shown import no_profile
@@ -384,7 +384,7 @@ def saved(work: Callable[[], None]) -> None:
     """
     try:
         work()
-    except HabitueError as error:
+    except (BadAudience, NoSuchAudience) as error:
         message = str(error).partition("\n")[0]
         raise wrong("/data/attributes/definition", message) from None
 
