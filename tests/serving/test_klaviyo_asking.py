@@ -115,6 +115,25 @@ def test_nothing_that_is_asked_for_is_passed_over(client: httpx.Client, route: R
         assert told.json()["errors"][0]["source"]["parameter"] == name
 
 
+def test_every_condition_at_fault_is_told_by_its_pointer(client: httpx.Client) -> None:
+    good = {"type": "profile-property", "property": "email", "filter": {"type": "existence",
+            "operator": "is-set"}}  # fmt: skip
+    unknown = {"type": "profile-group-membership", "is_member": True, "group_ids": ["no"]}
+    definition = {"condition_groups": [
+        {"conditions": [good, {"type": "profile-region"}]}, {"conditions": [unknown]},
+    ]}  # fmt: skip
+    body = {"data": {"type": "segment", "attributes": {"name": "x", "definition": definition}}}
+    refused = client.post("/api/segments", json=body)
+    assert refused.status_code == 400
+    told = {one["source"]["pointer"]: one["detail"] for one in refused.json()["errors"]}
+    groups = "/data/attributes/definition/condition_groups"
+    assert list(told) == [f"{groups}/0/conditions/1/type", f"{groups}/1/conditions/0"]
+    assert told[f"{groups}/1/conditions/0"] == "the shop has no segment or list of the id 'no'"
+    definition["condition_groups"] = []
+    (one,) = client.post("/api/segments", json=body).json()["errors"]
+    assert one["source"]["pointer"] == groups
+
+
 def bounded(server: Server, *scopes: str) -> httpx.Client:
     """A client whose key has some scopes."""
     directory = open_workspace(server.workspace).directory

@@ -82,6 +82,17 @@ class MetricIds(dict[str, str]):
         return name
 
 
+class GroupIds(dict[str, str]):
+    """Audiences by the id of a segment or list; a name may stand for itself, nothing else."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The audience of an id."""
+        found = super().get(key, key if key in self.values() else None)
+        if found is None:
+            raise BadAudience(f"the shop has no segment or list of the id {key!r}")
+        return found
+
+
 def segments_of(places: Places, kind: str = SEGMENT) -> dict[str, Segment]:
     """The segments of a shop, or its lists, by id."""
     return {id: one for id, one in groups_of(places).items() if one.kind == kind}

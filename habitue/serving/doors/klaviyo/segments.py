@@ -1,6 +1,6 @@
 """Klaviyo's paths of segments: the saved audiences. What lists share with them is here, too."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from habitue.serving.doors.klaviyo.wire.asking import (
     LARGE,
     SMALL,
     additional,
+    all_wrong,
     fields,
     filtered,
     filters,
@@ -307,12 +308,12 @@ async def ask(asked: Asked, question: "Callable[[Places, Names], Found]") -> Fou
 
     def answer(book: "Book") -> Found:
         from habitue.audiences.language.klaviyo import Names
-        from habitue.serving.answers.segments import MetricIds, groups_of
+        from habitue.serving.answers.segments import GroupIds, MetricIds, groups_of
 
         places = places_of(asked, book)
         own = asked.shop.names.get("klaviyo", {})
         events = MetricIds(names_by_id(book, asked.shop), own)
-        audiences = {one.id: one.audience for one in groups_of(places).values()}
+        audiences = GroupIds((one.id, one.audience) for one in groups_of(places).values())
         return question(places, Names(events, audiences))
 
     return await asked.service.reading.ask(answer)
@@ -364,16 +365,43 @@ def _yes(told: Mapping[str, Any], name: str) -> bool:
 
 
 def _sentence(definition: Mapping[str, Any], names: "Names") -> str:
-    """What a definition means; one that is refused is told with the pointer to its condition."""
+    """What a definition means.
+
+    Raises:
+        Refused: it means nothing that is supported; each condition at fault is told by its pointer.
+    """
     from habitue.serving.answers.segments import sentence_of
 
     try:
         return sentence_of(definition, names)
     except HabitueError as error:
-        pointer, message = "", str(error).partition("\n")[0]
-        while message.startswith("/") and ": " in message:
-            pointer, _, message = message.partition(": ")
-        raise wrong(f"/data/attributes/definition{pointer.rstrip('/')}", message) from None
+        faults = list(_faults(definition, names)) or [_fault(error)]
+    raise all_wrong([(f"/data/attributes/definition{at}", message) for at, message in faults])
+
+
+def _faults(definition: Mapping[str, Any], names: "Names") -> Iterator[tuple[str, str]]:
+    """Where each condition that is refused by itself stands, and why it is."""
+    from habitue.serving.answers.segments import sentence_of
+
+    alone = "/condition_groups/0/conditions/0"
+    groups = definition.get("condition_groups")
+    for group, held in enumerate(groups if isinstance(groups, list) else []):
+        conditions = held.get("conditions") if isinstance(held, dict) else None
+        for place, one in enumerate(conditions if isinstance(conditions, list) else []):
+            try:
+                sentence_of({"condition_groups": [{"conditions": [one]}]}, names)
+            except HabitueError as error:
+                at, message = _fault(error)
+                here = f"/condition_groups/{group}/conditions/{place}"
+                yield f"{here}{at.removeprefix(alone)}", message
+
+
+def _fault(error: HabitueError) -> tuple[str, str]:
+    """The pointer that a message begins with, if any, and what it says."""
+    pointer, message = "", str(error).partition("\n")[0]
+    while message.startswith("/") and ": " in message:
+        pointer, _, message = message.partition(": ")
+    return pointer.rstrip("/"), message
 
 
 def saved(work: Callable[[], None]) -> None:

@@ -106,11 +106,19 @@ def refused(
 
 def wrong(pointer: str, detail: str) -> Refused:
     """A body that says what cannot be, and where."""
+    return all_wrong([(pointer, detail)])
+
+
+def all_wrong(faults: Sequence[tuple[str, str]]) -> Refused:
+    """A body that says several things that cannot be: the pointer of each, and why not."""
+    pointer, detail = faults[0]
     found = Refused(400, "invalid", detail, pointer=pointer)
     found.body = errors_body(
-        [Problem(status=400, code="invalid", title="Invalid input.", detail=detail,
-                 pointer=pointer)]
-    )  # fmt: skip
+        [
+            Problem(status=400, code="invalid", title="Invalid input.", detail=why, pointer=at)
+            for at, why in faults
+        ]
+    )
     return found
 
 
