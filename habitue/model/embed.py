@@ -24,20 +24,25 @@ def read(  # noqa: PLR0913 - what is asked of whom, and how far ahead, are all o
     *,
     horizons_days: tuple[float, ...],
     order_horizons_days: tuple[float, ...] = (),
+    keeps_states: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Readings:
     """The model's readings of each customer (Q,) at each instant (Q,) µs; one horizon or more.
 
-    Of `order_horizons_days` only the expected orders are read. Customers are read in blocks, so
-    that what is held beside the readings does not grow with them.
+    Of `order_horizons_days` only the expected orders are read. `keeps_states` for whoever asks for
+    what `embed` gives, too. Customers are read in blocks, so that what is held beside the readings
+    does not grow with them.
     """
     all_days = tuple(sorted({*order_horizons_days, *horizons_days}))
     parts = _blank(model, len(customer), len(horizons_days), len(all_days))
+    if keeps_states:
+        parts["states"] = np.zeros((len(customer), model.config.width), np.float32)
     done = 0
     for block in corpus.blocks(customer):
         asked, batches = corpus.ask(customer[block], time[block])
         for inputs, states, rows in _states(model, batches):
             heads = _heads(model, inputs, states, asked, (horizons_days, all_days))
+            heads |= {"states": states} if keeps_states else {}
             for name, values in heads.items():
                 parts[name][block[rows]] = values[inputs.asked].numpy()
             done += len(rows)

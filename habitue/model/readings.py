@@ -1,6 +1,6 @@
 """`Readings`: what a model says at queries, as numbers that need no model to be read."""
 
-# Q queries · H hazard bins · G horizons · N horizons of orders · M spend components
+# Q queries · H hazard bins · G horizons · N horizons of orders · M spend components · D width
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -19,6 +19,7 @@ class Readings:
     spend_log_weight: np.ndarray           # (Q, G, M) of positive spend, a lognormal mixture
     spend_location: np.ndarray             # (Q, G, M) log of major units
     spend_scale: np.ndarray                # (Q, G, M)
+    states: np.ndarray | None = None       # (Q, D) of the queries, where they were kept
 
     def orders_within(self, horizon_days: float) -> np.ndarray:
         """(Q,) log of the orders expected in one of the horizons."""
@@ -27,14 +28,15 @@ class Readings:
 
     def take(self, rows: slice | np.ndarray) -> "Readings":
         """Those of some queries, or in another order."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in _of_queries()})
+        return replace(self, **{name: getattr(self, name)[rows] for name in _of_queries(self)})
 
 
-def _of_queries() -> list[str]:
-    return [f.name for f in fields(Readings) if not f.name.endswith("horizons_days")]
+def _of_queries(one: Readings) -> list[str]:
+    names = [f.name for f in fields(Readings) if not f.name.endswith("horizons_days")]
+    return [name for name in names if getattr(one, name) is not None]
 
 
 def joined(parts: Sequence[Readings]) -> Readings:
     """Readings of the same horizons, one after the other."""
-    columns = {n: np.concatenate([getattr(one, n) for one in parts]) for n in _of_queries()}
+    columns = {n: np.concatenate([getattr(one, n) for one in parts]) for n in _of_queries(parts[0])}
     return replace(parts[0], **columns)

@@ -90,11 +90,13 @@ def read_known(
     cutoff: int,
     horizons_days: tuple[float, ...],
     launch: Launch = HERE,
+    *,
+    keeps_states: bool = False,
 ) -> Reading:
     """What the model reads of every customer known at `cutoff` (µs)."""
     customer = known_customers(corpus.sequences, cutoff)
     anchor = anchors(corpus, customer, cutoff)
-    read_them = partial(_read, model, horizons_days)
+    read_them = partial(_read, model, horizons_days, keeps_states)
     if launch.place == "here":
         readings = read_them((corpus, customer, anchor))
     else:
@@ -142,13 +144,15 @@ def score_on(
 
     What is of the whole shop (snapshots, calibration, level, totals) stays as it was then; that
     part of the scores, read with `model` over `corpus`, is what is taken over. Of the customers
-    those are scored who have an order that stands at `sequences.cutoff`.
+    those are scored who have an order that stands at `sequences.cutoff`. Their states are kept.
     """
     level = level or scores.level
     asked = Corpus(
         sequences, corpus.snapshots, max_events=corpus.max_events, kinds=model.kinds
     )
-    reading = read_known(model, asked, sequences.cutoff, scores.horizons_days)
+    reading = read_known(
+        model, asked, sequences.cutoff, scores.horizons_days, keeps_states=True
+    )
     bent = bend(sequences, reading, scores.calibration, scores.bent.factors)
     return replace(
         scores,
@@ -220,10 +224,12 @@ def mixed(
 def _read(
     model: Model,
     horizons_days: tuple[float, ...],
+    keeps_states: bool,
     asked: tuple[Corpus, np.ndarray, np.ndarray],      # of whom, and when
 ) -> Readings:
     return read(
-        model, *asked, horizons_days=horizons_days, order_horizons_days=PERIOD_EDGES[1:]
+        model, *asked, horizons_days=horizons_days, order_horizons_days=PERIOD_EDGES[1:],
+        keeps_states=keeps_states,
     )
 
 

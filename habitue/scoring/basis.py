@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from habitue.errors import NotEnoughHistory
 from habitue.lake.live.scored import ScoredCustomer, ScoredItem
-from habitue.model.embed import embed, item_scores
-from habitue.predictions.score import anchors, score_on
+from habitue.model.embed import item_scores
+from habitue.predictions.score import score_on
 from habitue.predictions.scores.answers import Scores
 from habitue.predictions.scores.kept import Whole, rows_of, whole_of
 from habitue.recommendations.candidates import ModelScores, bought_again, past_of
@@ -27,7 +27,6 @@ from habitue.recommendations.recommend import FittedRecommender, lenders_of, nam
 from habitue.recommendations.rules import Rules, Shown
 from habitue.recommendations.shelf.everybody import lists_of, popular_of, similar_to
 from habitue.recommendations.shelf.listed import Listed
-from habitue.sequences.batch import Corpus
 from habitue.sequences.build import Sequences, ShopRules, rules_of, sequences_among
 from habitue.transfer.opening import AsOf, Held, Source, open_as_of
 
@@ -94,7 +93,7 @@ class Basis:
             return
         scores = self.score(some)
         if len(scores.names):
-            lists = _lists(self._recommender(some), some, scores.customer)
+            lists = _lists(self._recommender(some, scores), some, scores.customer)
             yield from _told(scores, lists, now)
 
     def score(self, some: Sequences) -> Scores:
@@ -102,26 +101,23 @@ class Basis:
         trained = self.held.learnt.trained
         return score_on(self.scores, trained.model, trained.corpus, some)
 
-    def _recommender(self, some: Sequences) -> FittedRecommender:
+    def _recommender(self, some: Sequences, scores: Scores) -> FittedRecommender:
         """Ready to list for some customers, with what sells as it did at the cutoff."""
         past = past_of(some, some.cutoff, self.recommender.past)
         shown = Shown(
             rules=self.recommender.shown.rules, past=past, on_sale=self.recommender.shown.on_sale
         )
         return replace(
-            self.recommender, past=past, model=self._model_scores(some), shown=shown
+            self.recommender, past=past, model=self._model_scores(some, scores), shown=shown
         )
 
-    def _model_scores(self, some: Sequences) -> ModelScores:
-        trained = self.held.learnt.trained
-        model, shop = trained.model, trained.corpus
-        corpus = Corpus(some, shop.snapshots, max_events=shop.max_events, kinds=model.kinds)
-
-        def scores(customers: np.ndarray) -> np.ndarray:
-            instants = anchors(corpus, customers, some.cutoff)
-            return item_scores(model, embed(model, corpus, customers, instants))
-
-        return scores
+    def _model_scores(self, some: Sequences, scores: Scores) -> ModelScores:
+        """What the model says of items to those who were scored, whom it need not read again."""
+        model, states = self.held.learnt.trained.model, scores.readings.states
+        assert states is not None, "they are kept of whoever is scored anew"
+        place = np.zeros(len(some.customers), dtype=np.int64)
+        place[scores.customer] = np.arange(len(scores.customer))
+        return lambda customers: item_scores(model, states[place[customers]])
 
 
 def open_basis(source: Source, cutoff: datetime) -> Basis:
