@@ -227,11 +227,11 @@ def _ranked(
             wide_of(fitted.past, standing, fitted.shown.on_sale)
         once = time.process_time() - once
         began = time.process_time()
-        tables = list(recommend_by_batch(fitted, shop, k=50, customers=asked))
+        lists = list(recommend_by_batch(fitted, shop, k=50, customers=asked))
         took = time.process_time() - began - once
     found: dict[str, list[float]] = {}
-    for table in tables:
-        for row in table.to_pylist():
+    for some in lists:
+        for row in some.table().to_pylist():
             found.setdefault(row["customer"], []).append(row["score"])
     return found, 1e3 * took / len(asked)
 

@@ -26,6 +26,7 @@ SPEND_COMPONENTS = 3
 TEXT_DIRECTIONS = 128                      # of sentence vectors that are read
 TEXT_NOISE = 0.3                           # of their mean spread, added before it is made equal
 MAX_LOG_RATE_SHIFT = 4.0                   # of a hazard from its prior: a factor of 55
+Turns = tuple[Float[Tensor, "b s e"], Float[Tensor, "b s e"]]    # cosines and sines
 
 
 class Model(nn.Module):
@@ -64,9 +65,9 @@ class Model(nn.Module):
         x = torch.cat([self.events(inputs, vectors), self.queries(inputs)], dim=1)    # (B, S, D)
         x = self.dropout(x)
         bucket, seen = distances(inputs)                                   # (B, S, S)
-        position = positions(inputs)                                       # (B, S)
+        turn = turns(positions(inputs), self.config.width // self.config.heads)
         for block in self.blocks:
-            x = block(x, bucket, seen, position)
+            x = block(x, bucket, seen, turn)
         x = self.norm(x)
         events = inputs.kind.shape[1]
         return x[:, :events], x[:, events:]
@@ -254,16 +255,18 @@ class Block(nn.Module):
         x: Float[Tensor, "b s d"],
         bucket: Int[Tensor, "b s s"],
         seen: Bool[Tensor, "b s s"],
-        position: Int[Tensor, "b s"],
+        turn: Turns,
     ) -> Float[Tensor, "b s d"]:
         """Each token after looking at those it has `seen`."""
         batch, tokens, width = x.shape
         qkv = self.qkv(self.norm_1(x)).view(batch, tokens, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)                               # each (B, N, S, D / N)
+        # both turned at once: (B, S, 2 N, E), then each (B, N, S, E)
+        turned = rotate(qkv[:, :, :2].flatten(2, 3), turn)
+        q, k = turned.unflatten(2, (2, self.heads)).permute(2, 0, 3, 1, 4)
         bias = self.time_bias(bucket).permute(0, 3, 1, 2)                  # (B, N, S, S)
         bias = bias.masked_fill(~seen[:, None], -1e9)
         mixed = functional.scaled_dot_product_attention(
-            rotate(q, position), rotate(k, position), v, attn_mask=bias
+            q, k, qkv[:, :, 2].transpose(1, 2), attn_mask=bias
         )
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, tokens, width)))
         gate, value = self.up(self.norm_2(x)).chunk(2, dim=-1)
@@ -353,15 +356,22 @@ def positions(inputs: Inputs) -> Int[Tensor, "b s"]:
     return torch.cat([place, seen], dim=1)
 
 
-def rotate(x: Float[Tensor, "b n s e"], position: Int[Tensor, "b s"]) -> Float[Tensor, "b n s e"]:
-    """Rotary positions (Su et al. 2021, RoFormer): pairs of channels turn with the position."""
-    half = x.shape[-1] // 2
-    rate = 1000.0 ** (-torch.arange(half, device=x.device) / half)
-    angle = position[:, None, :, None] * rate                              # (B, 1, S, E / 2)
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat(
-        [a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], dim=-1
-    )
+def turns(position: Int[Tensor, "b s"], channels: int) -> Turns:
+    """Cosine and sine by which each of so many channels turns at each position."""
+    half = channels // 2
+    rate = 1000.0 ** (-torch.arange(half, device=position.device) / half)
+    angle = position[:, :, None] * rate                                    # (B, S, E / 2)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def rotate(x: Float[Tensor, "b s n e"], turn: Turns) -> Float[Tensor, "b s n e"]:
+    """Rotary positions (Su et al. 2021, RoFormer): pairs of channels turn with the position.
+
+    A channel's other one stands half of all channels away.
+    """
+    cos, sin = turn
+    return x * cos[:, :, None] + x.roll(x.shape[-1] // 2, dims=-1) * sin[:, :, None]
 
 
 def initialise(model: Model) -> None:

@@ -9,7 +9,7 @@ also serve alone where a shop has no closed horizon yet.
 
 # B customers · V items · P bought pairs of the batch · N candidates · F features
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
@@ -330,6 +330,10 @@ class Parts:
     category: np.ndarray                   # (N,)
     model: np.ndarray                      # (N,)
     popular: np.ndarray                    # (N,) beside the mean item on sale
+
+    def take(self, cells: np.ndarray) -> "Parts":
+        """Those of some of the cells."""
+        return Parts(**{one.name: getattr(self, one.name)[cells] for one in fields(Parts)})
 
 
 def parts_of(

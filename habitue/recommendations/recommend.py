@@ -1,7 +1,7 @@
 """Lists for every customer: the shop's own mixture of sources, within its rules, with reasons."""
 
 # C customers · B of them in a batch · V items · k places · N cells of a list
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -56,6 +56,12 @@ class Reason(StrEnum):
     POPULAR = "popular"
 
 
+# in the order in which they are told of an item for which several speak alike
+_NEW_REASONS = (
+    Reason.BOUGHT_TOGETHER, Reason.FAVOURITE_CATEGORY, Reason.LIKELY_NEXT, Reason.POPULAR,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedRecommender:
     """A shop's mixture at a cutoff, ready to answer for any customer known then."""
@@ -102,6 +108,34 @@ def fit_recommender(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """The lists of some customers, one after another, each with the best first; (N,) each."""
+
+    sequences: Sequences                   # whose customers and items are meant
+    customer: np.ndarray                   # indices
+    place: np.ndarray                      # from 0
+    item: np.ndarray                       # indices
+    score: np.ndarray                      # float32, comparable within a list only
+    reasons: list[tuple[Reason, str]]
+
+    def table(self) -> pa.Table:
+        """The same in the RECOMMENDATIONS schema."""
+        names = self.sequences
+        return pa.table(
+            {
+                "customer": names.customers[self.customer],
+                "rank": (self.place + 1).astype(np.int32),
+                "item": names.items[self.item],
+                "title": names.titles[self.item],
+                "score": self.score,
+                "reason": [reason.value for reason, _ in self.reasons],
+                "evidence": [words for _, words in self.reasons],
+            },
+            schema=RECOMMENDATIONS,
+        )
+
+
 def recommend(
     fitted: FittedRecommender,
     sequences: Sequences,
@@ -114,14 +148,14 @@ def recommend(
     A list is shorter than `k` only where the catalogue or the rules leave fewer items.
     """
     chosen = np.flatnonzero(fitted.past.known) if customers is None else customers
-    tables = recommend_by_batch(fitted, sequences, k=k, customers=chosen)
-    return pa.concat_tables([RECOMMENDATIONS.empty_table(), *tables])
+    lists = recommend_by_batch(fitted, sequences, k=k, customers=chosen)
+    return pa.concat_tables([RECOMMENDATIONS.empty_table(), *(some.table() for some in lists)])
 
 
 def recommend_by_batch(
     fitted: FittedRecommender, sequences: Sequences, *, k: int, customers: np.ndarray
-) -> Iterator[pa.Table]:
-    """What `recommend` gives, table after table, in memory that does not grow with customers."""
+) -> Iterator[Lists]:
+    """What `recommend` gives, some customers at a time, in memory that does not grow with them."""
     if fitted.past.shape[1] <= NARROW_FROM:
         for batch in batches(customers, fitted.past.shape[1]):
             yield _lists(fitted, sequences, k, batch)
@@ -140,7 +174,7 @@ def _lists(
     k: int,
     batch: np.ndarray,
     among: np.ndarray | None = None,
-) -> pa.Table:
+) -> Lists:
     """The lists of one batch of customers, of the items (B, V) that are theirs."""
     personal = personal_features(fitted.past, batch, fitted.model)
     scores = score(fitted.past, fitted.mixture.weights, batch, personal)
@@ -150,8 +184,11 @@ def _lists(
     row, place = np.nonzero(items >= 0)
     item = items[row, place]
     parts = parts_of(fitted.past, fitted.mixture.weights, batch, personal, (row, item))
-    reasons = _reasons(fitted.past, sequences, parts, (batch, row, item))
-    return _table(sequences, (batch[row], place, item), values[row, place], reasons)
+    return Lists(
+        sequences=sequences, customer=batch[row], place=place, item=item,
+        score=values[row, place],
+        reasons=_reasons(fitted.past, sequences, parts, (batch, row, item)),
+    )  # fmt: skip
 
 
 def _narrow(
@@ -175,27 +212,6 @@ def _narrow(
     return replace(fitted, past=past, model=model, shown=shown), names, among
 
 
-def _table(
-    sequences: Sequences,
-    places: tuple[np.ndarray, np.ndarray, np.ndarray],
-    scores: np.ndarray,
-    reasons: list[tuple[Reason, str]],
-) -> pa.Table:
-    customer, place, item = places
-    return pa.table(
-        {
-            "customer": sequences.customers[customer],
-            "rank": (place + 1).astype(np.int32),
-            "item": sequences.items[item],
-            "title": sequences.titles[item],
-            "score": scores,
-            "reason": [reason.value for reason, _ in reasons],
-            "evidence": [words for _, words in reasons],
-        },
-        schema=RECOMMENDATIONS,
-    )
-
-
 def _reasons(
     past: Past,
     sequences: Sequences,
@@ -204,55 +220,71 @@ def _reasons(
 ) -> list[tuple[Reason, str]]:
     """(N,) what weighed most for each cell of the lists: customers of the batch, rows, items."""
     customers, row, item = places
-    # looked for only where it could be what is told
-    rivals = np.stack([parts.category, parts.model, np.maximum(parts.popular, 1e-6)])
-    beside = (parts.entry < 0) & (parts.together > 0) & (parts.together >= rivals.max(axis=0))
-    companion = np.full(len(row), -1, dtype=np.int64)
-    companion[beside] = _companions(past, customers, row[beside], item[beside])
-    lender = lenders_of(past)
-    sold = past.popularity[1][item].astype(int)
+    again = parts.entry >= 0
+    of_again = iter(_repeat_reasons(past, parts.entry[again]))
+    cells = (customers, row[~again], item[~again])
+    of_new = iter(_new_reasons(past, sequences, parts.take(~again), cells))
+    return [next(of_again if one else of_new) for one in again.tolist()]
+
+
+def _repeat_reasons(past: Past, entry: np.ndarray) -> list[tuple[Reason, str]]:
+    """Of items that the customer has, by their entries of the past."""
+    counts = past.counts.data[entry].astype(np.int64).tolist()
+    last = np.rint(past.last_days[entry]).astype(np.int64).tolist()
+    gaps = np.rint(np.nan_to_num(past.gap_days[entry])).astype(np.int64).tolist()
     return [
-        _repeat_reason(past, parts, cell)
-        if parts.entry[cell] >= 0
-        else (Reason.READS_LIKE, f"new, and reads like {name_of(sequences, lender[item[cell]])}")
-        if lender[item[cell]] >= 0
-        else _new_reason(parts, cell, sequences, (item[cell], companion[cell], sold[cell]))
-        for cell in range(len(row))
+        (Reason.BOUGHT_ONCE, f"bought {_counted(ago, 'day')} ago")
+        if count == 1
+        else (
+            Reason.BOUGHT_OFTEN,
+            f"bought {count} times, usually every {_counted(gap, 'day')}, "
+            f"last {_counted(ago, 'day')} ago",
+        )
+        for count, gap, ago in zip(counts, gaps, last, strict=True)
     ]
 
 
-def _repeat_reason(past: Past, parts: Parts, cell: int) -> tuple[Reason, str]:
-    entry = parts.entry[cell]
-    count, last = int(past.counts.data[entry]), round(float(past.last_days[entry]))
-    if count == 1:
-        return Reason.BOUGHT_ONCE, f"bought {_counted(last, 'day')} ago"
-    gap = round(float(past.gap_days[entry]))
-    return Reason.BOUGHT_OFTEN, (
-        f"bought {count} times, usually every {_counted(gap, 'day')}, "
-        f"last {_counted(last, 'day')} ago"
-    )
+def _new_reasons(
+    past: Past,
+    sequences: Sequences,
+    parts: Parts,
+    places: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> list[tuple[Reason, str]]:
+    """Of items that are new to the customer."""
+    customers, row, item = places
+    # what is left if nothing speaks
+    said = np.stack([parts.category, parts.model, np.maximum(parts.popular, 1e-6)])
+    # looked for only where it could be what is told
+    beside = (parts.together > 0) & (parts.together >= said.max(axis=0))
+    companion = np.full(len(row), -1, dtype=np.int64)
+    companion[beside] = _companions(past, customers, row[beside], item[beside])
+    together = np.where(companion >= 0, parts.together, 0.0)
+    most = np.stack([together, *said]).argmax(axis=0)      # of equal ones the first
+    reasons = [_NEW_REASONS[one] for one in most.tolist()]
+    lender = lenders_of(past)[item]
+    sold = past.popularity[1][item].astype(np.int64)
+    return [
+        (reason, _words(sequences, reason, facts))
+        if facts[3] < 0
+        else (Reason.READS_LIKE, f"new, and reads like {name_of(sequences, facts[3])}")
+        for reason, *facts in zip(
+            reasons, *(one.tolist() for one in (item, companion, sold, lender)), strict=True
+        )
+    ]
 
 
-def _new_reason(
-    parts: Parts, cell: int, sequences: Sequences, facts: tuple[int, int, int]
-) -> tuple[Reason, str]:
-    item, companion, sold = facts
-    said = {
-        Reason.BOUGHT_TOGETHER: parts.together[cell] if companion >= 0 else 0.0,
-        Reason.FAVOURITE_CATEGORY: parts.category[cell],
-        Reason.LIKELY_NEXT: parts.model[cell],
-        Reason.POPULAR: max(parts.popular[cell], 1e-6),        # what is left if nothing speaks
-    }
-    reason = max(said, key=lambda each: said[each])
+def _words(sequences: Sequences, reason: Reason, facts: Sequence[int]) -> str:
+    """A reason in words; the facts are the item, what it goes with, and how often it sold."""
+    item, companion, sold, _ = facts
     match reason:
         case Reason.BOUGHT_TOGETHER:
-            return reason, f"often bought with {name_of(sequences, companion)}"
+            return f"often bought with {name_of(sequences, companion)}"
         case Reason.FAVOURITE_CATEGORY:
-            return reason, f"buys much of {sequences.categories[item]}"
+            return f"buys much of {sequences.categories[item]}"
         case Reason.LIKELY_NEXT:
-            return reason, "fits what this customer does"
+            return "fits what this customer does"
         case _:
-            return reason, f"in {_counted(sold, 'order')} in 28 days"
+            return f"in {_counted(sold, 'order')} in 28 days"
 
 
 def name_of(sequences: Sequences, item: int) -> str:

@@ -10,6 +10,7 @@ from habitue.model.backbone import (
     distances,
     positions,
     rotate,
+    turns,
 )
 from habitue.model.checkpoint import fresh
 from habitue.sequences.tokens import BIN_EDGES
@@ -118,7 +119,9 @@ def test_rotary_products_depend_on_the_distance_alone() -> None:
     q, k = torch.randn(2, 1, 1, 1, 16, generator=rng)
 
     def product(at: int, other: int) -> float:
-        turned = rotate(q, torch.tensor([[at]])) * rotate(k, torch.tensor([[other]]))
+        turned = rotate(q, turns(torch.tensor([[at]]), 16)) * rotate(
+            k, turns(torch.tensor([[other]]), 16)
+        )
         return float(turned.sum())
 
     assert product(7, 3) == pytest.approx(product(104, 100), abs=1e-4)

@@ -120,3 +120,13 @@ def test_whoever_watches_a_reading_is_told_of_every_query(model: Model, shop: Se
         watch=lambda done, total: told.append((done, total)),
     )
     assert told[-1] == (len(everyone), len(everyone))
+
+
+def test_the_states_that_a_reading_keeps_are_those_that_are_embedded(
+    model: Model, shop: Sequences
+) -> None:
+    corpus, rows = corpus_of(shop, model), np.arange(len(shop.customers))
+    times = np.full(len(rows), END)
+    readings = read(model, corpus, rows, times, horizons_days=(30.0,), keeps_states=True)
+    assert np.array_equal(readings.states, embed(model, corpus, rows, times))
+    assert readings_at(model, shop, shop.customers[:2].tolist(), END).states is None

@@ -79,17 +79,23 @@ def lists_of(
     fitted: FittedRecommender, sequences: Sequences, customers: np.ndarray, *, k: int = LISTED
 ) -> Iterator[dict[str, list[Listed]]]:
     """The lists of some customers by name, a batch at a time."""
-    category = dict(zip(sequences.items, sequences.categories, strict=True))
-    for table in recommend_by_batch(fitted, sequences, k=k, customers=customers):
-        found: dict[str, list[Listed]] = {}
-        for row in table.to_pylist():
-            found.setdefault(row["customer"], []).append(
-                Listed(
-                    item=row["item"], title=row["title"], category=category[row["item"]],
-                    score=round(row["score"], 4), reason=row["reason"], evidence=row["evidence"],
-                )
-            )  # fmt: skip
-        yield found
+    for lists in recommend_by_batch(fitted, sequences, k=k, customers=customers):
+        names, item = lists.sequences, lists.item
+        # a float32 times a power of ten is exact in float64, so this is what `round` gives
+        score = np.round(lists.score.astype(np.float64), 4)
+        columns = (names.items[item], names.titles[item], names.categories[item], score)
+        listed = [
+            Listed(code, title, category, worth, reason.value, evidence)
+            for code, title, category, worth, (reason, evidence) in zip(
+                *(column.tolist() for column in columns), lists.reasons, strict=True
+            )
+        ]
+        first = np.flatnonzero(lists.place == 0)
+        ends = np.append(first[1:], len(listed))
+        yield {
+            names.customers[lists.customer[low]]: listed[low:high]
+            for low, high in zip(first.tolist(), ends.tolist(), strict=True)
+        }
 
 
 def popular_of(past: Past, sequences: Sequences, most: int = LISTED) -> list[Listed]:
