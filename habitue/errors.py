@@ -31,16 +31,23 @@ A message says what was wanted, what was found, and what to do.
 
 import re
 from collections.abc import Collection
+from difflib import get_close_matches
 from importlib.util import find_spec
+
+_MOST_LISTED = 20                          # names in a message
 
 
 class HabitueError(Exception):
     """Something a user can cause and mend."""
 
 
+# characters that no terminal shows as one: controls, and those that turn or join what is near
+_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+
+
 def pointed(text: str, place: int, message: str, hint: str = "") -> str:
     """A message that shows a text and points at one of its characters."""
-    shown = re.sub(r"\s", " ", text)
+    shown = _UNSEEN.sub(" ", text)
     start = max(place - 60, 0)
     lines = [message, f"  {shown[start : place + 60]}", f"  {' ' * (place - start)}^"]
     return "\n".join([*lines, *([f"hint: {hint}"] if hint else [])])
@@ -85,14 +92,20 @@ class NoSuggestion(BadAudience):
 
 
 class NoSuchAudience(HabitueError, LookupError):
-    """The shop has no audience of that name."""
+    """The shop has no audience of that name; a text that names it is pointed at."""
 
-    def __init__(self, name: str, known: Collection[str]) -> None:
-        held = ", ".join(sorted(known)) or "none yet"
-        super().__init__(
-            f"no audience named {name!r}; the shop has: {held}\n"
-            f"hint: `habitue audience 'CONDITION' --save {name}` makes one"
+    def __init__(self, name: str, known: Collection[str], text: str = "") -> None:
+        self.name, self.known = name, known
+        held = ", ".join(sorted(known)[:_MOST_LISTED]) or "none yet"
+        held += ", …" * (len(known) > _MOST_LISTED)
+        message = f"no audience named {name!r}; the shop has: {held}"
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else (
+            f"`habitue audience 'CONDITION' --save {name}` makes one"
         )
+        place = text.find(name)
+        told = f"{message}\nhint: {hint}"
+        super().__init__(told if place < 0 or not text else pointed(text, place, message, hint))
 
 
 class BadSetting(HabitueError, ValueError):

@@ -1,5 +1,6 @@
 """The command line: data on stdout, all else on stderr, and never a traceback."""
 
+import io
 import json
 import re
 import subprocess
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 
 from habitue.cli import app
-from habitue.cli.bars import Bars
+from habitue.cli.bars import Bars, waiting
 from habitue.cli.output import Output
 from habitue.config import HERE, nano
 from habitue.lake.query import NAMES
@@ -367,6 +369,20 @@ def test_nothing_moves_on_the_screen_within_the_first_second(capsys):
     told = capsys.readouterr()
     assert "training" in told.err
     assert told.out == ""
+
+
+def test_what_takes_long_is_seen_in_a_terminal_and_nowhere_else():
+    shown = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with waiting("asking", console=shown, patience=0):
+        while "asking" not in shown.file.getvalue():
+            pass
+    piped = Console(file=io.StringIO())
+    with waiting("asking", console=piped, patience=0):
+        pass
+    soon = Console(file=io.StringIO(), force_terminal=True)
+    with waiting("asking", console=soon, patience=60):
+        pass
+    assert piped.file.getvalue() == soon.file.getvalue() == ""
 
 
 def test_an_output_of_an_unknown_kind_cannot_be_made():

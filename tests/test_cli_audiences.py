@@ -57,6 +57,21 @@ def test_what_cannot_be_read_names_the_place_and_does_nothing(workspace):
     assert both.exit_code == 2
 
 
+def test_who_is_found_nowhere_is_told_why(workspace):
+    told = run(workspace, "audience", 'profile.city = "Paris"', "--size")
+    assert (told.stdout, told.stderr) == ("0\n", "nobody has profile.city\n")
+    told = run(workspace, "audience", 'did order_placed where categroy = "x"', "--json")
+    assert told.stdout == "[\n]\n"
+    assert told.stderr == "no order_placed was told with categroy; did you mean category?\n"
+
+
+def test_changes_since_the_cutoff_or_later_are_none(workspace):
+    for since in ("2025-03-06", "2026-01-01"):
+        told = run(workspace, "audience", "did order_placed", "--since", since)
+        assert told.exit_code == 2
+        assert "--since is not before the cutoff, 2025-03-06 00:00 UTC" in told.stderr
+
+
 def test_what_came_after_is_told_beside_everyone_else(workspace, tmp_path):
     shown = run(workspace, "audience", "did order_placed", "--cutoff", "2025-03-04", "--then", "1d")
     assert "did order_placed · as of 2025-03-04 00:00 UTC, and 1 day after" in shown.stdout

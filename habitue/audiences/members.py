@@ -75,6 +75,11 @@ class Audience:
     members: pa.Table                      # customer, in order
 
     @property
+    def as_of(self) -> "AsOf":
+        """Until when was looked, and what was known by when."""
+        return AsOf(self.cutoff, self.known_at)
+
+    @property
     def size(self) -> int:
         """How many they are."""
         return int(self.members.num_rows)
@@ -159,7 +164,10 @@ class _Asked:
     def of(cls, said: Said, named: Mapping[str, str]) -> "_Asked":
         condition = understood(said)
         text = said if isinstance(said, str) else written(condition)
-        return cls(condition, expanded(condition, named), text)
+        try:
+            return cls(condition, expanded(condition, named), text)
+        except NoSuchAudience as error:
+            raise NoSuchAudience(error.name, error.known, text) from None
 
 
 def _found(

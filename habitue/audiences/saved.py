@@ -37,6 +37,7 @@ from habitue.audiences.members import (
 )
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
 from habitue.audiences.templates import held_by, listed
+from habitue.audiences.unheard import unheard
 from habitue.config import load_settings
 from habitue.errors import BadAudience, BadSetting, NoSuchAudience
 from habitue.lake.live.bell import DEFINE_BELL, ring
@@ -120,6 +121,11 @@ class Saved:
             BadAudience, NoSuchAudience: the condition cannot be read or answered.
         """
         return find(self.lake, self.shop, said, as_of, self.sentences(), self._recorded())
+
+    def unheard(self, said: Said, as_of: AsOf) -> list[str]:
+        """What a condition names that nobody was told of: why it may have found nobody."""
+        whole = expanded(understood(said), self.sentences())
+        return unheard(self.lake, self.shop, whole, as_of)
 
     def then(
         self,
@@ -207,17 +213,26 @@ class Saved:
         """Who is in an audience now, and since when: customer, joined_at.
 
         Raises:
+            NoSuchAudience: there is none of that name.
             NotFollowed: no live state follows it.
         """
-        return reading.members(self._live(), self.shop, name)
+        try:
+            return reading.members(self._live(), self.shop, name)
+        except reading.NotFollowed:
+            self._refuse_unknown(name)
+            raise
 
     def changes(self, name: str | None = None, *, after: int = 0) -> pa.Table:
         """Who entered and left, of one audience or of all, after a sequence number.
 
         Raises:
+            NoSuchAudience: there is none of that name, and nobody was ever in one.
             NotFollowed: there is no live state yet.
         """
-        return reading.changes(self._live(), self.shop, audience=name, after=after)
+        found = reading.changes(self._live(), self.shop, audience=name, after=after)
+        if name is not None and not len(found):
+            self._refuse_strange(name)
+        return found
 
     def followed(self) -> pa.Table:
         """The audiences that are followed: name, members, since, applied, problem.
@@ -234,9 +249,12 @@ class Saved:
 
         Raises:
             NotFollowed: there is no live state yet.
+            NoSuchAudience: there is none of that name, and nobody was ever in one.
             BadSetting: the address cannot be called.
         """
         live = self._live()
+        if audience is not None:
+            self._refuse_strange(audience)
         sink, named = sink_of(target, secret)
         named = f"{named} {audience or ''}".strip()
         return Delivery(
@@ -248,6 +266,15 @@ class Saved:
         if self.live is None or self.opens is None:
             return None
         return Recorded(self.live, self.opens)
+
+    def _refuse_strange(self, name: str) -> None:
+        """Raise where a name is that of no audience, now or before."""
+        if not len(reading.changes(self._live(), self.shop, audience=name, most=1)):
+            self._refuse_unknown(name)
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in (known := self.sentences()):
+            raise NoSuchAudience(name, known) from None
 
     def _live(self) -> Path:
         if self.live is None:

@@ -1,11 +1,13 @@
 """Progress on stderr, for whatever takes longer than a second."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 PATIENCE_SECONDS = 1.0                     # before anything is shown
@@ -52,6 +54,43 @@ def bars() -> Iterator[Bars]:
         yield shown
     finally:
         shown.close()
+
+
+@contextmanager
+def waiting(
+    label: str, *, console: "Console | None" = None, patience: float = PATIENCE_SECONDS
+) -> Iterator[None]:
+    """How long something takes of which nobody knows how far it is; shown in a terminal only."""
+    from rich.console import Console
+
+    shown = console or Console(stderr=True)
+    if not shown.is_terminal:
+        yield
+        return
+    progress = _elapsed(shown)
+    progress.add_task(label, total=None)
+    timer = threading.Timer(patience, progress.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        progress.stop()
+
+
+def _elapsed(console: "Console") -> "Progress":
+    """A bar that tells time alone, and goes away."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def _progress() -> "Progress":

@@ -212,13 +212,14 @@ def dates(event, name):
 
 def known(*, event=events, name=few_names, text=words):
     """What is known or predicted of a customer."""
-    chances = st.builds(Prediction, st.sampled_from(["churn", "revenue"]), st.just(90))
-    share = st.sampled_from(["0.25", "0.5", "0.75", "5"]).map(Decimal)
+    chance, spend = (st.just(Prediction(one, 90)) for one in ("churn", "revenue"))
+    share = st.sampled_from(["0.25", "0.5", "0.75", "1"]).map(Decimal)
     return st.one_of(
         compared(paths(name).map(Profile), text=text),
         compared_texts(st.sampled_from(CHANNELS).map(Consent),
                        text=st.sampled_from(["subscribed", "unsubscribed"])),
-        compared_numbers(chances, number=share),
+        compared_numbers(chance, number=share),
+        compared_numbers(spend, number=share | st.just(Decimal(5))),
         st.builds(Compared, st.just(NextOrder()), st.just("is set")),
         st.builds(Dated, st.just(NextOrder()), windows),
         among(Rfm(), GROUPS),

@@ -94,6 +94,12 @@ BAD = {
                     "filter": {"type": "numeric", "operator": "greater-than", "value": "high"}}),
         lambda: churn() > "high",
     ),
+    "more than all": (
+        "churn_90d > 70",
+        definition({"type": "profile-predictive-analytics", "dimension": "churn_probability",
+                    "filter": {"type": "numeric", "operator": "greater-than", "value": 1.5}}),
+        lambda: churn() < -0.5,
+    ),
     "half a time": (
         "did order_placed >= 1.5 times",
         metric(measurement_filter={"type": "numeric", "operator": "equals", "value": 1.5}),
@@ -195,3 +201,39 @@ def test_no_text_gets_out_of_its_place_through_any_door(lake, attack):
             find(lake, "acme", said, AsOf(day(2)))
     assert find(lake, "acme", "did order_placed", AsOf(day(2))).size == 1
     assert from_klaviyo(to_klaviyo(did(attack))) == parse(written(did(attack))) == did(attack)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("churn_90d > 70", "70% is 0.7"),
+        ("did order_placed in 3 months", "a month has no one length: 90 days, or last month"),
+        ("order_placed >= 2 times", "what customers did begins with did: did order_placed >= 2"),
+        ('profile.city == "Paris"', "one = is enough"),
+        ('conset.email = "subscribed"', "did you mean consent?"),
+        ('in audience "vop" or did order_placed', "did you mean vip?"),
+        ('similar to audience "vop" top 5', "did you mean vip?"),
+    ],
+)
+def test_what_may_have_been_meant_is_told(lake, said, hint):
+    with pytest.raises(HabitueError) as caught:
+        find(lake, "acme", said, AsOf(day(2)), {"vip": "did order_placed", "other": "did a"})
+    lines = str(caught.value).splitlines()
+    assert lines[1] == f"  {said}"
+    assert lines[2].strip() == "^"
+    assert lines[3].startswith(f"hint: {hint}")
+
+
+def test_what_is_missing_inside_is_pointed_at_once():
+    with pytest.raises(BadAudience) as caught:
+        from_klaviyo(definition(ONE, {"type": "profile-metric"}))
+    assert str(caught.value) == "/condition_groups/0/conditions/1/metric_id: is missing"
+
+
+def test_no_text_moves_the_terminal_that_a_message_is_shown_in():
+    for said in ("did \x1b[31mred", 'did "\u202e', "did a\x9b2J"):
+        with pytest.raises(BadAudience) as caught:
+            parse(said)
+        message = str(caught.value)
+        assert not set(message) & set("\x1b\x9b\u202e")
+        assert re.fullmatch(r" +\^", message.splitlines()[2])

@@ -9,7 +9,7 @@ import pytest
 
 from habitue.audiences.changes.delivering import FIRST_SECONDS, LOOK_SECONDS, is_ours
 from habitue.audiences.saved import Saved
-from habitue.errors import BadSetting
+from habitue.errors import BadSetting, NoSuchAudience
 from habitue.lake.tables import Lake
 from tests.audiences.living import Living
 from tests.lake.small import day, event
@@ -99,3 +99,17 @@ def test_nobody_is_called_without_a_secret_or_in_the_open(shop):
     for url, secret in (("http://example.com/hook", SECRET), ("https://example.com/", b"")):
         with pytest.raises(BadSetting):
             saved.delivery(url, secret=secret)
+
+
+def test_a_name_that_is_none_is_not_waited_for(shop, tmp_path):
+    saved, live = shop
+    for asked in (
+        lambda: saved.delivery(str(tmp_path / "a"), audience="byers"),
+        lambda: saved.changes("byers"),
+        lambda: saved.members("byers"),
+    ):
+        with pytest.raises(NoSuchAudience):
+            asked()
+    live.define(buyers=None)               # no name any more, and yet its changes stand
+    assert len(saved.changes("buyers"))
+    saved.delivery(str(tmp_path / "a"), audience="buyers")

@@ -246,6 +246,6 @@ def _comparison(
 
 def _versions(audience: Audience) -> dict[str, str]:
     return {
-        f"{question} {days} days": f"{told.version} as of {told.cutoff.isoformat()}"
+        f"{question} {days:g} days": f"{told.version} as of {told.cutoff.isoformat()}"
         for (question, days), told in sorted(audience.predicted.items())
     }

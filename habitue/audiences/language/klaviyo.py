@@ -205,6 +205,8 @@ class _At:
         try:
             return make()
         except BadAudience as error:
+            if str(error).startswith(f"{self.pointer}/"):
+                raise                      # what is inside was pointed at
             raise self.error(str(error)) from None
 
     def error(self, message: str) -> BadAudience:

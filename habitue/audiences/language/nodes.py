@@ -452,11 +452,21 @@ def _refuse_kind(operand: Operand, operator: str, value: Value) -> None:
     ):
         told = "a number" if is_number else "a text"
         raise BadAudience(f"this is {told}: it cannot be compared by {operator} {shown(value)}")
+    if isinstance(operand, Prediction) and operand.question in CHANCES.values():
+        _refuse_share(operand.name, each)
     if operand in _NAMED and operator in ("=", "!=", "in"):
         told, held = _NAMED[operand]
         for one in each:
             if one not in held:
                 raise BadAudience(f"{one!r} is no {told}\nhint: {', '.join(held)}")
+
+
+def _refuse_share(name: str, each: tuple[Value, ...]) -> None:
+    for one in each:
+        if isinstance(one, Decimal) and not 0 <= one <= 1:
+            share = one / 100
+            hint = f"{one}% is {share:f}" if 1 < one <= 100 else "0.7 is seven in ten"
+            raise BadAudience(f"{name} is a share from 0 to 1, never {one}\nhint: {hint}")
 
 
 def _refuse_happened(

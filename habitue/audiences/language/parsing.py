@@ -61,6 +61,7 @@ from habitue.audiences.language.windows import (
     Unit,
     Window,
 )
+from habitue.events import CANONICAL_NAMES
 
 _QUESTIONS = nodes.CHANCES | nodes.EXPECTED | {"orders": "orders", "revenue": "revenue"}
 _PREDICTED = re.compile(rf"({'|'.join(_QUESTIONS)})(?:_(\d{{1,4}})d)?")
@@ -351,6 +352,8 @@ class _Parser:
         unit = next(named, None)
         if unit is None:
             hint = reader.near([f"{one}s" for one in windows.UNITS])
+            if token.word.removesuffix("s") in CALENDAR_UNITS:
+                hint = f"a {token.word.removesuffix('s')} has no one length: 90 days, or last month"
             raise reader.error(token, "wanted minutes, hours, days or weeks", hint)
         reader.take()
         return reader.made(begun, lambda: Span(amount, unit))
@@ -409,7 +412,9 @@ class _Parser:
             return f"this is told of an event: did order_placed where ({token.text} … and …)"
         if token.kind == "end" or token.kind == "sign":
             return f"conditions begin with {', '.join(_BEGINNINGS[:8])}, churn_90d, …"
-        if close := near(head, _BEGINNINGS):
+        if head in CANONICAL_NAMES:
+            return f"what customers did begins with did: did {head} >= 2 times in 90 days"
+        if close := near(head, [one.removesuffix(".") for one in _BEGINNINGS]):
             return close
         if token.kind == "name" and head not in KEYWORDS:
             return f"what is known of a customer is spelt profile.{token.text}"
@@ -486,4 +491,5 @@ class _Parser:
             case "date":
                 raise reader.error(token, "a date is compared by before, after or between")
         hint = f'a text stands in quotes: "{token.text}"' if token.kind == "name" else ""
+        hint = "one = is enough" if token.text == "=" else hint
         raise reader.error(token, "wanted a number, a text, true or false", hint)

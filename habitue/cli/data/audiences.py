@@ -1,9 +1,11 @@
 """Commands about audiences: audience and its verbs, audiences."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
+from habitue.cli.bars import waiting
 from habitue.cli.data.aftermath import DaysAhead, show
 from habitue.cli.options import (
     Instant,
@@ -18,6 +20,9 @@ from habitue.cli.options import (
 )
 from habitue.cli.output import Output, cell, print_json, say
 from habitue.workspace import Shop
+
+if TYPE_CHECKING:
+    from habitue.audiences.members import Audience
 
 
 @click.command(
@@ -82,20 +87,24 @@ def audience(  # noqa: PLR0913 - one per flag
     said = _said(condition, template)
     _refuse_both(since=since, only_size=only_size, days=days, recompute=recompute)
     if days is not None:
-        found_then = shop.audiences.then(
-            said, cutoff=when.cutoff, days=days, known_at=when.known_at, recompute=recompute
-        )
+        with waiting("asking"):
+            found_then = shop.audiences.then(
+                said, cutoff=when.cutoff, days=days, known_at=when.known_at, recompute=recompute
+            )
         _save(shop, name, said)
         show(found_then, output)
         return
-    found = shop.audience(said, cutoff=when.cutoff, known_at=when.known_at)
+    with waiting("asking"):
+        found, before = _asked(shop, said, when, since)
+        remarks = [] if found.size else shop.audiences.unheard(said, found.as_of)
     _save(shop, name, said)
+    for one in remarks:
+        say(one)
     number = f"{found.size:,} customer{'s' * (found.size != 1)}"
     title = f"{number} as of {cell(found.cutoff)} UTC · {found.sentence}"
-    if since is not None:
+    if since is not None and before is not None:
         from habitue.audiences.members import difference
 
-        before = shop.audience(said, cutoff=since, known_at=when.known_at)
         output.show(difference(before, found), title=f"{title} · since {cell(since)}")
     elif only_size and output.as_json:
         print_json({"size": found.size, "cutoff": found.cutoff, "condition": found.sentence})
@@ -118,7 +127,8 @@ def templates(shop: Shop, output: Output) -> None:
     `habitue audience --template NAME` takes one in the place of a condition, and with --save NAME
     it is kept, to be used inside others.
     """
-    table = shop.audiences.templates()
+    with waiting("looking at what the shop has"):
+        table = shop.audiences.templates()
     if output.for_people:
         table = table.select(["name", "applies", "purpose", "condition", "missing"])
     output.show(table, title=f"{sum(table['applies'].to_pylist())} of {len(table)} apply")
@@ -145,7 +155,8 @@ def suggest(
     properties are called, and no customer's values; what it answers is read like any condition,
     and shown in full. Without one, the nearest ready conditions are named.
     """
-    found = shop.audiences.suggest(sentence, cutoff=when.cutoff, known_at=when.known_at)
+    with waiting("asking the model"):
+        found = shop.audiences.suggest(sentence, cutoff=when.cutoff, known_at=when.known_at)
     size, told = found.audience.size, found.condition
     if as_json:
         print_json(
@@ -193,9 +204,11 @@ def lookalike(  # noqa: PLR0913 - one per flag
     with the customers of SEED.
     """
     cutoff = when.cutoff or shop.last_event()
-    found = shop.audiences.lookalike(
-        seed, cutoff=cutoff, size=size, without=without, channel=channel, known_at=when.known_at
-    )
+    with waiting("asking"):
+        found = shop.audiences.lookalike(
+            seed, cutoff=cutoff, size=size, without=without, channel=channel,
+            known_at=when.known_at,
+        )  # fmt: skip
     output.show(found, title=f"{len(found):,} nearest as of {cell(cutoff)} UTC · {seed}")
 
 
@@ -209,6 +222,18 @@ def _save(shop: Shop, name: str | None, said: str) -> None:
         say(f"saved {name}: {shop.audiences.save(name, said)}")
         if problem := shop.audiences.not_live(name):
             say(problem)
+
+
+def _asked(
+    shop: Shop, said: str, when: When, since: datetime | None
+) -> "tuple[Audience, Audience | None]":
+    """Who meets a condition, and who met it before."""
+    found = shop.audience(said, cutoff=when.cutoff, known_at=when.known_at)
+    if since is None:
+        return found, None
+    if since >= found.cutoff:
+        raise click.UsageError(f"--since is not before the cutoff, {cell(found.cutoff)} UTC")
+    return found, shop.audience(said, cutoff=since, known_at=when.known_at)
 
 
 def _said(condition: str | None, template: str | None) -> str:
