@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from habitue.serving.app import Route
+from habitue.serving.contract.examples import example_of
 from habitue.serving.contract.wanted import Parameter, declarations
 from habitue.serving.replies import JSON, PROBLEM, Problem
 
@@ -142,24 +143,31 @@ def _refused(schema: Json) -> Json:
 
 def _content(route: Route, schemas: _Schemas) -> Json:
     each = [schemas.of(kind) for kind in route.body]
+    examples = {
+        about: {"summary": f"{about[:1].upper()}{about[1:]}", "value": one}
+        for about, one in example_of(route.name).bodies.items()
+    }
     if not route.is_many:
-        return {JSON: {"schema": each[0]}}
+        return {JSON: {"schema": each[0], "examples": examples}}
     schemas.components["Sent"] = {"anyOf": each}
     one = {"$ref": _REF.format(name="Sent")}
     several = {"type": "array", "items": one}
     within = {"type": "object", "required": ["events"], "properties": {"events": several}}
     lines = {"type": "string", "description": "one of these objects per line"}
-    return {JSON: {"schema": {"anyOf": [one, several, within]}}, LINES: {"schema": lines}}
+    whole = {"anyOf": [one, several, within]}
+    return {JSON: {"schema": whole, "examples": examples}, LINES: {"schema": lines}}
 
 
 def _parameters(route: Route, kind: type[msgspec.Struct]) -> Iterable[Json]:
-    meanings = meanings_of(kind)
+    meanings, example = meanings_of(kind), example_of(route.name).parameters
     for one in declarations(kind):
         where = "header" if one.is_header else "query"
         where = "path" if f"{{{one.name}}}" in route.path else where
         told: Json = {"name": one.name, "in": where}
         if one.is_required:
             told["required"] = True
+        if one.name in example and not str(example[one.name]).startswith("{"):
+            told["example"] = example[one.name]
         yield told | {"description": meanings[one.attribute], "schema": _schema(one, kind)}
 
 
