@@ -70,7 +70,7 @@ def year_ago_level(sequences: Sequences, expected: np.ndarray, cutoff: int) -> L
         say = trusted / (trusted + ENOUGH_ORDERS)
         shift = say * np.log((analog + 1) / (model + 1))
         factors.append(np.exp(np.clip(shift, -MOST, MOST)))
-        value = np.log(count.mean_value(start, stop) / base_value)
+        value = _shift_of_values(base_value, count.mean_value(start, stop))
         values.append(np.exp(np.clip(say * VALUE_SAY * value, -MOST, MOST)))
     return Level(
         np.array(PERIOD_EDGES),
@@ -78,6 +78,14 @@ def year_ago_level(sequences: Sequences, expected: np.ndarray, cutoff: int) -> L
         np.array(values),
         known=True,
     )
+
+
+def _shift_of_values(base: float, ahead: float) -> float:
+    """The logarithm by which orders are dearer ahead; 0 where either are worth nothing.
+
+    So it is where the few orders of a period were free, or of an unknown currency.
+    """
+    return float(np.log(ahead / base)) if base > 0 and ahead > 0 else 0.0
 
 
 class _Count:

@@ -80,6 +80,17 @@ def test_dearer_orders_in_last_year_s_same_months_are_half_believed() -> None:
     assert np.all((level.value[:6] > 1.1) & (level.value[:6] < 1.3))
 
 
+@pytest.mark.parametrize("begin", [-91, 0, 300])
+def test_orders_worth_nothing_say_nothing_of_what_orders_are_worth(begin: int) -> None:
+    sequences = shop_of(1.0)
+    since = (sequences.time - sequences.cutoff) / DAY + 364
+    free = (since >= begin) & (since < begin + 91)
+    level = level_of(replace(sequences, value=np.where(free, 0.0, sequences.value)))
+    assert np.all(np.isfinite(level.value))
+    of_free = level.value[-1:] if begin == 300 else level.value[:3]
+    assert of_free == pytest.approx(np.ones(len(of_free)))
+
+
 @pytest.mark.parametrize("days", [30, 364, 420])
 def test_a_shop_without_last_year_has_a_flat_level(days: int) -> None:
     level = level_of(shop_of(1.0, days=days))
