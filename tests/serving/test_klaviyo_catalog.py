@@ -115,6 +115,17 @@ def test_profiles_are_imported_merged_and_erased_by_jobs(api: KlaviyoAPI) -> Non
     found = done(lambda: api.Profiles.get_bulk_import_profiles_job(job.id).data)
     assert (found.total_count, found.completed_count, found.failed_count) == (3, 3, 0)
     assert found.created_at == job.attributes.created_at
+    other = {"type": "profile", "attributes": {"email": "amy@example.com"}}
+    later = api.Profiles.bulk_import_profiles(
+        {"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": {"data": [other]}}}}
+    ).data
+    soon(lambda: len(api.Profiles.get_bulk_import_profiles_jobs().data) == 2)
+    first = api.Profiles.get_bulk_import_profiles_jobs(page_size=1)
+    (rest,) = api.Profiles.get_bulk_import_profiles_jobs(
+        page_size=1, page_cursor=first.links.next
+    ).data
+    assert [first.data[0].id, rest.id] == [later.id, job.id]
+    assert rest.attributes.completed_count == 3
     with pytest.raises(Exception, match="A job with that id does not exist"):
         api.Profiles.get_bulk_import_profiles_job("agrcko4k33er2i3n7gajn663khlm2hyf")
 

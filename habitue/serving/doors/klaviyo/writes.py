@@ -5,7 +5,7 @@ strongest key, so it is the same for whoever asks, and needs no table.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,8 +23,8 @@ from habitue.serving.app import Asked, Endpoint, Route
 from habitue.serving.collect import is_of_shop, is_receipt_id, received_of
 from habitue.serving.doors.klaviyo.lists import check_lists
 from habitue.serving.doors.klaviyo.shown import attributes_of, no_profile, one_profile, told_over
-from habitue.serving.doors.klaviyo.wire.asking import EXTRA_LARGE, LARGE, MEDIUM
-from habitue.serving.doors.klaviyo.wire.resources import address, document, text
+from habitue.serving.doors.klaviyo.wire.asking import EXTRA_LARGE, LARGE, MEDIUM, Page, page
+from habitue.serving.doors.klaviyo.wire.resources import address, collection, document, text
 from habitue.serving.replies import Refused, empty
 
 if TYPE_CHECKING:
@@ -55,6 +55,12 @@ _LISTED = {
     "/client/subscriptions", "/api/profile-bulk-import-jobs",
     "/api/profile-subscription-bulk-create-jobs", "/api/profile-subscription-bulk-delete-jobs",
 }  # fmt: skip
+# one row per request of a path that was taken: its inputs, and what became of them
+_TAKEN = """
+SELECT id, min(epoch_us(received)) AS at, CAST(sum(rows) AS BIGINT) AS rows,
+    CAST(sum(appended + duplicate) AS BIGINT) AS taken, CAST(sum(rejected) AS BIGINT) AS rejected
+FROM receipts WHERE origin = ? GROUP BY id HAVING taken > 0
+"""
 _ABOUT = {
     "/api/events": "Take one event, and what it says of its profile.",
     "/api/event-bulk-create-jobs": "Take up to 1,000 events of many profiles, all or none.",
@@ -181,6 +187,20 @@ async def get_job(asked: Asked) -> Response:
     return document(_job(asked, path, receipt, done))
 
 
+async def get_jobs(asked: Asked) -> Response:
+    """List the jobs of a kind that were taken, the latest first, as soon as the lake holds them."""
+    path = asked.route.path
+    asks = page(asked, default=100, most=100, sorts=("-created_at", "created_at"), scope=path)
+    rows = await asyncio.to_thread(_taken_of, asked, asks)
+    shown = rows[: asks.size]
+    more: tuple[Page, tuple[int, str], str] | None = None
+    if len(rows) > len(shown):
+        more = (asks, _place(shown[-1]), path)
+    found = [_job(asked, path, row["id"], (row["rows"], row["taken"], row["rejected"]))
+             for row in shown]  # fmt: skip
+    return collection(asked, found, following=more)
+
+
 def kept_apart(found: "Sequence[LiveProfile]", keys: Sequence[str]) -> str | None:
     """The id of a profile that the keys name beside another, where both have external ids.
 
@@ -261,6 +281,26 @@ def _job(
     }  # fmt: skip
 
 
+def _taken_of(asked: Asked, asks: Page) -> list[dict[str, Any]]:
+    """The jobs of a page, and one more where there are more."""
+    from habitue.lake.query import read
+
+    place, shop = asked.service.place, asked.shop.name
+    if shop not in place.lake().shops():
+        return []
+    rows = read(place.lake(), _TAKEN, [asked.route.path], shop=shop).to_pylist()
+    rows.sort(key=_place, reverse=asks.descending)
+    after = None if asks.after is None else tuple(asks.after)
+    return [
+        row for row in rows
+        if after is None or (_place(row) < after if asks.descending else _place(row) > after)
+    ][: asks.size + 1]  # fmt: skip
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["at"], row["id"]
+
+
 def _no_job() -> Refused:
     return Refused(404, "not_found", "A job with that id does not exist.")
 
@@ -296,8 +336,9 @@ ROUTES = (
     ),
     *(
         Route(
-            method="GET", path=f"{path}/{{id}}", endpoint=get_job, source="klaviyo", limit=MEDIUM
+            method="GET", path=f"{path}{more}", endpoint=endpoint, source="klaviyo", limit=MEDIUM
         )
         for path in _JOBS
+        for more, endpoint in (("", get_jobs), ("/{id}", get_job))
     ),
 )  # fmt: skip
