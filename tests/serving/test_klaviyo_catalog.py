@@ -87,6 +87,48 @@ def test_what_is_changed_or_deleted_is_read_so_at_once(api: KlaviyoAPI) -> None:
     soon(lambda: codes(api, filter="equals(published,false)") == ["gone"])
 
 
+def test_categories_are_told_of_before_items_are_in_them(api: KlaviyoAPI) -> None:
+    def category(external: str, name: str, **more: str) -> dict:
+        told = {"external_id": external, "name": name}
+        return {"data": {"type": "catalog-category", "attributes": told, **more}}
+
+    made = api.Catalogs.create_catalog_category(category("MUGS", "Mugs"))
+    assert made.data.id == f"{PREFIX}MUGS"
+    with pytest.raises(Exception, match="There is a category of that id already"):
+        api.Catalogs.create_catalog_category(category("MUGS", "Cups"))
+    inside = item("enamel")
+    inside["data"]["relationships"] = {
+        "categories": {"data": [{"type": "catalog-category", "id": made.data.id}]}
+    }
+    api.Catalogs.create_catalog_item(inside)
+    soon(lambda: codes(api, filter=f'equals(category.id,"{made.data.id}")') == ["enamel"])
+    renamed = {"data": {"type": "catalog-category", "id": made.data.id,
+                        "attributes": {"name": "All mugs"}}}  # fmt: skip
+    api.Catalogs.update_catalog_category(made.data.id, renamed)
+    assert api.Catalogs.get_catalog_category(made.data.id).data.attributes.name == "All mugs"
+    api.Catalogs.create_catalog_category(category("EMPTY", "Nothing yet"))
+    names = {one.attributes.external_id: one.attributes.name
+             for one in api.Catalogs.get_catalog_categories().data}  # fmt: skip
+    assert (names["MUGS"], names["EMPTY"]) == ("All mugs", "Nothing yet")
+    for external in ("MUGS", "EMPTY"):
+        api.Catalogs.delete_catalog_category(f"{PREFIX}{external}")
+    assert api.Catalogs.get_catalog_category(made.data.id).data.attributes.name == "MUGS"
+    with pytest.raises(Exception, match="does not exist"):
+        api.Catalogs.get_catalog_category(f"{PREFIX}EMPTY")
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"external_id": "x"}, {"external_id": "", "name": "x"}, {"external_id": [1]},
+             {"external_id": "x", "name": ""}, {"external_id": "x", "name": 7}],
+)  # fmt: skip
+def test_a_category_that_is_none_is_refused(server: Server, told: dict) -> None:
+    body = {"data": {"type": "catalog-category", "attributes": told}}
+    with server.client() as client:
+        refused = client.post("/api/catalog-categories", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["source"]["pointer"].startswith("/data/attributes/")
+
+
 def done(job: Callable[[], Any]) -> Any:
     """What a job did, as soon as it is complete."""
     soon(lambda: job().attributes.status == "complete")

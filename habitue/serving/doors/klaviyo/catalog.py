@@ -4,30 +4,38 @@ The catalogue is one list here: a variant is an item of its own, so both kinds s
 was told of an item in any way is shown, however it came; one that was deleted is not published.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from habitue.events import NO_CURRENCY, currency_exponent
+from habitue.ingest.doors.keys import readable_id
 from habitue.ingest.doors.klaviyo.catalog import external_of, item_id
 from habitue.serving.app import Asked, Endpoint, Route
+from habitue.serving.doors.klaviyo.segments import attributes_told
 from habitue.serving.doors.klaviyo.wire.asking import (
     EXTRA_LARGE,
+    LARGE,
     Page,
+    all_wrong,
     fields,
     filtered,
     filters,
     page,
+    wrong,
 )
 from habitue.serving.doors.klaviyo.wire.filters import BadFilter, Filter, texts
 from habitue.serving.doors.klaviyo.wire.resources import collection, document, resource, text
-from habitue.serving.replies import Refused
+from habitue.serving.replies import Refused, empty
 
 if TYPE_CHECKING:
     from habitue.lake.live.catalogue import LiveItem
     from habitue.serving.answers.book import Book
+    from habitue.serving.answers.categories import Category
 
 FIELDS = (
     "external_id", "title", "description", "price", "url", "image_full_url",
@@ -37,6 +45,8 @@ VARIANT_FIELDS = (*FIELDS, "sku", "inventory_policy", "inventory_quantity")
 FILTERS = {
     "ids": ("any",), "category.id": ("equals",), "title": ("contains",), "published": ("equals",),
 }  # fmt: skip
+CATEGORY_FIELDS = ("external_id", "name", "updated")
+MOST_CATEGORY_BYTES, MOST_NAME = 1_048_576, 200
 MOST = 100
 _AT_ONCE = 1_000                           # looked at for a page that filters leave few of
 _EVERY = 1_000_000                         # looked at to put the catalogue into another order
@@ -84,23 +94,63 @@ def _showing(kind: str, known: Sequence[str]) -> Endpoint:
 
 
 async def get_categories(asked: Asked) -> Response:
-    """List the categories that items are in."""
-    wanted = fields(asked, "catalog-category", ("external_id", "name", "updated"))
+    """List the categories that items are in, or that were told of."""
+    wanted = fields(asked, "catalog-category", CATEGORY_FIELDS)
     asks = page(asked, default=MOST, most=MOST, sorts=("id",), scope="catalog-category")
-
-    def read(book: "Book") -> list[tuple[str, int]]:
-        from habitue.lake.live.catalogue import categories
-
-        return book.profiles.look(lambda one: categories(one, asked.shop.name, _now(asked)))
-
     after = "" if asks.after is None else str(asks.after[0])
-    found = [one for one in await asked.service.reading.ask(read) if one[0] > after]
+    held = await _categories(asked)
+    found = [held[one] for one in sorted(held) if one > after]
     shown = found[: asks.size]
-    return collection(
-        asked,
-        [_category(asked, *one, wanted) for one in shown],
-        following=(asks, [shown[-1][0]], "catalog-category") if len(found) > len(shown) else None,
-    )
+    more = (asks, [shown[-1].external], "catalog-category") if len(found) > len(shown) else None
+    return collection(asked, [_category(asked, one, wanted) for one in shown], following=more)
+
+
+async def get_category(asked: Asked) -> Response:
+    """Show one category."""
+    wanted = fields(asked, "catalog-category", CATEGORY_FIELDS)
+    return document(_category(asked, await _one_category(asked), wanted))
+
+
+async def create_category(asked: Asked) -> Response:
+    """Tell of a category before any item is in it, or what it is called."""
+    from habitue.serving.answers.categories import Category, put, told_of
+
+    told = attributes_told(await asked.body(most_bytes=MOST_CATEGORY_BYTES))
+    external, directory = readable_id(told.get("external_id")), asked.service.place.directory
+    if external is None:
+        raise wrong("/data/attributes/external_id", "An external id is text, and not empty.")
+    one = Category(external, _called(told), asked.received, asked.received)
+
+    def write() -> None:
+        if external in told_of(directory, asked.shop):
+            raise all_wrong(
+                [("/data/attributes/external_id", "There is a category of that id already.")],
+                status=409, code="duplicate",
+            )  # fmt: skip
+        put(directory, asked.shop, one)
+
+    await asyncio.to_thread(write)
+    return document(_category(asked, one, None), 201)
+
+
+async def update_category(asked: Asked) -> Response:
+    """Call a category otherwise."""
+    from habitue.serving.answers.categories import put
+
+    told = attributes_told(await asked.body(most_bytes=MOST_CATEGORY_BYTES))
+    held = await _one_category(asked)
+    one = replace(held, name=_called(told), updated=asked.received)
+    await asyncio.to_thread(put, asked.service.place.directory, asked.shop, one)
+    return document(_category(asked, one, None))
+
+
+async def delete_category(asked: Asked) -> Response:
+    """Forget what a category is called; while items are in it it goes by the id that they name."""
+    from habitue.serving.answers.categories import drop
+
+    one = await _one_category(asked)
+    await asyncio.to_thread(drop, asked.service.place.directory, asked.shop, one)
+    return empty(204)
 
 
 ROUTES = (
@@ -110,11 +160,57 @@ ROUTES = (
         for kind, known in (("catalog-item", FIELDS), ("catalog-variant", VARIANT_FIELDS))
         for more, make in (("", _listing), ("/{id}", _showing))
     ),
-    Route(
-        method="GET", path="/api/catalog-categories", endpoint=get_categories, source="klaviyo",
-        limit=EXTRA_LARGE,
+    *(
+        Route(
+            method=method, path=f"/api/catalog-categories{more}", endpoint=endpoint,
+            source="klaviyo", limit=EXTRA_LARGE if method == "GET" else LARGE,
+        )
+        for method, more, endpoint in (
+            ("GET", "", get_categories), ("POST", "", create_category),
+            ("GET", "/{id}", get_category), ("PATCH", "/{id}", update_category),
+            ("DELETE", "/{id}", delete_category),
+        )
     ),
 )  # fmt: skip
+
+
+async def _categories(asked: Asked) -> "dict[str, Category]":
+    """The categories that items are in, and those that were told of."""
+
+    def read(book: "Book") -> "dict[str, Category]":
+        from habitue.lake.live.catalogue import categories
+        from habitue.lake.live.told import instant
+        from habitue.serving.answers.categories import Category, told_of
+
+        named = book.profiles.look(lambda one: categories(one, asked.shop.name, _now(asked)))
+        told = told_of(asked.service.place.directory, asked.shop)
+        found = {
+            external: Category(external, external, instant(at), instant(at))
+            for external, at in named
+        }
+        return found | told
+
+    return await asked.service.reading.ask(read)
+
+
+async def _one_category(asked: Asked) -> "Category":
+    """The category that the path names.
+
+    Raises:
+        Refused: there is none of that id.
+    """
+    shown = asked.request.path_params["id"]
+    found = (await _categories(asked)).get(external_of(shown) or shown)
+    if found is None:
+        raise Refused(404, "not_found", "A catalog-category with that id does not exist.")
+    return found
+
+
+def _called(told: Mapping[str, Any]) -> str:
+    name = told.get("name")
+    if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME or "\0" in name:
+        raise wrong("/data/attributes/name", f"A name is text of 1 to {MOST_NAME} characters.")
+    return name
 
 
 def _page(
@@ -215,9 +311,9 @@ def _resource(
 
 
 def _category(
-    asked: Asked, name: str, updated: int, wanted: frozenset[str] | None
+    asked: Asked, one: "Category", wanted: frozenset[str] | None
 ) -> dict[str, Any]:
-    from habitue.lake.live.told import instant
-
-    attributes = {"external_id": name, "name": name, "updated": text(instant(updated))}
-    return resource(asked, "catalog-category", item_id(name), attributes, wanted=wanted)
+    attributes = {
+        "external_id": one.external, "name": one.name, "updated": text(one.updated),
+    }  # fmt: skip
+    return resource(asked, "catalog-category", item_id(one.external), attributes, wanted=wanted)

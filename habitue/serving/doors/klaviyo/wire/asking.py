@@ -96,12 +96,18 @@ def refused(
     parameter: str, detail: str, *, code: str = "invalid", status: int = 400
 ) -> Refused:
     """A request that asks for what is not there, and the parameter that does."""
-    title = "Invalid input." if status == 400 else f"{HTTPStatus(status).phrase}."
     found = Refused(status, code, detail, pointer=parameter)
     found.body = errors_body(
-        [Problem(status=status, code=code, title=title, detail=detail, parameter=parameter)]
-    )
+        [
+            Problem(status=status, code=code, title=_title(status), detail=detail,
+                    parameter=parameter)
+        ]
+    )  # fmt: skip
     return found
+
+
+def _title(status: int) -> str:
+    return "Invalid input." if status == 400 else f"{HTTPStatus(status).phrase}."
 
 
 def wrong(pointer: str, detail: str) -> Refused:
@@ -109,13 +115,15 @@ def wrong(pointer: str, detail: str) -> Refused:
     return all_wrong([(pointer, detail)])
 
 
-def all_wrong(faults: Sequence[tuple[str, str]]) -> Refused:
+def all_wrong(
+    faults: Sequence[tuple[str, str]], *, status: int = 400, code: str = "invalid"
+) -> Refused:
     """A body that says several things that cannot be: the pointer of each, and why not."""
     pointer, detail = faults[0]
-    found = Refused(400, "invalid", detail, pointer=pointer)
+    found = Refused(status, code, detail, pointer=pointer)
     found.body = errors_body(
         [
-            Problem(status=400, code="invalid", title="Invalid input.", detail=why, pointer=at)
+            Problem(status=status, code=code, title=_title(status), detail=why, pointer=at)
             for at, why in faults
         ]
     )
