@@ -18,10 +18,10 @@ from habitue.errors import BadAudience
 from habitue.lake.query import opened
 from habitue.lake.tables import Lake
 
-BLOCK = 65_536                             # customers compared at a time
+BLOCK = 512                                # customers compared at a time: they stay in the cache
 
 # one row: the version and width that were kept last
-_SET = """
+SET = """
 SELECT version, width FROM customer_embeddings
 GROUP BY version, width ORDER BY max(received) DESC, width DESC, version LIMIT 1
 """
@@ -55,16 +55,21 @@ def space(
     """Where a shop's customers were by a cutoff; none: no embeddings were kept by then."""
     views = {"customer_embeddings"}
     with opened(lake, views, shop=shop, cutoff=cutoff, known_at=known_at) as (connection, _):
-        found = connection.execute(_SET).fetchall()
+        found = connection.execute(SET).fetchall()
         if not found:
             return None
         version, width = found[0]
         rows = connection.sql(_EMBEDDED, params=[version, width]).to_arrow_table()
-    raw = b"".join(rows["embedding"].to_pylist())
+    return Space(version, rows["customer"].combine_chunks(), unit(rows["embedding"], width))
+
+
+def unit(embeddings: pa.ChunkedArray, width: int) -> np.ndarray:
+    """(N, D) float32 of length 1, of embeddings as they are kept."""
+    raw = b"".join(embeddings.to_pylist())
     vectors = np.frombuffer(raw, "<f2").reshape(-1, width).astype(np.float32)    # (N, D)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)                      # (N, 1)
     vectors /= np.where(length == 0, 1, length)
-    return Space(version, rows["customer"].combine_chunks(), vectors)
+    return vectors
 
 
 def table(
@@ -100,23 +105,48 @@ def table(
 
 
 def similar(condition: Similar, seed: Collection[str], found: Space) -> list[str]:
-    """The customers who are nearest to a seed, nearest first; as many as the condition says.
+    """The customers who are nearest to a seed, as many as the condition says.
 
-    Raises:
-        BadAudience: nobody of the seed has an embedding.
+    To a seed of whom nobody has an embedding nobody is similar.
     """
-    is_seed = _is_in(found.customers, seed)                                      # (N,)
-    if not is_seed.any():
-        raise BadAudience(
-            f'nobody in audience "{condition.audience}" has an embedding\n'
-            "hint: ask of one with customers of whom `habitue embed` knows"
-        )
+    is_near = are_similar(condition, _is_in(found.customers, seed), found.vectors)
+    told: list[str] = found.customers.filter(pa.array(is_near)).to_pylist()
+    return told
+
+
+def are_similar(condition: Similar, is_seed: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """(N,) whether each customer is among the nearest to a seed, as many as the condition says.
+
+    Of equally near ones at the end the first come in. What is kept live is told by it, too.
+    """
+    is_near = np.zeros(len(is_seed), bool)
+    rows = np.flatnonzero(~is_seed)
     count = condition.top
     if condition.of == "percent":
-        count = -(-int((~is_seed).sum()) * condition.top // 100)
-    order, _ = nearest(found, is_seed, ~is_seed, count)
-    told: list[str] = found.customers.take(pa.array(order)).to_pylist()
-    return told
+        count = -(-len(rows) * condition.top // 100)
+    if len(rows) == len(is_seed) or count >= len(rows):
+        is_near[rows] = len(rows) < len(is_seed)       # all of them, or nobody
+        return is_near
+    near = nearness(vectors, is_seed)[rows]
+    last = np.partition(near, len(near) - count)[len(near) - count]
+    above = near > last
+    equal = np.flatnonzero(near == last)[: count - int(above.sum())]
+    is_near[rows[above]] = is_near[rows[equal]] = True
+    return is_near
+
+
+def nearness(vectors: np.ndarray, is_seed: np.ndarray) -> np.ndarray:
+    """(N,) the mean cosine of each customer with those of a seed, in float64.
+
+    Each is worked out by itself, so that it is the same number wherever a customer stands.
+    """
+    middle = vectors[is_seed].mean(axis=0, dtype=np.float64)                     # (D,)
+    return np.concatenate(
+        [
+            np.vecdot(vectors[start : start + BLOCK].astype(np.float64), middle)
+            for start in range(0, len(vectors), BLOCK)
+        ]
+    )
 
 
 def nearest(
@@ -127,13 +157,7 @@ def nearest(
     Near is the mean cosine with the customers of the seed, in float64; of equal ones the first
     name comes first.
     """
-    middle = found.vectors[is_seed].mean(axis=0, dtype=np.float64)               # (D,)
-    near = np.concatenate(
-        [
-            found.vectors[start : start + BLOCK].astype(np.float64) @ middle
-            for start in range(0, len(found.vectors), BLOCK)
-        ]
-    )                                                                            # (N,)
+    near = nearness(found.vectors, is_seed)                                      # (N,)
     rows = np.flatnonzero(is_wanted)
     order = rows[np.argsort(-near[rows], kind="stable")[:count]]
     return order, near[order]

@@ -129,7 +129,7 @@ def find_all(
 ) -> list[Audience]:
     """The same of several conditions, for which the lake is opened once."""
     asked_for = [_Asked.of(one, named or {}) for one in said]
-    similar = [_similar(lake, shop, one, as_of, (named or {}, instead)) for one in asked_for]
+    similar = _similar(lake, shop, asked_for, as_of, (named or {}, instead))
     views: set[str] = set()
     for one in asked_for:
         _refuse_unknown_events(lake, shop, one.whole, one.text)
@@ -147,8 +147,7 @@ def find_all(
         elif instead is not None:
             put_in_place(connection, instead)
         return [
-            _found(connection, shop, one, as_of, (alike, scored))
-            for one, alike in zip(asked_for, similar, strict=True)
+            _found(connection, shop, one, as_of, (similar, scored)) for one in asked_for
         ]
 
 
@@ -275,20 +274,26 @@ def _unknown(condition: Condition, as_of: AsOf) -> Known:
 
 
 def _similar(
-    lake: Lake, shop: str, asks: _Asked, as_of: AsOf, by: tuple[Mapping[str, str], Instead]
+    lake: Lake,
+    shop: str,
+    asks: Sequence[_Asked],
+    as_of: AsOf,
+    by: tuple[Mapping[str, str], Instead],
 ) -> dict[Similar, list[str]]:
-    """Who is similar to each audience of which a condition asks that."""
-    wanted = {one: None for one in every(asks.whole) if isinstance(one, Similar)}
+    """Who is similar to each audience of which some conditions ask that."""
+    found = {one for asked_for in asks for one in every(asked_for.whole)}
+    wanted = {one for one in found if isinstance(one, Similar)}
     if not wanted:
         return {}
-    found = lookalike.space(lake, shop, cutoff=as_of.cutoff, known_at=as_of.known_at)
-    if found is None:
+    space = lookalike.space(lake, shop, cutoff=as_of.cutoff, known_at=as_of.known_at)
+    if space is None:
         raise BadAudience(lookalike.NOTHING_KEPT)
+    names = sorted({one.audience for one in wanted})
+    told = find_all(lake, shop, [Member(name) for name in names], as_of, *by)
     seeds = {
-        name: find(lake, shop, Member(name), as_of, *by).members["customer"].to_pylist()
-        for name in {one.audience for one in wanted}
+        name: one.members["customer"].to_pylist() for name, one in zip(names, told, strict=True)
     }
-    return {one: lookalike.similar(one, seeds[one.audience], found) for one in wanted}
+    return {one: lookalike.similar(one, seeds[one.audience], space) for one in wanted}
 
 
 def _zone(connection: duckdb.DuckDBPyConnection) -> str:

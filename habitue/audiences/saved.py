@@ -22,8 +22,9 @@ from habitue.audiences.aftermath.happened import last_event, window
 from habitue.audiences.changes import reading
 from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, sink_of
 from habitue.audiences.compile import asked
-from habitue.audiences.language.nodes import Compared, Consent, Member
+from habitue.audiences.language.nodes import Compared, Consent, Member, Similar, every
 from habitue.audiences.language.writing import written
+from habitue.audiences.live.alike.places import count_places, refused
 from habitue.audiences.live.evaluate import prepared
 from habitue.audiences.live.scored.recorded import Opens, Recorded
 from habitue.audiences.members import (
@@ -102,6 +103,8 @@ class Saved:
             prepared(condition)
         except BadAudience as error:
             return str(error)
+        if any(isinstance(one, Similar) for one in every(condition)):
+            return refused(count_places(self.lake, self.shop, self.clock()))
         return ""
 
     def remove(self, name: str) -> None:

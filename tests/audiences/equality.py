@@ -37,7 +37,15 @@ from habitue.events import Noun
 from habitue.lake.live.told import instant, microseconds
 from habitue.lake.tables import Lake
 from tests.audiences.conditions import TICK, asked, groups, happened, known
-from tests.audiences.histories import History, Predicted, history, item_changes, links, stored
+from tests.audiences.histories import (
+    Embedded,
+    History,
+    Predicted,
+    history,
+    item_changes,
+    links,
+    stored,
+)
 from tests.audiences.living import Living
 from tests.lake.people import ADA, APP, BOB, WEB, A, B, rows_of
 from tests.lake.small import day
@@ -69,8 +77,7 @@ def conditions(number: int) -> list[Condition]:
     """The conditions of a seed: any, about what happened, about what is known; in turns."""
     strategies = (asked, groups(happened(), most=2), groups(known(), most=2))
     each = range(AUDIENCES + LATER + 6)
-    found = [drawn(strategies[place % 3], 1_000 * number + place) for place in each]
-    return [one for one in found if not is_similar(one)]
+    return [drawn(strategies[place % 3], 1_000 * number + place) for place in each]
 
 
 def drawn(strategy: SearchStrategy[Condition], number: int) -> Condition:
@@ -89,8 +96,17 @@ def drawn(strategy: SearchStrategy[Condition], number: int) -> Condition:
 
 
 def is_similar(condition: Condition) -> bool:
-    """Whether it is a rank by embeddings, which is not followed live."""
-    return any(isinstance(one, Similar) for one in every(expanded(condition, NAMED)))
+    """Whether it asks who is similar to an audience."""
+    return any(isinstance(one, Similar) for one in every(condition))
+
+
+def in_full(whole: Condition, held: Mapping[str, str]) -> list[Condition]:
+    """A condition, and those of the audiences to which it asks who is similar, and so on."""
+    found = [whole]
+    for one in every(whole):
+        if isinstance(one, Similar):
+            found += in_full(expanded(Member(one.audience), held), held)
+    return found
 
 
 def rests_on_all(whole: Condition) -> bool:
@@ -126,9 +142,14 @@ class Running:
         nouns += links(self.draw, KEYS, 12) if self.is_linked else ()
         self.nouns = [one for one in nouns if self.is_imported or not is_backfilled(one)]
         ahead = [one for one in nouns if not is_backfilled(one)]
-        predictions = tuple(one for one in self.told.predictions if self._is_known(one))
-        self.told = replace(self.told, predictions=predictions)
-        bare = History((), (), (), (), predictions, (), self.told.zone)
+        predictions = tuple(
+            one for one in self.told.predictions if self._is_known(one, one.cutoff)
+        )
+        embeddings = tuple(
+            one for one in self.told.embeddings if self._is_known(one, one.anchor)
+        )
+        self.told = replace(self.told, predictions=predictions, embeddings=embeddings)
+        bare = History((), (), (), (), predictions, embeddings, self.told.zone)
         self.lake = stored(Lake(folder / "lake", buckets=1), bare)
         self.lake.append(rows_of(ahead))
         self.live = Living(folder / "profiles.sqlite", self.told.zone)
@@ -163,12 +184,12 @@ class Running:
             self._until(until)
         self._compare_earlier()
 
-    def _is_known(self, predicted: Predicted) -> bool:
+    def _is_known(self, made: Predicted | Embedded, cutoff: datetime) -> bool:
         """Whether its customer had been told of when it was made: of others none is."""
         return any(
-            getattr(one, "customer", None) == predicted.customer
-            and one.time <= predicted.cutoff
-            and one.received <= predicted.received
+            getattr(one, "customer", None) == made.customer
+            and one.time <= cutoff
+            and one.received <= made.received
             for one in self.nouns
         )
 
@@ -198,7 +219,7 @@ class Running:
 
     def _until(self, until: datetime, *, compare: bool = True) -> None:
         self.live.wait(until)
-        self.live.publish(self.told.predictions)
+        self.live.publish(self.told.predictions, self.told.embeddings)
         if compare:
             self._compare()
 
@@ -228,6 +249,9 @@ class Running:
                 other: Condition = Member(self.draw.choice(below))
                 parts = (condition, self.draw.choice([other, Not(other)]))
                 condition = self.draw.choice([And(parts), Or(parts)])
+            if below and self.draw.random() < 0.2:
+                near = Similar(self.draw.choice(below), self.draw.randint(1, 40), "percent")
+                condition = self.draw.choice([near, And((near, condition)), Or((near, condition))])
             self.live.define(None, **{name: written(condition)})
         self.sentences.append((instant(self.live.now), dict(self.live.sentences)))
 
@@ -274,7 +298,8 @@ class Running:
 
     def _is_of_one(self, name: str, held: Mapping[str, str]) -> bool:
         try:
-            return not rests_on_all(expanded(Member(name), held))
+            wholes = in_full(expanded(Member(name), held), held)
+            return not any(map(rests_on_all, wholes))
         except HabitueError:
             return False
 
@@ -301,8 +326,11 @@ class Running:
             (one.question, int(one.horizon_days)) for one in self.told.predictions
             if one.cutoff <= at and one.received <= at
         }  # fmt: skip
+        is_placed = any(
+            one.anchor <= at and one.received <= at for one in self.told.embeddings
+        )
         found: dict[str, set[str]] = {name: set() for name in names}
-        able = [name for name in names if self._can_be_asked(name, held, published)]
+        able = [name for name in names if self._can_be_asked(name, held, published, is_placed)]
         told = find_all(
             self.lake, "acme", [parse(held[name]) for name in able], AsOf(at, at), held
         )
@@ -311,11 +339,16 @@ class Running:
         return found
 
     @staticmethod
-    def _can_be_asked(name: str, held: Mapping[str, str], published: set) -> bool:
+    def _can_be_asked(
+        name: str, held: Mapping[str, str], published: set, is_placed: bool
+    ) -> bool:
         try:
-            return predictions_asked(expanded(parse(held[name]), held)) <= published
+            wholes = in_full(expanded(parse(held[name]), held), held)
         except HabitueError:               # it names an audience that is no more
             return False
+        if any(is_similar(one) for one in wholes) and not is_placed:
+            return False
+        return all(predictions_asked(one) <= published for one in wholes)
 
     def _members(self) -> dict[str, set[str]]:
         sql = """SELECT followed.name, keys.key FROM standing

@@ -1,22 +1,27 @@
 """A shop that is told its history piece by piece, and the audiences that are followed in it."""
 
 import random
+import struct
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from habitue.audiences.compile import asked
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.live import tables
+from habitue.audiences.live.alike.places import Places
 from habitue.audiences.live.definitions import Defined, taken, too_early
 from habitue.audiences.live.facts import Predictions, Shop
 from habitue.audiences.live.keeping import Keeper
+from habitue.audiences.lookalike import unit
 from habitue.events import Noun
 from habitue.lake.live import store
 from habitue.lake.live.told import instant, microseconds, told_by
 from habitue.lake.profiles import Profiles
 from habitue.predictions.scores import drift
-from tests.audiences.histories import History, Predicted
+from tests.audiences.histories import Embedded, History, Predicted
 from tests.lake.small import day
 
 
@@ -32,6 +37,7 @@ class Living:
         self.since: dict[str, int] = {}
         self.predictions: dict = {}
         self.versions: dict = {}
+        self.places: Places | None = None
         self.meanings: dict = {}           # as whoever follows keeps them
         self.nouns: list[Noun] = []
         self._open()
@@ -65,18 +71,26 @@ class Living:
             sentences=dict(self.sentences), since=dict(self.since),
             scored_since=scoring.since if scoring else 0, meanings=self.meanings,
             settings=Shop(
-                currency="GBP", zone=self.zone, predictions=self.predictions, scored=scored
+                currency="GBP", zone=self.zone, predictions=self.predictions, scored=scored,
+                places=self.places,
             ),
         )  # fmt: skip
         with self.profiles.writing() as connection:
             while self.keeper.shops and too_early(connection, [told]):
-                self.keeper.backfill(connection)
+                self._step(connection)
             self.keeper.follow(connection, taken(connection, [told], self.now))
             self._apply(connection)
 
-    def publish(self, rows: Sequence[Predicted]) -> None:
-        """Take the sets of predictions that are in force by now, where they are others."""
+    def publish(self, rows: Sequence[Predicted], embedded: Sequence[Embedded] = ()) -> None:
+        """Take the sets of predictions that are in force by now, where they are others.
+
+        And the embeddings.
+        """
         now = instant(self.now)
+        places = placed([one for one in embedded if one.anchor <= now and one.received <= now])
+        is_moved = (places and places.named) != (self.places and self.places.named)
+        if is_moved:
+            self.places = places
         sets: dict = {}
         for one in rows:
             if one.cutoff <= now and one.received <= now:
@@ -86,7 +100,7 @@ class Living:
                 )[one.customer] = one.value
         latest = {key: max(held) for key, held in sets.items()}
         versions = {key: told[2] for key, told in latest.items()}
-        if versions == self.versions:
+        if versions == self.versions and not is_moved:
             return
         self.versions = versions
         self.predictions = {
@@ -123,8 +137,15 @@ class Living:
     def _apply(self, connection) -> None:
         """Apply what is new to everybody, or to as many as `steps` allow."""
         for _ in range(self.steps):
-            if not self.keeper.backfill(connection):
+            if not self._step(connection):
                 return
+
+    def _step(self, connection) -> bool:
+        """Apply what is new to some; all that was received by now was told."""
+        is_more = self.keeper.backfill(connection)
+        while self.keeper.due(connection) == 0 and self.keeper.fire(connection, self.now):
+            pass
+        return is_more
 
     def members(self, name: str) -> list[str]:
         sql = """SELECT keys.key FROM standing JOIN keys ON keys.id = standing.customer
@@ -149,6 +170,21 @@ class Living:
             if audience == name and (at is None or when <= at):
                 (inside.add if change == "entered" else inside.discard)(customer)
         return sorted(inside)
+
+
+def placed(rows: Sequence[Embedded]) -> Places | None:
+    """Where keys are by what was kept last; none: nothing was."""
+    if not rows:
+        return None
+    last = max(rows, key=lambda one: (one.received, len(one.vector)))
+    told: dict[str, Embedded] = {}
+    for one in sorted(rows, key=lambda one: (one.anchor, one.received)):
+        if (one.version, len(one.vector)) == (last.version, len(last.vector)):
+            told[one.customer] = one
+    keys, width = sorted(told), len(last.vector)
+    raw = pa.chunked_array([[struct.pack(f"<{width}e", *told[key].vector) for key in keys]])
+    times = [(microseconds(told[key].anchor), microseconds(told[key].received)) for key in keys]
+    return Places(last.version, keys, times, unit(raw, width))
 
 
 def batches(told: History, seed: int) -> list[list[Noun]]:

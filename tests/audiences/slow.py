@@ -316,6 +316,8 @@ class Slow:
 
     def similar(self, audience, top, of) -> list[str]:
         seed = [one for one in self.places if self.holds(self.named[audience], one)]
+        if not seed:
+            return []
         rest = [one for one in self.places if one not in seed]
         count = math.ceil(len(rest) * top / 100) if of == "percent" else top
         near = {

@@ -17,6 +17,6 @@ def test_a_long_history_is_the_same_live_and_in_batch(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_long_run_asks_every_kind_of_condition_that_is_followed():
+def test_the_long_run_asks_every_kind_of_condition():
     wanted = {one.__name__ for kind in (Condition, Operand, Window) for one in get_args(kind)}
-    assert wanted - set(kinds_of(range(1, 9))) <= {"Similar"}
+    assert wanted <= set(kinds_of(range(1, 9)))

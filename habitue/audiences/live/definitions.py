@@ -20,11 +20,13 @@ from habitue.audiences.compile import asked, reads_amounts, reads_clock
 from habitue.audiences.language.nodes import Condition, Member, Similar, every
 from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
+from habitue.audiences.live.alike import places
+from habitue.audiences.live.alike.places import Places
+from habitue.audiences.live.asking.followed import Followed
 from habitue.audiences.live.asking.looking import DONE, Audience
 from habitue.audiences.live.asking.matched import Meaning
 from habitue.audiences.live.evaluate import Compares, Ready, prepared
 from habitue.audiences.live.facts import NEVER, Predictions, Shop
-from habitue.audiences.live.keeping import Followed
 from habitue.audiences.live.loading import currency
 from habitue.audiences.live.scored.curves import Scoring
 from habitue.audiences.members import expanded
@@ -62,6 +64,8 @@ class Kept:
     settings: dict[str, tuple[Shop, int]] = field(default_factory=dict)    # and since when (µs)
     # what audiences compare of events, by the zone, too: what was found of it is found again
     meanings: dict[tuple[str, str], dict[Compares, Meaning]] = field(default_factory=dict)
+    # where customers are in the space of embeddings, and the files that say so
+    places: dict[str, tuple[list[str], Places | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,8 @@ def _defined(
     if scoring is not None:
         settings.scored = frozenset(one for one in wanted if scoring.reading.answers(*one))
     settings.predictions, versions = _predicted(lake, shop, wanted - settings.scored, now)
+    if any(map(_asks_similar, sentences.values())):
+        settings.places = _places(lake, shop, now, kept)
     return Defined(
         shop=shop,
         versions=versions,
@@ -165,6 +171,23 @@ def _asked(sentences: Mapping[str, str]) -> set[tuple[str, int]]:
         with suppress(HabitueError):       # told where it is followed
             found |= asked(parse(sentence))
     return found
+
+
+def _asks_similar(sentence: str) -> bool:
+    with suppress(HabitueError):           # told where it is followed
+        return any(isinstance(one, Similar) for one in every(parse(sentence)))
+    return False
+
+
+def _places(lake: Lake, shop: str, now: datetime, kept: Kept) -> Places | None:
+    """Where a shop's customers are; the same as before where nothing is new."""
+    files = lake.files("customer_embeddings")
+    held, before = kept.places.get(shop, ([], None))
+    if held != files:
+        found = places.read_places(lake, shop, now)
+        is_same = found is not None and before is not None and found.named == before.named
+        kept.places[shop] = (files, before if is_same else found)
+    return kept.places[shop][1]
 
 
 def _predicted(
@@ -257,11 +280,7 @@ def _note(
     # a removal is only known to be some time before now
     since, cause = now if text is None else _since(told, name), "definition"
     if condition is not None and ready is not None:
-        published = told.settings.predictions
-        sets = [
-            told.scored_since if one in told.settings.scored else published[one].visible
-            for one in asked(condition)
-        ]
+        sets = _sets_since(told, condition)
         if held is not None and held[0] == text and _is_scored(held[1], basis):
             since, cause = max(sets), "score"
         since = max([since, *sets])
@@ -279,6 +298,29 @@ def _note(
         " (SELECT id FROM followed WHERE shop = ? AND name = ?)",
         [NEVER, told.shop, name],
     )
+
+
+def _sets_since(told: Defined, condition: Condition) -> list[int]:
+    """From when on each set that a condition rests on counts."""
+    published, rested = told.settings.predictions, _rested(told, condition)
+    wanted = set().union(*map(asked, (condition, *rested.values())))
+    found = [
+        told.scored_since if one in told.settings.scored else published[one].visible
+        for one in wanted
+    ]
+    return [*found, told.settings.places.visible] if rested else found
+
+
+def _rested(told: Defined, condition: Condition) -> dict[str, Condition]:
+    """The audiences to which a condition asks who is similar, each in full, and so on."""
+    found: dict[str, Condition] = {}
+    waiting = [condition]
+    while waiting:
+        for one in every(waiting.pop()):
+            if isinstance(one, Similar) and one.audience not in found:
+                found[one.audience] = expanded(Member(one.audience), told.sentences)
+                waiting.append(found[one.audience])
+    return found
 
 
 def _meaning(told: Defined, name: str) -> tuple[str | None, str]:
@@ -311,13 +353,26 @@ def _made_ready(told: Defined, name: str) -> Asks:
         return None, None, ""
     try:
         condition = expanded(Member(name), told.sentences)
-        answered = told.settings.predictions.keys() | told.settings.scored
-        for question, days in sorted(asked(condition) - answered):
-            problem = f"nothing was predicted yet about {question} in {days} days"
-            return condition, None, f"{problem}\nhint: `habitue predict`"
+        rested = _rested(told, condition)
+        if problem := _lacks(told, condition, rested):
+            return condition, None, problem
         return condition, prepared(condition, told.settings.zone, told.meanings), ""
     except HabitueError as error:
         return None, None, str(error)
+
+
+def _lacks(told: Defined, condition: Condition, rested: Mapping[str, Condition]) -> str:
+    """Why a condition cannot be asked yet; an empty text: it can."""
+    answered = told.settings.predictions.keys() | told.settings.scored
+    wanted = set().union(*map(asked, (condition, *rested.values())))
+    for question, days in sorted(wanted - answered):
+        problem = f"nothing was predicted yet about {question} in {days} days"
+        return f"{problem}\nhint: `habitue predict`"
+    for name in rested:
+        if problem := _ready(told, name)[2]:
+            return problem
+    held = told.settings.places
+    return places.refused(0 if held is None else len(held.keys)) if rested else ""
 
 
 def _is_scored(before: str, after: str) -> bool:
@@ -333,14 +388,20 @@ def _basis(told: Defined, condition: Condition | None) -> str:
     """What else than events a condition rests on."""
     if condition is None:
         return ""
-    one = told.settings
+    one, rested = told.settings, _rested(told, condition)
+    whole = (condition, *rested.values())
     settings = (one.order_sources, sorted(one.not_items), one.not_item_patterns)
-    money = one.currency if reads_amounts(condition) else None
-    zone = one.zone if reads_clock(condition) else None
+    money = one.currency if any(map(reads_amounts, whole)) else None
+    zone = one.zone if any(map(reads_clock, whole)) else None
+    wanted = set().union(*map(asked, whole))
     sets: list[list[object]] = [
         [question, days, told.versions.get((question, days)), held.cutoff]
-        for question, days in sorted(asked(condition))
+        for question, days in sorted(wanted)
         if (held := told.settings.predictions.get((question, days))) is not None
     ]
-    sets += [[*key, "scores"] for key in sorted(asked(condition) & told.settings.scored)]
-    return json.dumps([settings, money, zone, sets])
+    sets += [[*key, "scores"] for key in sorted(wanted & told.settings.scored)]
+    if not rested:
+        return json.dumps([settings, money, zone, sets])
+    sets += [] if one.places is None else [one.places.named]
+    seeds = [[name, written(rested[name])] for name in sorted(rested)]
+    return json.dumps([settings, money, zone, seeds, sets])

@@ -88,6 +88,7 @@ class Ready:
     drifting: tuple[drift.Drifting, ...] = ()      # its comparisons that silence alone moves
     # what it compares, where that is no more than when events happened; none: it asks for more
     moments: tuple[Meaning, ...] | None = None
+    similar: tuple[Similar, ...] = ()      # of what it asks who is similar to it
 
     def holds(self, view: View, time: int) -> Answer:
         """Whether a customer is in the audience at an instant, and until when at least."""
@@ -113,7 +114,7 @@ def prepared(
     drifting = tuple({one.key: one for one in preparing.drifting}.values())
     return Ready(
         asked, reads(condition), of_nobody(condition), settled(condition), drifting,
-        _moments(condition, list(preparing.compared)),
+        _moments(condition, list(preparing.compared)), tuple(preparing.similar),
     )  # fmt: skip
 
 
@@ -124,6 +125,7 @@ class _Preparing:
         self._zone, self._meanings = zone, meanings
         self.compared: dict[Meaning, None] = {}
         self.drifting: list[drift.Drifting] = []
+        self.similar: dict[Similar, None] = {}
 
     def asked(self, condition: Condition) -> Asked:
         """A condition on a customer."""
@@ -148,6 +150,9 @@ class _Preparing:
                 return self._sum(condition)
             case Followed():
                 return self._followed(condition)
+            case Similar():
+                self.similar[condition] = None
+                return lambda view, time: view.shop.near[condition].of(view.name, time)
         raise unknown(condition)
 
     def _theirs(self, inner: Condition) -> Asked:
@@ -588,12 +593,6 @@ def _refuse_quantity(condition: Sum) -> None:
 
 def unknown(part: object) -> BadAudience:
     """The error for what cannot be followed live."""
-    if isinstance(part, Similar):
-        return BadAudience(
-            f'similar to audience "{part.audience}" is not kept live: it ranks all customers anew'
-            " whenever one enters or leaves that audience\n"
-            "hint: ask for it when it is needed: `habitue audience 'in audience \"NAME\"'`"
-        )
     return BadAudience(
         f"{type(part).__name__} cannot be followed live yet: an audience that is saved is followed"
         " from event to event\nhint: ask for it once with `habitue audience`, without --save"

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from habitue.audiences.compile import NEXT_ORDER_DAYS
+from habitue.audiences.language.nodes import Similar
 from habitue.audiences.live.asking.steering import ORDERS, of_event
 from habitue.audiences.live.scored.curves import Curve, Reading
 from habitue.events import ORDER_PLACED, ORDER_UPDATED
@@ -71,6 +72,18 @@ class Predictions:
     values: Mapping[str, float]  # by key
 
 
+class Nearby(Protocol):
+    """Who is similar to an audience."""
+
+    def of(self, name: str, time: int) -> tuple[bool, int]:
+        """Whether a customer is similar at an instant, and until when."""
+        ...
+
+    def causes(self, name: str, after: int, until: int) -> dict[int, str]:
+        """The instants in (after, until] at which it is another answer, and why."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Shop:
     """What all customers of a shop share while they are looked at."""
@@ -86,6 +99,8 @@ class Shop:
     scored: frozenset[tuple[str, int]] = frozenset()           # questions that curves answer
     readings: dict[int | None, Reading] = field(default_factory=dict)      # of curves, by `whole`
     groups: Mapping[int, str] = field(default_factory=dict)      # by customer
+    places: Any = None                     # `alike.places.Places`: of customers, by key
+    near: Mapping[Similar, Nearby] = field(default_factory=dict)
 
     def is_like(self, other: "Shop") -> bool:
         """Whether the settings are those of another."""
@@ -284,6 +299,11 @@ class View:
         return frozenset(
             named | {order for order, _, since in self._facts.cancellations if since <= self._time}
         )
+
+    @property
+    def name(self) -> str:
+        """The key that names the customer."""
+        return self._facts.name
 
     @property
     def group(self) -> str | None:

@@ -10,28 +10,31 @@ import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import msgspec
 
 from habitue.audiences.live import tables
+from habitue.audiences.live.alike.settling import Alike
+from habitue.audiences.live.asking.followed import Followed, reading
 from habitue.audiences.live.asking.glancing import glanced
-from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent
-from habitue.audiences.live.asking.news import RACE, Work, by_customer, clamped, ordering, whose_of
+from habitue.audiences.live.asking.looking import DONE, Audience, Look, Looking, Recent, restart
+from habitue.audiences.live.asking.news import (
+    RACE,
+    Work,
+    by_customer,
+    clamped,
+    ordering,
+    relinked,
+    whose_of,
+)
 from habitue.audiences.live.asking.remembered import Remembered
-from habitue.audiences.live.asking.steering import NEW_ORDER
 from habitue.audiences.live.facts import NEVER, Facts, ItemChange, Shop
 from habitue.audiences.live.loading import items, wanted
 from habitue.audiences.live.ranking import Ranking
 from habitue.audiences.live.scored import curves
 from habitue.audiences.live.scored.taking import Opens, Readings, by_shop, foresee
 from habitue.audiences.live.tables import NOWHERE, Changed
-from habitue.events import ORDER_PLACED
 from habitue.lake.live.happened import Touched
-
-Kinds: TypeAlias = tuple[str, ...]
-Steered: TypeAlias = Sequence[tuple[Audience, bool | None]]  # with the answer that stays
 
 AT_ONCE = 2_000  # pairs of customer and audience whose time is over, of one transaction
 FILLED = 100  # customers to whom audiences are applied in one
@@ -41,6 +44,7 @@ FEW = 0.2  # of a shop's audiences: for so many customers are read as far as the
 _DUE = f"""
 -- one row per customer and audience whose time is over, the earliest first
 SELECT customer, audience, until FROM standing WHERE until <= ? AND until < {NEVER}
+    AND audience NOT IN (SELECT value FROM json_each(?))
 ORDER BY until LIMIT ?
 """
 
@@ -55,48 +59,6 @@ CROSS JOIN changes ON changes.shop = keys.shop AND changes.customer = keys.key
     AND changes.audience = named.value
 GROUP BY 1, 2
 """
-
-@dataclass(slots=True, kw_only=True)
-class Followed:
-    """The audiences of one shop, and what all its customers share."""
-
-    name: str
-    shop: Shop
-    audiences: list[Audience]
-    reads: frozenset[str] = frozenset()  # of all of them
-    by_kind: dict[str, list[Audience]] = field(default_factory=dict)
-    # by the kinds that were told: those of them that some audiences read, and these audiences
-    by_kinds: dict[Kinds, list[tuple[Kinds, Steered]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        told = {one.id: one.ready.reads for one in self.audiences if one.ready is not None}
-        kinds = set().union(*told.values()) if told else set()
-        self.reads = wanted(kinds)
-        self.by_kind = {
-            kind: [one for one in self.audiences if kind in told.get(one.id, ())] for kind in kinds
-        }
-        self.by_kind[NEW_ORDER] = self.by_kind.get(ORDER_PLACED, [])
-
-    def goes_on(self, former: "Followed") -> bool:
-        """Whether what was found of customers so far stands: they are read no further than then."""
-        is_predicted = any((*one.shop.predictions, *one.shop.scored) for one in (self, former))
-        return (
-            self.reads <= former.reads and self.shop.is_like(former.shop) and not is_predicted
-        )
-
-    def told(self, kinds: Kinds) -> list[tuple[Kinds, Steered]]:
-        """The audiences that read some kinds of rows, by which of them they read; kept."""
-        found = self.by_kinds.get(kinds)
-        if found is None:
-            reading: defaultdict[Kinds, list[tuple[Audience, bool | None]]] = defaultdict(list)
-            for one in self.audiences:
-                mine = tuple(kind for kind in kinds if one in self.by_kind.get(kind, ()))
-                reading[mine].append((one, one.settled(mine)))
-            reading.pop((), None)
-            found = [(mine, reading[mine]) for mine in sorted(reading, key=_first(kinds))]
-            self.by_kinds[kinds] = found
-        return found
-
 
 class Keeper:
     """The audiences of all shops. One process keeps them; each call is in a transaction.
@@ -114,6 +76,7 @@ class Keeper:
         self.readings = Readings(opens)
         self._shops: dict[str, Followed] = {}
         self._rankings: dict[str, Ranking] = {}
+        self._alike: dict[str, Alike] = {}         # of shops in which it is asked who is similar
         self._recent = Recent()
         self._held = Remembered()
 
@@ -129,7 +92,7 @@ class Keeper:
 
     def forget(self) -> None:
         """Forget what is only remembered: a transaction failed."""
-        self._shops, self._rankings = {}, {}
+        self._shops, self._rankings, self._alike = {}, {}, {}
         self._recent.clear()
         self._held.clear()
 
@@ -139,8 +102,8 @@ class Keeper:
         self._recent.clear()
         told = self._shops.values()
         same = [one for one in told if one.name in before and one.goes_on(before[one.name])]
-        for one in same:
-            one.shop = before[one.name].shop               # which views know
+        for one in same:                                   # views know their shop
+            one.shop, before[one.name].shop.places = before[one.name].shop, one.shop.places
         self._held.begin(connection)
         followed = {one.name: one.audiences for one in told}
         self._held.keep(connection, followed, [one.name for one in same])
@@ -152,6 +115,11 @@ class Keeper:
             if one.name not in before or not one.shop.is_like(before[one.name].shop):
                 self._rankings.pop(one.name, None)
             self._rank(connection, one, now)
+        self._alike = {one.name: self._alike.get(one.name) or Alike(one.name)
+                       for one in told if "similar" in one.by_kind}  # fmt: skip
+        for name, alike in self._alike.items():
+            alike.follow(connection, self._shops[name].audiences, self._shops[name].shop.places)
+            self._shops[name].shop.near = alike.near
 
     def told(self, connection: sqlite3.Connection, touched: Touched, received: int | None) -> None:
         """Look at whom news is about; it was received by then (none: some time before now)."""
@@ -164,6 +132,7 @@ class Keeper:
         whose = whose_of(connection, touched)
         self._held.begin(connection)
         self._held.tell(connection, touched, whose, self._reads())
+        self._relink(relinked(touched, whose))
         for shop, work in by_customer(touched, whose).items():
             if shop in self._shops:
                 self._rerank(connection, self._shops[shop], ordering(work), horizon)
@@ -200,10 +169,10 @@ class Keeper:
             if name not in self._shops:
                 continue
             shop = self._shops[name]
-            reading = shop.by_kind.get("predictions", [])
+            told_of = shop.by_kind.get("predictions", [])
             looks = {}
             for customer in moved:
-                mine = [(one, None) for one in reading if customer <= one.reached]
+                mine = [(one, None) for one in told_of if self._takes(shop, one, customer)]
                 looks[customer] = [Look(mine, [horizon], "score")] if mine else []
             self._apply(connection, shop, looks, horizon)
         if self._shops:
@@ -219,25 +188,32 @@ class Keeper:
             return False
         self._rerank_due(connection, now)
         self._held.begin(connection)
-        due = connection.execute(_DUE, [now, AT_ONCE]).fetchall()
+        apart = [id for alike in self._alike.values() for id in alike.levels]
+        due = connection.execute(_DUE, [now, _json(apart), AT_ONCE]).fetchall()
+        is_more = len(due) == AT_ONCE
+        until = due[-1][2] if is_more else now     # nobody is looked at further than others are
         looks: defaultdict[str, dict[int, list[Look]]] = defaultdict(dict)
         by_id = self._by_id()
-        for customer, audience, until in due:
+        for customer, audience, time in due:
             if audience in by_id:
                 shop, one = by_id[audience]
                 told = looks[shop.name].setdefault(customer, [])
-                told.append(Look([(one, None)], [until], "time"))
+                told.append(Look([(one, None)], [time], "time"))
         for name, of_shop in looks.items():
-            self._apply(connection, self._shops[name], of_shop, now)
-        if len(due) < AT_ONCE:
-            tables.set_frontier(connection, max(now, tables.frontier(connection)))
-        return len(due) == AT_ONCE
+            self._apply(connection, self._shops[name], of_shop, until)
+        if is_more:
+            return True
+        for name, alike in self._alike.items():
+            is_more |= self._settle(connection, self._shops[name], alike, now)
+        tables.set_frontier(connection, max(now, tables.frontier(connection)))
+        return is_more
 
     def due(self, connection: sqlite3.Connection) -> int:
         """The next instant at which time alone may change something."""
         (until,) = connection.execute(_NEXT).fetchone()
-        ranks = min((one.due() for one in self._rankings.values()), default=NEVER)
-        return ranks if until is None else min(int(until), ranks)
+        beside = [one.due() for one in self._rankings.values()]
+        beside += [one.due() for one in self._alike.values()]
+        return min([NEVER if until is None else int(until), *beside])
 
     def backfill(self, connection: sqlite3.Connection) -> bool:
         """Apply an audience that is new, or rests on something new, to some more customers."""
@@ -246,29 +222,34 @@ class Keeper:
             (shop, one) for shop in self._shops.values() for one in shop.audiences
             if one.reached != DONE
         ]  # fmt: skip
-        if not waiting:
-            return False
-        shop, first = min(waiting, key=lambda one: one[1].reached)
+        able = [one for one in waiting if self._can_apply(*one)]
+        if not able:                       # time is to go on first, wherever somebody waits
+            return bool(waiting)
+        shop, first = min(able, key=lambda one: one[1].reached)
+        level = self._level(shop, first)
         together = [
-            one for of, one in waiting
+            one for of, one in able
             if of is shop and one.reached == first.reached
-            and (one.ready is None) == (first.ready is None)
+            and (one.ready is None) == (first.ready is None) and self._level(of, one) == level
         ]  # fmt: skip
         most = max(FILLED, FILLED_ALONE // len(together))
         customers = _next_of(connection, shop.name, together, most)
         self._recall(connection, together, customers)
         horizon = max([tables.frontier(connection), *(one.since for one in together)])
+        horizon = self._alike[shop.name].settled if level else horizon
         only = together if len(together) <= FEW * len(shop.audiences) else None
         looking = self._looking(shop, horizon)
         left = glanced(connection, looking, together, customers)
         self._write(connection, looking)
-        self._apply(connection, shop, _looks(left), horizon, thorough=True, only=only)
+        self._look_at(connection, shop, _looks(left), horizon, thorough=True, only=only)
         reached = customers[-1] if len(customers) == most else DONE
         for one in together:
             one.reached = reached
         connection.executemany(
             "UPDATE followed SET reached = ? WHERE id = ?", [(reached, one.id) for one in together]
         )
+        if reached == DONE and shop.name in self._alike:
+            self._alike[shop.name].wake()  # others may be similar to whom was found
         return reached != DONE or len(waiting) > len(together)
 
     # -- what is told
@@ -289,13 +270,20 @@ class Keeper:
             if customer in held:
                 told.name_orders(held[customer].facts)
             found = looks[customer] = []
-            for kinds, audiences in _reading(shop, told):
+            for kinds, audiences in reading(shop, told):
                 instants = {*told.everything, *(one for kind in kinds for one in told.kinds[kind])}
                 steered = audiences if is_whole else [
-                    one for one in audiences if one[0].waits(customer) != "definition"
+                    one for one in audiences
+                    if one[0].waits(customer) != "definition" or self._level(shop, one[0])
                 ]  # fmt: skip
                 found.append(Look(steered, clamped(instants, start, horizon), "event"))
         self._apply(connection, shop, looks, horizon)
+
+    def _relink(self, moved: Mapping[str, Mapping[int, int]]) -> None:
+        """Keys are another customer's, by shop; since when."""
+        for name, keys in moved.items():
+            if name in self._alike:
+                self._alike[name].relink(keys)
 
     def _rank(self, connection: sqlite3.Connection, shop: Followed, now: int) -> None:
         """Rank all customers of a shop, where an audience asks for it."""
@@ -321,8 +309,8 @@ class Keeper:
         shop.shop.groups = ranking.groups
         looks = {}
         for customer in moved:
-            reading = [(one, None) for one in shop.by_kind["rfm"] if customer <= one.reached]
-            looks[customer] = [Look(reading, [time], "event")] if reading else []
+            mine = [(one, None) for one in shop.by_kind["rfm"] if self._takes(shop, one, customer)]
+            looks[customer] = [Look(mine, [time], "event")] if mine else []
         self._apply(connection, shop, looks, time)
 
     def _apply_before(
@@ -333,12 +321,14 @@ class Keeper:
         They are as yet in the groups that they were in since; the rest begins at `time`.
         """
         for audience in shop.by_kind["rfm"]:
+            if self._level(shop, audience):
+                continue                   # it waits until more is known
             ahead = [one for one in customers if one > audience.reached]
             if not ahead or audience.since >= time:
                 continue
             self._recall(connection, [audience], ahead)
             looks = [Look([(audience, None)], [audience.since], audience.cause)]
-            self._apply(
+            self._look_at(
                 connection, shop, dict.fromkeys(ahead, looks), time - 1, thorough=True
             )
             for customer in ahead:
@@ -368,8 +358,8 @@ class Keeper:
         ]
         # what counts later has its instant in every answer that is given from now on
         since = min(max(min(news, default=NEVER), start), horizon)
-        for audience in shop.by_kind.get("items", ()) if news else ():
-            restart(connection, audience, since, "event")
+        if news:
+            self._restart(connection, shop, shop.by_kind.get("items", ()), since)
 
     def _leave(self, connection: sqlite3.Connection, touched: Touched) -> None:
         """Customers who became part of another one leave all that they were in."""
@@ -396,6 +386,8 @@ class Keeper:
         tables.put_changes(connection, changes, self._clock())
         tables.put_standing(connection, gone)
         self._held.drop(names)
+        for alike in self._alike.values():
+            alike.note(changes)
 
     def _was_rebuilt(self, connection: sqlite3.Connection) -> bool:
         """Whether customers have other ids than before; memberships then come from the changes."""
@@ -411,12 +403,62 @@ class Keeper:
         for shop in self._shops.values():
             for audience in shop.audiences:
                 audience.reached = DONE
-                restart(connection, audience, since, "event")
+            if shop.name in self._alike:
+                self._alike[shop.name].forget()
+            self._restart(connection, shop, shop.audiences, since)
         return True
+
+    def _restart(
+        self,
+        connection: sqlite3.Connection,
+        shop: Followed,
+        audiences: Collection[Audience],
+        since: int,
+    ) -> None:
+        """Apply some audiences to everybody again, and those that rest on them."""
+        for audience in audiences:
+            if not self._level(shop, audience):
+                restart(connection, audience, since, "event")
+        if (alike := self._alike.get(shop.name)) is not None:
+            alike.restart(connection, audiences, since)
 
     # -- looking
 
     def _apply(
+        self,
+        connection: sqlite3.Connection,
+        shop: Followed,
+        looks: Mapping[int, Sequence[Look]],
+        horizon: int,
+    ) -> None:
+        """Look, and write what has changed; what rests on who is similar waits."""
+        if (alike := self._alike.get(shop.name)) is not None:
+            looks = alike.put(connection, looks)
+        self._look_at(connection, shop, looks, horizon)
+
+    def _settle(
+        self, connection: sqlite3.Connection, shop: Followed, alike: Alike, now: int
+    ) -> bool:
+        """Look at what rests on who is similar, all up to `now` being known; whether there is more.
+        """
+        until = alike.begin(connection, now)
+        for level in sorted(set(alike.levels.values())):
+            self._look_at(connection, shop, alike.looks(connection, level, until), until)
+        return alike.end(connection, until, now)
+
+    def _can_apply(self, shop: Followed, audience: Audience) -> bool:
+        return not self._level(shop, audience) or self._alike[shop.name].can_apply(audience)
+
+    def _takes(self, shop: Followed, audience: Audience, customer: int) -> bool:
+        """Whether it was applied to a customer, or waits until all is known up to an instant."""
+        return customer <= audience.reached or self._level(shop, audience) > 0
+
+    def _level(self, shop: Followed, audience: Audience) -> int:
+        """How many audiences, each similar to the next, are below one."""
+        alike = self._alike.get(shop.name)
+        return 0 if alike is None else alike.levels.get(audience.id, 0)
+
+    def _look_at(
         self,
         connection: sqlite3.Connection,
         shop: Followed,
@@ -457,6 +499,8 @@ class Keeper:
         tables.put_changes(connection, looking.changes, self._clock())
         tables.put_standing(connection, looking.kept)
         self._held.stand(looking.kept)
+        if (alike := self._alike.get(looking.name)) is not None:
+            alike.note(looking.changes)
 
     def _recall(
         self,
@@ -511,42 +555,17 @@ def _looks(left: Mapping[int, Sequence[Audience]]) -> dict[int, list[Look]]:
     return found
 
 
-def restart(connection: sqlite3.Connection, audience: Audience, since: int, cause: str) -> None:
-    """Apply an audience to everybody again, from an instant on."""
-    if audience.reached != DONE:           # to those who were not reached it is still to be applied
-        since, cause = min(since, audience.since), audience.cause
-    audience.since, audience.cause, audience.reached = since, cause, 0
-    connection.execute(
-        "UPDATE followed SET since = ?, cause = ?, reached = 0 WHERE id = ?",
-        [since, cause, audience.id],
-    )
-
-
-def _first(kinds: Kinds) -> Callable[[Kinds], int]:
-    return lambda mine: kinds.index(mine[0])
-
-
-def _reading(shop: Followed, work: Work) -> list[tuple[Kinds, Steered]]:
-    """The audiences that a customer is looked at for, by the kinds of rows that they read."""
-    reading = shop.told(tuple(work.kinds))
-    if not work.everything:
-        return reading
-    each: list[tuple[Kinds, Steered]] = [
-        (kinds, [(one, None)]) for kinds, audiences in reading for one, _ in audiences
-    ]
-    told = {one.id for _, audiences in each for one, _ in audiences}
-    rest = [(one, None) for one in shop.audiences if one.id not in told]
-    return [*each, ((), rest)] if rest else each
-
-
 def _more(look: Look, facts: Facts, shop: Shop, horizon: int) -> Look:
     """The same look, also at the instants since its first at which more became known."""
     first, own = look.steps[0], facts.instants()
     known = (*own[bisect_right(own, first) :], *shop.instants[bisect_right(shop.instants, first) :])
+    causes: dict[int, str] = {}
+    for near in shop.near.values():
+        causes |= near.causes(facts.name, first, horizon)
     more = [one for one in known if one <= horizon]
-    if not more:
+    if not more and not causes:
         return look
-    return Look(look.audiences, sorted({*look.steps, *more}), look.cause)
+    return Look(look.audiences, sorted({*look.steps, *more, *causes}), look.cause, causes)
 
 
 def _share_items(connection: sqlite3.Connection, shop: Followed) -> None:

@@ -160,13 +160,26 @@ def put_standing(
 
 def frontier(connection: sqlite3.Connection) -> int:
     """The instant up to which everything was looked at."""
-    row = connection.execute("SELECT value FROM progress WHERE name = 'frontier'").fetchone()
-    return int(row[0]) if row else 0
+    return noted(connection, "frontier") or 0
 
 
 def set_frontier(connection: sqlite3.Connection, time: int) -> None:
     """Everything up to an instant was looked at."""
-    connection.execute("INSERT OR REPLACE INTO progress VALUES ('frontier', ?)", [time])
+    note(connection, "frontier", time)
+
+
+def noted(connection: sqlite3.Connection, name: str) -> int | None:
+    """What was noted of how far something is; none: nothing was."""
+    row = connection.execute("SELECT value FROM progress WHERE name = ?", [name]).fetchone()
+    return int(row[0]) if row else None
+
+
+def note(connection: sqlite3.Connection, name: str, value: int | None) -> None:
+    """Note how far something is; none: no longer."""
+    if value is None:
+        connection.execute("DELETE FROM progress WHERE name = ?", [name])
+        return
+    connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", [name, value])
 
 
 def refold(connection: sqlite3.Connection) -> None:

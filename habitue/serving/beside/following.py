@@ -213,7 +213,10 @@ class Following:
         held: list[object] = [{shop: (one.since, one.reading) for shop, one in scored.items()}]
         if self._held and self._sequence == sequence and held[0] == self._held[0]:
             return
-        held += [self._lake.files(name) for name in ("audiences", "shops", "predictions")]
+        held += [
+            self._lake.files(name)
+            for name in ("audiences", "shops", "predictions", "customer_embeddings")
+        ]
         if held == self._held:
             self._sequence = sequence
             return

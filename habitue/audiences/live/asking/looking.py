@@ -4,6 +4,7 @@ An answer and its `until` are kept from one look to the next, so a look begins w
 ended; and where what was told cannot change an answer before its `until`, nothing is asked.
 """
 
+import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class Look:
     audiences: Sequence[tuple[Audience, bool | None]]  # with the answer that stays as it is
     steps: Sequence[int]  # in order, one at least
     cause: str
+    causes: Mapping[int, str] = field(default_factory=dict)    # of steps that have another
+
+    def why(self, step: int) -> str:
+        """What makes one look at an instant."""
+        return self.causes.get(step, self.cause)
 
 
 class Recent:
@@ -92,7 +98,7 @@ class Looking:
             elif settled is (joined is not None):
                 continue
             elif view is not None and self.recent.get((customer, audience.id), 0) <= time:
-                now = self._asked(facts, audience, (view, time, look.cause), joined)
+                now = self._asked(facts, audience, (view, time, look.why(time)), joined)
                 while now[1] <= horizon:
                     asked = (facts.at(self.shop, now[1]), now[1], "time")
                     now = self._asked(facts, audience, asked, now[0])
@@ -109,14 +115,14 @@ class Looking:
         if steps[0] < first or facts.customer > audience.reached:
             begins = () if audience.waits(facts.customer) is None else (audience.since,)
             steps = sorted({max(one, first) for one in (*steps, *begins)})
-        time, cause = steps[0], look.cause
+        time, cause = steps[0], look.why(steps[0])
         if until < time:
             time, cause = max(until, first), "time"
         while True:
             asked = (facts.at(self.shop, time), time, cause)
             joined, until = self._asked(facts, audience, asked, joined)
             step = _after(steps, time)
-            time, cause = (step, look.cause) if step <= until else (until, "time")
+            time, cause = (step, look.why(step)) if step <= until else (until, "time")
             if time > self.horizon:
                 return joined, until
 
@@ -135,6 +141,20 @@ class Looking:
                     at=time, cause=cause)
         )  # fmt: skip
         return (time if holds else None), until
+
+
+def restart(connection: sqlite3.Connection, audience: Audience, since: int, cause: str) -> None:
+    """Apply an audience to everybody again, from an instant on."""
+    if audience.reached != DONE:           # to those who were not reached it is still to be applied
+        since, cause = min(since, audience.since), audience.cause
+    audience.since, audience.cause, audience.reached = since, cause, 0
+    connection.execute(
+        "UPDATE followed SET since = ?, cause = ?, reached = 0 WHERE id = ?",
+        [since, cause, audience.id],
+    )
+    if audience.ready is not None and audience.ready.similar:  # till then nobody is looked at
+        sql = "UPDATE standing SET until = ? WHERE audience = ?"
+        connection.execute(sql, [NEVER, audience.id])
 
 
 def _after(steps: Sequence[int], time: int) -> int:

@@ -67,6 +67,18 @@ def by_customer(
     return found
 
 
+def relinked(
+    touched: Touched, whose: Mapping[int, tuple[str, int]]
+) -> dict[str, dict[int, int]]:
+    """By shop: keys that are another's now, or a new one's that is not their own; since when."""
+    found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for key, (former, since) in touched.moved.items():
+        shop, customer = whose[key]
+        if former is not None or customer != key:
+            found[shop][key] = since
+    return found
+
+
 def ordering(work: Mapping[int, Work]) -> list[int]:
     """The customers of whose orders something was told, or who are another now."""
     return [

@@ -28,6 +28,7 @@ from habitue.audiences.language.nodes import (
     Prediction,
     Profile,
     Rfm,
+    Similar,
     Sum,
     Theirs,
     every,
@@ -57,6 +58,9 @@ _READS: dict[type[Operand], frozenset[str]] = {
     Rfm: frozenset({"rfm", *ORDERS, ORDER_REFUNDED}),
     Bought: frozenset({*ORDERS, ORDER_REFUNDED}),
 }
+_OTHERS: dict[type[Condition], frozenset[str]] = {
+    Theirs: frozenset({"profiles"}), Similar: frozenset({"similar"}),
+}  # fmt: skip
 
 
 def reads(condition: Condition) -> frozenset[str]:
@@ -92,8 +96,8 @@ def _read(one: Condition) -> frozenset[str]:
             return of_event(event)
         case Anniversary(operand=First(event)):
             return of_event(event)
-        case Theirs():
-            return frozenset({"profiles"})
+        case Theirs() | Similar():
+            return _OTHERS[type(one)]
         case Compared() | Dated() | Anniversary():
             return _READS.get(type(one.operand), NOTHING)
     return NOTHING
