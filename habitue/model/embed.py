@@ -69,7 +69,7 @@ def _states(
     model: Model, batches: Iterator[Batch]
 ) -> Iterator[tuple[Inputs, torch.Tensor, np.ndarray]]:
     """Each batch as tensors, its query states (B, K, D), and the rows of the queries asked."""
-    model.eval()
+    _at_rest(model)
     vectors = model.items.vectors()
     for batch in batches:
         inputs = to_inputs(batch)
@@ -79,7 +79,7 @@ def _states(
 @torch.no_grad()
 def item_scores(model: Model, state: np.ndarray) -> np.ndarray:
     """(Q, V) float32 log-probabilities of the items that follow, from query states (Q, D)."""
-    model.eval()
+    _at_rest(model)
     scores = model.item_scores(torch.from_numpy(state), model.items.vectors(), query=True)
     return torch.log_softmax(scores, dim=-1).numpy()
 
@@ -87,7 +87,7 @@ def item_scores(model: Model, state: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def item_vectors(model: Model) -> np.ndarray:
     """(V, D) float32 the vectors of the items."""
-    model.eval()
+    _at_rest(model)
     return model.items.vectors()[1:].numpy()
 
 
@@ -97,7 +97,7 @@ def item_preference(model: Model, state: np.ndarray, offered: np.ndarray) -> np.
 
     From query states (Q, D); nothing where nothing is offered.
     """
-    model.eval()
+    _at_rest(model)
     preference = np.zeros((len(state), model.config.width), np.float32)
     if not offered.any():
         return preference
@@ -107,6 +107,12 @@ def item_preference(model: Model, state: np.ndarray, offered: np.ndarray) -> np.
         chance = torch.softmax(scores[:, torch.from_numpy(offered)], dim=-1)
         preference[rows] = (chance @ vectors[1:][torch.from_numpy(offered)]).numpy()
     return preference
+
+
+def _at_rest(model: Model) -> None:
+    """As it answers: nothing is dropped. To say so to every part costs who asks often."""
+    if model.training:
+        model.eval()
 
 
 def _blank(model: Model, queries: int, horizons: int, order_horizons: int) -> (

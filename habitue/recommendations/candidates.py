@@ -49,7 +49,7 @@ class Past:
     category: np.ndarray                   # (V,) int64, -1 where unknown
     sold: np.ndarray                       # (V,) over all customers of the shop, `counts` summed
     lenders: sp.csr_matrix | None = None   # (V, V) shares that new items borrow from others
-    typical: "Typical | None" = None       # where these are a part of the catalogue, of the whole
+    typical: "Typical | None" = None       # of the whole catalogue; none: of these items
 
     @property
     def shape(self) -> tuple[int, int]:

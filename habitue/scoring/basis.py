@@ -22,7 +22,7 @@ from habitue.model.embed import item_scores
 from habitue.predictions.score import score_on
 from habitue.predictions.scores.answers import Scores
 from habitue.predictions.scores.kept import Whole, rows_of, whole_of
-from habitue.recommendations.candidates import ModelScores, bought_again, past_of
+from habitue.recommendations.candidates import ModelScores, bought_again, past_of, typical_of
 from habitue.recommendations.recommend import FittedRecommender, lenders_of, name_of
 from habitue.recommendations.rules import Rules, Shown
 from habitue.recommendations.shelf.everybody import lists_of, popular_of, similar_to
@@ -130,10 +130,12 @@ def open_basis(source: Source, cutoff: datetime) -> Basis:
     if not held.sequences.is_order.any():
         raise NotEnoughHistory("no order yet\nhint: send one, or import the past")
     held.learnt.trained.model.items.freeze()
+    recommender = held.recommender(Rules(skip_spent=True))
+    past = replace(recommender.past, typical=typical_of(recommender.past))     # for all, once
     return Basis(
         held=held,
         scores=held.learnt.scores(HORIZONS_DAYS),
-        recommender=held.recommender(Rules(skip_spent=True)),
+        recommender=replace(recommender, past=past),
         rules=rules_of(source.lake, source.shop),
         connection=duckdb.connect(config={"threads": 1}),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from habitue.config import collecting_rarely
 from habitue.errors import BadLake, HabitueError, NoSuchShop
 from habitue.lake.live import fresh
 from habitue.lake.live.bell import FOLLOW_BELL, SCORE_BELL, Bell
@@ -33,6 +34,7 @@ DUE_SECONDS = 1.0                          # between looks whether a shop is due
 TELL_SECONDS = 1.0
 GROWN = 1.2                                # customers over those of the basis that make it due
 GROWN_BY = 20                              # … and so many more at least
+COUNTED_AGAIN = 0.01                       # of them scored again, until they are counted again
 REST = 20.0                                # times what scoring a shop cost, until it is due again
 AGAIN_SECONDS = 10.0                       # after a shop could not be scored as a whole
 
@@ -47,6 +49,8 @@ class _Kept:
     champion: str | None
     seconds: float                         # it took
     at: float                              # when it was made; of the monotonic clock
+    counted: int | None = None             # customers with a score, when they were counted last
+    since: int = 0                         # scored since then, some of whom had none
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ class Scorer:
 
     def step(self) -> bool:
         """Score some of those who wait, and one shop that is due; whether to go on at once."""
-        more = [self._follow(shop, kept) for shop, kept in self._kept.items()]
+        with collecting_rarely():          # what is held of shops need not be looked through
+            more = [self._follow(shop, kept) for shop, kept in self._kept.items()]
         now = time.monotonic()
         if now - self._looked >= DUE_SECONDS:
             self._looked = now
@@ -146,6 +151,7 @@ class Scorer:
         with self.profiles.writing() as connection:
             fresh.settle(connection, waiting)
         self._scored += len(told)
+        kept.since += len(told)
         return len(waiting) == AT_ONCE
 
     # -- a shop as a whole
@@ -160,8 +166,17 @@ class Scorer:
             return True
         if now - kept.at < REST * kept.seconds:
             return False
-        has_grown = self.scored.count(shop) >= GROWN * kept.customers + GROWN_BY
-        return has_grown or kept.basis.cutoff // DAY < self._clock() // DAY
+        return kept.basis.cutoff // DAY < self._clock() // DAY or self._has_grown(shop, kept)
+
+    def _has_grown(self, shop: str, kept: _Kept) -> bool:
+        """Whether many customers are new; they are counted only when so many could be."""
+        least = GROWN * kept.customers + GROWN_BY
+        if kept.counted is not None:
+            could = max(least - kept.counted, COUNTED_AGAIN * kept.counted)
+            if kept.since < could:
+                return False
+        kept.counted, kept.since = self.scored.count(shop), 0
+        return kept.counted >= least
 
     def _is_forgotten(self, shop: str, kept: _Kept) -> bool:
         """Whether what was kept is gone, as where a store in memory was started again."""

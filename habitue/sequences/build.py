@@ -18,6 +18,7 @@ from habitue.lake.tables import Lake
 from habitue.lake.views.orders import USUAL_CURRENCY
 from habitue.sequences.flatten import (
     COLUMNS,
+    NO_SALES,
     Flat,
     Read,
     Rows,
@@ -25,6 +26,7 @@ from habitue.sequences.flatten import (
     cancelled_orders,
     flatten,
     orders_told_again,
+    rows_among,
     rows_of,
 )
 from habitue.sequences.flatten import NEVER as NEVER
@@ -127,8 +129,7 @@ def sequences_from_events(
                 events, catalogue, shop=shop, cutoff=cutoff, rules=rules, connection=opened
             )
     rules = rules or ShopRules()
-    known = events.filter(pc.less_equal(events["time"].cast(pa.int64()), cutoff))
-
+    known = _upto(events, cutoff)
     titles = _titles(catalogue, cutoff)
     connection.register("events", known)
     terms = _terms(partial(_asked, connection), titles, rules, shares=1)
@@ -191,12 +192,15 @@ def sequences_among(
     `events` are all rows of theirs, as `sequences_from_events` takes them. Lines of items that the
     shop did not have when it was built are left out; the order and its value count.
     """
-    held = sequences_from_events(
-        events, shop=shop.shop, cutoff=cutoff, rules=replace(rules, currency=shop.currency),
-        connection=connection,
-    )  # fmt: skip
-    place = _positions(shop.items, pa.array(held.items, pa.string())).astype(np.int32)
-    item = place[held.line_item]
+    rules = replace(rules, currency=shop.currency)
+    rows = rows_among(_upto(events, cutoff), shop.currency)
+    if rows is None:
+        held = sequences_from_events(
+            events, shop=shop.shop, cutoff=cutoff, rules=rules, connection=connection
+        )
+    else:
+        held = _among(rows, shop, rules, cutoff)
+    item = _places(shop.items, held.items)[held.line_item]
     known = item >= 0
     before = np.concatenate([[0], np.cumsum(known)])
     return replace(
@@ -212,6 +216,29 @@ def sequences_among(
         sales_item=shop.sales_item,
         sales_orders=shop.sales_orders,
     )
+
+
+def _upto(events: pa.Table, cutoff: int) -> pa.Table:
+    """The rows up to an instant (µs)."""
+    return events.filter(pc.less_equal(events["time"].cast(pa.int64()), cutoff))
+
+
+def _among(rows: pa.Table, shop: Sequences, rules: ShopRules, cutoff: int) -> Sequences:
+    """What `rows_among` found as `Sequences`, without sales, which are the shop's anyway."""
+    titles, nothing = _titles(None, cutoff), pa.table({})
+    terms = Terms(
+        currency=shop.currency,
+        scale=10.0 ** currency_exponent(shop.currency),
+        is_item=partial(_recommendable, rules=rules),
+        listed=titles["item"].combine_chunks(),
+        cancelled=nothing,                 # as what was told twice: the rows know it already
+        told=nothing,
+    )
+    flat = flatten([(rows, NO_SALES)], terms)
+    return _sequences(
+        flat, titles, shop=shop.shop, cutoff=cutoff, currency=shop.currency,
+        timezone=rules.timezone,
+    )  # fmt: skip
 
 
 def _asked(
@@ -308,6 +335,17 @@ def _positions(items: np.ndarray, values: pa.Array | pa.ChunkedArray) -> np.ndar
     if isinstance(found, pa.ChunkedArray):
         found = found.combine_chunks()
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+
+
+def _places(items: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """(N,) int32 where each of some texts stands in sorted ones, -1 where it does not.
+
+    For a few of many, since it looks at no more than it must.
+    """
+    place = np.searchsorted(items, some)
+    is_known = place < len(items)
+    is_known[is_known] = items[place[is_known]] == some[is_known]
+    return np.where(is_known, place, -1).astype(np.int32)
 
 
 def _column(catalogue: pa.Table, name: str, items: np.ndarray) -> np.ndarray:

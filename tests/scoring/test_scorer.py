@@ -156,6 +156,32 @@ def test_a_shop_goes_on_from_where_the_scorer_before_left_it(
     tomorrow.close()
 
 
+def test_customers_are_counted_only_when_many_could_be_new(
+    scorer: Scorer, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer.catch_up(source.lake)
+    steps(scorer)
+    number, _ = scorer.scored.whole(SHOP.shop)
+    counts, count = [], scorer.scored.count
+    monkeypatch.setattr(scorer.scored, "count", lambda shop: counts.append(shop) or count(shop))
+    for name in ("DUE_SECONDS", "REST"):
+        monkeypatch.setattr(f"habitue.scoring.scorer.{name}", 0.0)
+    for _ in range(5):
+        scorer.step()
+    assert counts == [SHOP.shop]
+
+    told = between(0, CUTOFF)
+    rows = told.filter(pc.equal(told["name"], "order_placed")).to_pylist()
+    for row in rows:
+        row |= {"digest": row["digest"][::-1]}
+        row |= {name: f"another {row[name]}" for name in ("id", "order", "customer")}
+    receive(source, pa.Table.from_pylist(rows, schema=told.schema))
+    scorer.catch_up(source.lake)
+    steps(scorer)                          # they are scored, then counted, and the shop as a whole
+    assert scorer.scored.whole(SHOP.shop)[0] == number + 1
+    assert len(counts) == 2
+
+
 def test_what_is_told_while_somebody_is_scored_still_waits(scorer: Scorer, source: Source) -> None:
     scorer.catch_up(source.lake)
     (first, *_) = waiting(scorer)

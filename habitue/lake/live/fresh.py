@@ -4,7 +4,8 @@ A key stands here once however much is told of it, so what waits never outgrows 
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import msgspec
@@ -93,6 +94,17 @@ class Waiting(NamedTuple):
     name: str | None                       # that key
 
 
+class _Line(msgspec.Struct, array_like=True, gc=False):
+    """A line as it is kept; there are many, and the collector need not look at them."""
+
+    item: str
+    quantity: str
+    amount_minor: int | None
+
+
+_told_lines = msgspec.json.Decoder(list[list[_Line]])
+
+
 def note(connection: sqlite3.Connection, touched: Touched, received: int | None) -> None:
     """Note of whom something happened, or who are another customer now."""
     ordered = {
@@ -154,27 +166,38 @@ def events_of(
 ) -> pa.Table:
     """All events of some customers, as `sequences_from_events` takes them."""
     rows = connection.execute(_EVENTS, [_json(customers)]).fetchall()
-    told = [(*row[:-1], _lines(row[-1])) for row in rows]
     orders = {row[8] for row in rows if row[8] is not None}
-    told += [
-        ("", digest, None, "order_cancelled", time, time, None, None, order, None)
+    rows += [
+        ("", digest, None, "order_cancelled", time, time, None, None, order, "[]")
         for order, digest, time in connection.execute(_CANCELLED, [shop, _json(orders)])
     ]
-    columns = list(zip(*told, strict=True)) if told else [()] * len(_EVENT_COLUMNS)
-    return pa.table(
-        [
-            pa.array(column, field.type)
-            for column, field in zip(columns, _EVENT_COLUMNS, strict=True)
-        ],
-        schema=_EVENT_COLUMNS,
-    )
-
-
-def _lines(told: str) -> list[dict[str, object]]:
-    return [
-        {"item": item, "quantity": float(quantity), "amount_minor": minor}
-        for item, quantity, minor in msgspec.json.decode(told)
+    *columns, lines = zip(*rows, strict=True) if rows else [()] * len(_EVENT_COLUMNS)
+    told = [
+        pa.array(column, field.type)
+        for column, field in zip(columns, list(_EVENT_COLUMNS)[:-1], strict=True)
     ]
+    return pa.table([*told, _lines(lines)], schema=_EVENT_COLUMNS)
+
+
+def _lines(told: Sequence[str]) -> pa.Array:
+    """Lines as they are kept, of one event after another."""
+    held = _told_lines.decode(f"[{','.join(told)}]")       # all at once: most events have few
+    flat = list(chain(*held))
+    columns = (
+        [one.item for one in flat], [float(one.quantity) for one in flat],
+        [one.amount_minor for one in flat],
+    )  # fmt: skip
+    fields = list(_LINES.value_type)
+    return pa.ListArray.from_arrays(
+        pa.array(accumulate(map(len, held), initial=0), pa.int32()),
+        pa.StructArray.from_arrays(
+            [
+                pa.array(column, field.type)
+                for column, field in zip(columns, fields, strict=True)
+            ],
+            fields=fields,
+        ),
+    )
 
 
 def _json(values: Iterable[object]) -> str:
