@@ -59,6 +59,13 @@ def test_an_address_that_is_taken_is_named(run):
         port = str(taken.getsockname()[1])
         left = run("serve", "--port", port)
     assert f"cannot listen at 127.0.0.1 port {port}" in str(left.exception)
+    assert "hint: --port 0" in str(left.exception)
+
+
+def test_an_address_of_another_machine_is_told_apart_from_one_that_is_taken(run):
+    left = run("serve", "--host", "192.0.2.1", "--port", "0")
+    assert "cannot listen at 192.0.2.1" in str(left.exception)
+    assert "hint: --host takes an address of this machine" in str(left.exception)
 
 
 def test_a_shop_that_a_key_makes_is_told(run):

@@ -41,6 +41,7 @@ class Cluster:
         return {
             "bootstrap.servers": self.brokers,
             "socket.connection.setup.timeout.ms": 5_000,
+            "reconnect.backoff.ms": 1_000,     # each try is a line where nobody answers
             **self.options,
             **own,
         }

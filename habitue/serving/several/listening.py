@@ -3,7 +3,11 @@
 import errno
 import socket
 
-_HINT = "hint: --port 0 takes any that is free"
+_HINTS = {
+    errno.EADDRINUSE: "--port 0 takes any that is free",
+    errno.EACCES: "ports below 1024 are for the superuser; --port 8787",
+}
+_NO_ADDRESS = "--host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them"
 BACKLOG = 1024                             # connections that wait to be taken
 
 
@@ -23,7 +27,8 @@ def listener(host: str, port: int) -> socket.socket:
         made.close()
         where = f"cannot listen at {host} port {port}"
         told = error.strerror or errno.errorcode.get(error.errno or 0, "")
-        raise OSError(error.errno, f"{where}: {told}\n{_HINT}") from error
+        hint = _HINTS.get(error.errno or 0, _NO_ADDRESS)
+        raise OSError(error.errno, f"{where}: {told}\nhint: {hint}") from error
     except BaseException:
         made.close()
         raise
