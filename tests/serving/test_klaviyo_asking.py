@@ -168,5 +168,27 @@ def test_a_key_that_only_writes_is_told_nothing_that_is_known(server: Server) ->
         assert client.get(f"/api/profiles/{ada}/relationships/lists").status_code == 403
 
 
-def person(**told: str) -> dict:
+def test_a_change_is_answered_with_what_it_leaves(client: httpx.Client) -> None:
+    told = {"first_name": "Eve", "title": "Dr", "location": {"city": "Paris", "zip": "75001"},
+            "properties": {"plan": "gold", "skus": ["a"]}}  # fmt: skip
+    made = client.post("/api/profile-import", json=person(email="eve@example.com", **told)).json()
+    soon(lambda: client.get(f"/api/profiles/{made['data']['id']}").status_code == 200)
+    change = {"first_name": None, "location": {"city": None}, "properties": {"size": 5}}
+    body = person(email="eve@example.com", **change)
+    body["data"]["id"] = made["data"]["id"]
+    body["data"]["meta"] = {"patch_properties": {"append": {"skus": "b"}, "unset": "plan"}}
+    changed = client.patch(f"/api/profiles/{made['data']['id']}", json=body).json()["data"]
+    assert (changed["attributes"]["first_name"], changed["attributes"]["title"]) == (None, "Dr")
+    assert changed["attributes"]["properties"] == {"size": 5, "skus": ["a", "b"]}
+    place = changed["attributes"]["location"]
+    assert (place["city"], place["zip"]) == (None, "75001")
+
+    def shown() -> dict:
+        return client.get(f"/api/profiles/{made['data']['id']}").json()["data"]["attributes"]
+
+    soon(lambda: "size" in shown()["properties"])
+    assert shown() | {"updated": 0} == changed["attributes"] | {"updated": 0}
+
+
+def person(**told: object) -> dict:
     return {"data": {"type": "profile", "attributes": {"email": EMAIL, **told}}}

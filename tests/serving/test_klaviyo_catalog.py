@@ -182,6 +182,11 @@ def test_profiles_are_imported_merged_and_erased_by_jobs(api: KlaviyoAPI) -> Non
             "data": [{"type": "profile", "id": source}]}}}}
     )  # fmt: skip
     soon(lambda: known("anna") == known("ann"))
+    with pytest.raises(Exception, match="A profile with the id 'nobody' does not exist"):
+        api.Profiles.merge_profiles(
+            {"data": {"type": "profile-merge", "id": destination, "relationships": {"profiles": {
+                "data": [{"type": "profile", "id": "nobody"}]}}}}
+        )  # fmt: skip
     api.Data_Privacy.request_profile_deletion(
         {"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": {
             "data": {"type": "profile", "attributes": {"email": "zoe@example.com"}}}}}}

@@ -36,14 +36,14 @@ def is_reserved(name: str) -> bool:
     return _RESERVED.fullmatch(name) is not None
 
 
-def named_profiles(body: bytes) -> list[str]:
-    """The ids of the profiles that a request names, in their order.
+def named_profiles(body: bytes) -> list[At]:
+    """Where the ids stand of the profiles that a request names, in their order.
 
     Raises:
         Refused: it is not a list of 1 to 1,000 profiles, each by its id.
     """
     data = root(body)["data"]
-    ids = [_id_of(one, "profile").value for one in data.elements(MOST_MEMBERS)]
+    ids = [_id_of(one, "profile") for one in data.elements(MOST_MEMBERS)]
     if data.faults:
         raise Refused(data.faults)
     return ids

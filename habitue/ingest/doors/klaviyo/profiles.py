@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from habitue.events import ProfileChange
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.keys import Said, Who, linked, stitched
 from habitue.ingest.doors.klaviyo.consents import consents_of
@@ -62,10 +63,8 @@ def merge_profiles(body: bytes, door: Door) -> Intake:
         Refused: nothing was taken; it holds every problem.
     """
     data = document(body)
-    data.resource("profile-merge")
-    sources = list((data / "relationships/profiles/data").elements(1))
     keys = []
-    for place in (data, *sources):
+    for place in _merged(data):
         named = place["id"].text(needed=True)
         if named is not None and (who := _by_id(named, place, door)) is not None:
             keys.append(who.key)
@@ -73,6 +72,21 @@ def merge_profiles(body: bytes, door: Door) -> Intake:
         raise Refused(data.faults)
     link = linked(keys[0], keys[1], Said(time=door.received, cause="person"), door)
     return Intake(rows=1, entries=(Entry(0, (link,)),))
+
+
+def merged_ids(body: bytes) -> list[At]:
+    """Where the ids stand of the profiles that a merge names: what stays, and what joins it.
+
+    Raises:
+        Refused: the request cannot be read.
+    """
+    return [place["id"] for place in _merged(document(body)) if isinstance(place["id"].value, str)]
+
+
+def told_change(body: bytes, door: Door) -> ProfileChange:
+    """What a request that was taken changes of its profile."""
+    data = document(body, most_bytes=MOST_PROFILE_BYTES)
+    return change_of(data, "", Said(time=door.received, cause="identify"), door)
 
 
 def claimed_keys(body: bytes, door: Door) -> tuple[str, ...]:
@@ -113,6 +127,11 @@ def profile_entry(
         return None
     listed = member(who.key, lists, "append", door)
     return Entry(position, (change, *stitched(who, said, door), *consents, *listed))
+
+
+def _merged(data: At) -> list[At]:
+    data.resource("profile-merge")
+    return [data, *(data / "relationships/profiles/data").elements(1)]
 
 
 def _by_id(named: str, place: At, door: Door) -> Who | None:

@@ -1,6 +1,6 @@
 """Klaviyo's paths of lists: audiences of whom a shop puts on them, one by one or 1,000 at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from habitue.ingest.doors.intake import Door, Intake
 from habitue.ingest.doors.klaviyo import lists as translator
 from habitue.ingest.doors.klaviyo.problems import Problem, errors_body
+from habitue.ingest.doors.klaviyo.reading import At
 from habitue.serving.app import Asked, Route
 from habitue.serving.doors.klaviyo import segments
 from habitue.serving.doors.klaviyo.wire.asking import LARGE, MEDIUM, SMALL, wrong
@@ -134,31 +135,30 @@ ROUTES = (
 async def _tell(asked: Asked, act: Literal["append", "unappend"]) -> Response:
     body = await asked.body(most_bytes=segments.MOST_BYTES)
     one = await segments.ask(asked, lambda places, _: segments.held(places, asked, "list"))
-    ids = translator.named_profiles(body)
-    await _check_known(asked, ids)
+    named = translator.named_profiles(body)
+    await check_profiles(asked, named)
 
     def translate(_: bytes, door: Door) -> Intake:
-        return translator.tell_members(ids, one.id, act, door)
+        return translator.tell_members([each.value for each in named], one.id, act, door)
 
     await asked.take(body, translate)
     return empty(204)
 
 
-async def _check_known(asked: Asked, ids: list[str]) -> None:
+async def check_profiles(asked: Asked, named: Sequence[At]) -> None:
     """Let profiles be told of that are known, those of the last moments included.
 
     Raises:
         Refused: some are not; it names each.
     """
+    ids = {one.value for one in named}
     known = await asked.service.reading.ask(partial(_known, asked.shop.name, ids))
+    people = asked.service.people
     problems = [
-        Problem(
-            status=404, code="not_found", title="Not found.", pointer=f"/data/{place}/id",
-            detail=f"A profile with the id '{id}' does not exist.",
-        )
-        for place, id in enumerate(ids)
-        if id not in known and not asked.service.people.recent(asked.shop, [f"profile:{id}"])
-    ]  # fmt: skip
+        _problem(one, "profile")
+        for one in named
+        if one.value not in known and not people.recent(asked.shop, [f"profile:{one.value}"])
+    ]
     if problems:
         raise _missing(problems)
 
@@ -174,14 +174,7 @@ async def check_lists(asked: Asked, body: bytes) -> None:
         return
     asked.need("audiences:write")
     held = await segments.ask(asked, _ids_of_lists)
-    problems = [
-        Problem(
-            status=404, code="not_found", title="Not found.", pointer=one.pointer,
-            detail=f"A list with the id '{one.value}' does not exist.",
-        )
-        for one in named
-        if one.value not in held
-    ]  # fmt: skip
+    problems = [_problem(one, "list") for one in named if one.value not in held]
     if problems:
         raise _missing(problems)
 
@@ -198,8 +191,15 @@ def _missing(problems: list[Problem]) -> Refused:
     return refused
 
 
-def _known(shop: str, ids: list[str], book: "Book") -> set[str]:
-    return {id for id in set(ids) if book.profiles.get(shop, id) is not None}
+def _problem(named: At, kind: str) -> Problem:
+    return Problem(
+        status=404, code="not_found", title="Not found.", pointer=named.pointer,
+        detail=f"A {kind} with the id '{named.value}' does not exist.",
+    )  # fmt: skip
+
+
+def _known(shop: str, ids: set[str], book: "Book") -> set[str]:
+    return {id for id in ids if book.profiles.get(shop, id) is not None}
 
 
 def _check_process(told: Mapping[str, Any]) -> None:

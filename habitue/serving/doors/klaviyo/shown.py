@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from habitue.events import EMPTY
 from habitue.ingest.doors.klaviyo.lists import is_reserved
 from habitue.lake.keys import external_of, kind_of
 from habitue.serving.app import Asked
@@ -18,12 +19,14 @@ from habitue.serving.doors.klaviyo.wire.resources import resource, text
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
+    from habitue.events import ProfileChange
     from habitue.lake.profiles import LiveProfile
     from habitue.serving.answers.book import Book
 
 ADDITIONAL = ("subscriptions", "predictive_analytics")
+_IDENTIFIERS = ("email", "phone_number", "external_id")
 _TEXTS = (
-    "email", "phone_number", "external_id", "first_name", "last_name", "organization", "locale",
+    *_IDENTIFIERS, "first_name", "last_name", "organization", "locale",
     "title", "image",
 )  # fmt: skip
 FIELDS = (*_TEXTS, "created", "updated", "last_event_date", "location", "properties", *ADDITIONAL)
@@ -35,16 +38,35 @@ _NUMBERS = ("latitude", "longitude")
 _CHANNELS = ("email", "sms")
 
 
-def attributes_of(profile: "LiveProfile | None", now: datetime) -> dict[str, Any]:
-    """A live profile in Klaviyo's attributes; of one that is not known yet, empty ones."""
+def attributes_of(profile: "LiveProfile", now: datetime) -> dict[str, Any]:
+    """A live profile in Klaviyo's attributes."""
+    return _attributes(profile, profile.properties, now)
+
+
+def attributes_after(
+    profile: "LiveProfile | None", change: "ProfileChange", told: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    """The same as a request leaves them (none: nothing was known); `told` names the profile."""
+    from habitue.lake.views.people import fold
+
+    held = {"put": EMPTY if profile is None else profile.properties, "clear": [],
+            "append": EMPTY, "unappend": EMPTY}  # fmt: skip
+    changed = {"put": change.put, "clear": change.clear, "append": change.append,
+               "unappend": change.unappend}  # fmt: skip
+    found = _attributes(profile, fold([held, changed]), now)
+    named = {name: _text(told[name]) for name in _IDENTIFIERS if told.get(name)}
+    return found | named | {"updated": text(now)}
+
+
+def _attributes(
+    profile: "LiveProfile | None", properties: bytes, now: datetime
+) -> dict[str, Any]:
     attributes: dict[str, Any] = dict.fromkeys(_TEXTS)
     attributes |= {
         "created": text(now), "updated": text(now), "last_event_date": None,
         "location": dict.fromkeys(_PLACES), "properties": {},
     }  # fmt: skip
-    if profile is None:
-        return attributes
-    for name, value in own_properties(profile).items():
+    for name, value in _own(properties).items():
         if name in _TEXTS:
             attributes[name] = _text(value)
         elif name.removeprefix("location.") in _PLACES and name.startswith("location."):
@@ -52,6 +74,8 @@ def attributes_of(profile: "LiveProfile | None", now: datetime) -> dict[str, Any
             attributes["location"][place] = value if place in _NUMBERS else _text(value)
         else:
             attributes["properties"][name.removeprefix("properties.")] = value
+    if profile is None:
+        return attributes
     external = [key for key in profile.keys if kind_of(key) == "external"]
     return attributes | {
         "email": profile.email, "phone_number": profile.phone,
@@ -63,21 +87,12 @@ def attributes_of(profile: "LiveProfile | None", now: datetime) -> dict[str, Any
 
 def own_properties(profile: "LiveProfile") -> dict[str, Any]:
     """What a shop told of a customer, without the lists that they are on."""
-    told = msgspec.json.decode(profile.properties, type=dict[str, Any])
+    return _own(profile.properties)
+
+
+def _own(properties: bytes) -> dict[str, Any]:
+    told = msgspec.json.decode(properties, type=dict[str, Any])
     return {name: value for name, value in told.items() if not is_reserved(name)}
-
-
-def told_over(attributes: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes, and on top of them what a request says."""
-    found = attributes | {name: _text(told[name]) for name in _TEXTS if told.get(name)}
-    location, properties = told.get("location") or {}, told.get("properties") or {}
-    return found | {
-        "location": found["location"] | {
-            name: value if name in _NUMBERS else _text(value)
-            for name, value in location.items() if name in _PLACES
-        },
-        "properties": found["properties"] | properties,
-    }  # fmt: skip
 
 
 async def one_profile(

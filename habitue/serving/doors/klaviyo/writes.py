@@ -21,8 +21,8 @@ from habitue.ingest.doors.klaviyo.routes import Route as Write
 from habitue.lake.keys import kind_of
 from habitue.serving.app import Asked, Endpoint, Route
 from habitue.serving.collect import is_of_shop, is_receipt_id, received_of
-from habitue.serving.doors.klaviyo.lists import check_lists
-from habitue.serving.doors.klaviyo.shown import attributes_of, no_profile, one_profile, told_over
+from habitue.serving.doors.klaviyo.lists import check_lists, check_profiles
+from habitue.serving.doors.klaviyo.shown import attributes_after, no_profile, one_profile
 from habitue.serving.doors.klaviyo.wire.asking import EXTRA_LARGE, LARGE, MEDIUM, Page, page
 from habitue.serving.doors.klaviyo.wire.resources import address, collection, document, text
 from habitue.serving.replies import Refused, empty
@@ -167,6 +167,7 @@ async def delete_item(asked: Asked) -> Response:
 async def merge_profiles(asked: Asked) -> Response:
     """Make one profile a part of another, from now on; both by their ids."""
     body = await asked.body(most_bytes=MOST_BYTES)
+    await check_profiles(asked, translator.merged_ids(body))
     await asked.take(body, translator.merge_profiles)
     shown = translator.claimed_id(body)
     links = {"self": f"{address(asked)}/api/profiles/{shown}/"}
@@ -242,14 +243,15 @@ def _duplicate(taken: str) -> Refused:
 async def _profile(
     asked: Asked, shown: str, body: bytes, held: "LiveProfile | None", status: int
 ) -> Response:
-    """The profile as it is known, and on top of that what the request says.
+    """The profile as it is known, changed as the request says.
 
     A key that may write and not read is told what it says, and nothing of what is known.
     """
     if not asked.may("profiles:read"):
         held = None
     told = msgspec.json.decode(body, type=_Document).data.attributes
-    attributes = told_over(attributes_of(held, asked.received), told)
+    change = translator.told_change(body, asked.door())
+    attributes = attributes_after(held, change, told, asked.received)
     resource = await one_profile(asked, shown, attributes, held)
     return document(resource, status)
 
