@@ -136,8 +136,8 @@ def test_a_topic_is_named_whole_and_is_not_made(shop, target):
 def test_a_broker_gets_every_change_once_where_nothing_fails(shop):
     saved, _ = shop
     topic = f"habitue-test-{uuid.uuid4().hex[:8]}"
-    made = AdminClient({"bootstrap.servers": REAL}).create_topics([NewTopic(topic, PARTITIONS)])
-    made[topic].result()
+    admin = AdminClient({"bootstrap.servers": REAL})       # it must outlive what it is asked for
+    admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result()
     told_until_quiet(saved.delivery(f"kafka://{REAL}/{topic}"))
     found = messages(REAL, topic)
     told = sorted(one["sequence"] for each in found.values() for _, one in each)
