@@ -18,9 +18,9 @@ from habitue.audiences.language.calendar import (
     WEEKDAYS,
     anniversaries,
 )
-from habitue.audiences.language.limits import Value
+from habitue.audiences.language.limits import LENGTHS, Value
 from habitue.audiences.language.nodes import Anniversary, Compared, Dated
-from habitue.audiences.language.windows import Calendar, Window, bounds, days
+from habitue.audiences.language.windows import Calendar, InMonth, Window, bounds, days
 from habitue.audiences.rows import NUMBER
 
 _DIGITS = r"-?[0-9]{1,15}(\.[0-9]{1,9})?"
@@ -33,6 +33,9 @@ _TEXTS = {
     "matches": "regexp_matches({text}, {value})",
 }
 _LISTS = {"has": "list_has_all", "has any of": "list_has_any", "has all of": "list_has_all"}
+_ANY_TEXT = (
+    "list_bool_or(list_transform({listed}, lambda one: contains(lower(one), lower({value}))))"
+)
 _NONE = "NULL"
 
 
@@ -148,6 +151,8 @@ class Clock:
 def dated(forms: Forms, condition: Dated, clock: Clock, bound: Bound) -> str:
     """SQL of a date in a window as of an instant; unknown where it is missing."""
     window = condition.window
+    if isinstance(window, InMonth):
+        return f"(month({_day(forms, clock, bound)}) = {bound(window.number, 'INTEGER')})"
     if not isinstance(window, Calendar):
         return f"({within(forms.date, window, clock, bound)})"
     first, last = (bound(one, "DATE") for one in days(window, clock.at, clock.zone))
@@ -202,6 +207,10 @@ def _compared(forms: Forms, condition: Compared, bound: Bound) -> str:
     operator, value = condition.operator, condition.value
     if operator in _TEXTS:
         return _TEXTS[operator].format(text=forms.text, value=bound(value, "VARCHAR"))
+    if operator in LENGTHS:
+        return f"len({forms.listed}) {LENGTHS[operator]} {bound(str(value), 'DECIMAL(28, 0)')}"
+    if operator == "has any containing":
+        return _ANY_TEXT.format(listed=forms.listed, value=bound(value, "VARCHAR"))
     if operator in _LISTS:
         told = [value] if isinstance(value, str) else _texts(value)
         return f"{_LISTS[operator]}({forms.listed}, {bound(told, 'VARCHAR[]')})"

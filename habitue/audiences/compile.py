@@ -68,7 +68,7 @@ from habitue.audiences.language.nodes import (
     Theirs,
     every,
 )
-from habitue.audiences.language.windows import Calendar, Window, bounds
+from habitue.audiences.language.windows import Calendar, InMonth, Window, bounds
 from habitue.errors import BadAudience
 from habitue.events import ITEM_ORDERED, NO_CURRENCY, ORDER_PLACED, currency_exponent
 
@@ -154,7 +154,7 @@ def reads_clock(condition: Condition) -> bool:
     return any(
         isinstance(one, Anniversary)
         or (isinstance(one, Compared) and one.operand in _CLOCK)
-        or isinstance(getattr(one, "window", None), Calendar)
+        or isinstance(getattr(one, "window", None), (Calendar, InMonth))
         for one in every(condition)
     )
 

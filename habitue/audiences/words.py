@@ -33,6 +33,7 @@ from habitue.audiences.language.windows import (
     Ago,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Span,
@@ -98,6 +99,22 @@ class Word:
     def has_all_of(self, *texts: str) -> Compared:
         """A list that holds all of some texts."""
         return self._compared("has all of", texts)
+
+    def has_any_containing(self, text: str) -> Compared:
+        """A list with a text that holds another, in upper or lower case."""
+        return self._compared("has any containing", text)
+
+    def has_exactly(self, number: int) -> Compared:
+        """A list of so many values."""
+        return self._compared("has exactly", number)
+
+    def has_at_least(self, number: int) -> Compared:
+        """A list of so many values, or more."""
+        return self._compared("has at least", number)
+
+    def has_at_most(self, number: int) -> Compared:
+        """A list of so many values, or fewer."""
+        return self._compared("has at most", number)
 
     def is_set(self) -> Compared:
         """Whether it is known."""
@@ -264,6 +281,11 @@ def ago(amount: int, unit: str) -> Ago:
 def earlier(far: int, near: int, unit: str) -> Earlier:
     """Between so long and so long ago, the longer one first."""
     return Earlier(span(far, unit), span(near, unit))
+
+
+def in_month(name: str) -> InMonth:
+    """A month of whatever year; of dates: `profile.birthday.during(in_month("march"))`."""
+    return InMonth(name)
 
 
 def this(unit: str) -> Calendar:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from habitue.audiences.language.calendar import CALENDAR_UNITS, MONTHS, WEEKDAYS
+from habitue.audiences.language.limits import LENGTHS
 from habitue.audiences.language.nodes import (
     BOUGHT,
     CHANNELS,
@@ -44,6 +45,7 @@ from habitue.audiences.language.windows import (
     Between,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Span,
@@ -87,6 +89,7 @@ past = st.one_of(
 windows = st.one_of(
     past, st.builds(Next, spans), st.builds(Calendar, st.sampled_from(CALENDAR_UNITS), st.just(1))
 )
+months = st.builds(InMonth, st.sampled_from(MONTHS[:4]))
 whole_days = st.one_of(
     st.builds(Calendar, st.sampled_from(CALENDAR_UNITS), st.integers(-1, 1)),
     *(
@@ -108,8 +111,11 @@ def compared(operands, *, text=words, number=numbers):
         st.builds(Compared, operands, st.just("in"), lists),
         st.builds(Compared, operands, st.just("has"), text),
         st.builds(Compared, operands, st.sampled_from(["has any of", "has all of"]), listed),
+        st.builds(Compared, operands, st.just("has any containing"), text),
+        st.builds(Compared, operands, st.sampled_from(list(LENGTHS)),
+                  st.integers(0, 3).map(Decimal)),
         st.builds(Compared, operands, st.just("is set")),
-        st.builds(Dated, operands, windows),
+        st.builds(Dated, operands, windows | months),
     )
 
 
@@ -224,7 +230,7 @@ def known(*, event=events, name=few_names, text=words):
         st.builds(Dated, st.just(NextOrder()), windows),
         among(Rfm(), GROUPS),
         compared_numbers(st.sampled_from(BOUGHT).map(Bought), number=bought),
-        st.builds(Dated, dates(event, name), windows),
+        st.builds(Dated, dates(event, name), windows | months),
         st.builds(Compared, dates(event, name), st.just("is set")),
         st.builds(Anniversary, dates(event, name) | st.just(Profile(("born",))), whole_days),
     )  # fmt: skip

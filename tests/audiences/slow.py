@@ -229,6 +229,9 @@ class Slow:
 
     def compares(self, condition, held) -> bool:
         if isinstance(condition, nodes.Dated):
+            if isinstance(condition.window, windows.InMonth):
+                day = self.day_of(held)
+                return day is not None and month_name[day.month].lower() == condition.window.month
             if isinstance(condition.window, windows.Calendar):
                 day = self.day_of(held)
                 return day is not None and day in self.days(condition.window)
@@ -246,6 +249,8 @@ class Slow:
         return isinstance(held, str) and reads(held, sign, value)
 
     def inside(self, time: datetime, window) -> bool:  # noqa: C901 - one case per window
+        if isinstance(window, windows.InMonth):
+            return month_name[time.astimezone(self.zone).month].lower() == window.month
         if isinstance(window, windows.Calendar):
             return time.astimezone(self.zone).date() in self.days(window)
         match window:
@@ -427,9 +432,14 @@ def latest(rows, question: str):
 
 
 def holds(held: list, sign: str, value) -> bool:
-    wanted = {value} if isinstance(value, str) else set(value)
+    wanted = set(value) if isinstance(value, tuple) else {value}
     told = [one for one in held if one is not None]
     found = {one if isinstance(one, str) else json.dumps(one) for one in told}
+    lengths = {"has exactly": operator.eq, "has at least": operator.ge, "has at most": operator.le}
+    if sign in lengths:
+        return lengths[sign](len(held), value)
+    if sign == "has any containing":
+        return any(value.lower() in one.lower() for one in found)
     return bool(wanted & found) if sign == "has any of" else wanted <= found
 
 

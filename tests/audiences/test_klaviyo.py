@@ -66,7 +66,7 @@ DEFINITION = {
                     "consent": {
                         "channel": "email",
                         "can_receive_marketing": True,
-                        "consent_status": {"subscription": "any"},
+                        "consent_status": {"subscription": "subscribed"},
                     },
                 }
             ]
@@ -155,11 +155,94 @@ METRIC = ("condition_groups", 0, "conditions", 1)
         ((*METRIC, "timeframe_filter", "operator"), "anniversary", "'anniversary' is not"),
         ((*METRIC, "timeframe_filter", "quantity"), 0, "conditions/1: 0 days: wanted a whole"),
         ((*METRIC, "metric_id"), 5, "conditions/1/metric_id: is of the wrong type"),
+        ((*FIRST, "type"), "profile-has-custom-object", "is not known: profile-metric and"),
+        ((*FIRST, "type"), "profile-region", r"is not known: .*location\['country'\]"),
     ],
 )
 def test_what_is_not_supported_is_pointed_at(path, value, told):
     with pytest.raises(BadAudience, match=told):
         from_klaviyo(changed(path, value), NAMES)
+
+
+def of(**told):
+    """A definition of one condition."""
+    return {"condition_groups": [{"conditions": [told]}]}
+
+
+def known(**told):
+    """A definition of one property and its filter."""
+    return of(type="profile-property", property="properties['a']", filter=told)
+
+
+def allowed(can, subscription, filters=None, channel="email"):
+    told = {"subscription": subscription} | ({} if filters is None else {"filters": filters})
+    consent = {"channel": channel, "can_receive_marketing": can, "consent_status": told}
+    return of(type="profile-marketing-consent", consent=consent)
+
+
+SINCE = {"type": "date", "operator": "in-the-last", "unit": "day", "quantity": 30}
+SAID = [
+    (known(type="date", operator="calendar-month", value=3), "profile.a in march"),
+    (known(type="date", operator="anniversary-month"), "anniversary of profile.a this month"),
+    (known(type="list", operator="length-equals", value=2), "profile.a has exactly 2 values"),
+    (known(type="list", operator="length-greater-than", value=2),
+     "profile.a has at least 3 values"),
+    (known(type="list", operator="length-less-than", value=2), "profile.a has at most 1 value"),
+    (known(type="list", operator="length-less-than-or-equal", value=2),
+     "profile.a has at most 2 values"),
+    (known(type="list", operator="contains-substring", value="mug"),
+     'profile.a has any containing "mug"'),
+    (known(type="list", operator="not-contains-substring", value="mug"),
+     'not profile.a has any containing "mug"'),
+    (known(type="list", operator="contains", value=5), 'profile.a has "5"'),
+    (allowed(True, "any"), 'consent.email = "subscribed"'),
+    (allowed(True, "subscribed", [{"field": "status_date", "filter": SINCE}]),
+     'consent.email = "subscribed" and consent.email.since in the last 30 days'),
+    (allowed(True, "any", channel="push"), 'consent.push = "subscribed"'),
+    (allowed(False, "any"), 'not consent.email = "subscribed"'),
+    (allowed(False, "unsubscribed", []), 'consent.email = "unsubscribed"'),
+    (allowed(False, "never_subscribed", None, "sms"), "consent.sms is not set"),
+    (of(type="profile-metric-funnel", completion_window_seconds=None, steps=[
+        {"metric_exists": True, "metric_id": "MetCart"},
+        {"metric_exists": False, "metric_id": "MetA"}]),
+     "did cart_added then not order_placed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "sentence"), SAID)
+def test_what_klaviyo_can_say_is_read_and_comes_back(told, sentence):
+    condition = from_klaviyo(told, NAMES)
+    assert written(condition) == sentence
+    back = to_klaviyo(condition, NAMES)
+    assert from_klaviyo(back, NAMES) == condition
+    assert '"habitue-' not in json.dumps(back) or "status_date" in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (known(type="date", operator="calendar-month", value=13), "filter/value: 13 is no month"),
+        (known(type="date", operator="calendar-month", value="3"), "value: is of the wrong type"),
+        (known(type="list", operator="length-equals", value=1.5), "wanted a whole number from 0"),
+        (known(type="list", operator="length-less-than", value=0), "has at most -1 values"),
+        (known(type="list", operator="contains-substring", value=None), "compares with a text"),
+        (allowed(True, "never_subscribed"), "'never_subscribed' is not supported; there are any"),
+        (allowed(False, "subscribed", []), "/consent/consent_status/subscription: 'subscribed'"),
+        (allowed(True, "subscribed", [{"field": "method", "method": "api"}]),
+         "consent_status/filters/0/field: 'method' is not supported; there are status_date"),
+        (allowed(True, "subscribed", {"field": "status_date"}), "filters: is of the wrong type"),
+        (of(type="profile-predictive-analytics", dimension="expected_date_of_next_purchase",
+            filter={"type": "date", "operator": "calendar-month", "value": 3}),
+         "next_order_date is in the future"),
+        (of(type="profile-metric", metric_id="MetA", measurement="count",
+            measurement_filter=numeric("equals", 1),
+            timeframe_filter={"type": "date", "operator": "calendar-month", "value": 3}),
+         "timeframe_filter/operator: 'calendar-month' is not supported"),
+    ],
+)  # fmt: skip
+def test_what_it_says_and_nobody_knows_here_is_refused_at_its_place(told, message):
+    with pytest.raises(BadAudience, match=f"^/condition_groups/0/conditions/0.*{message}"):
+        from_klaviyo(told, NAMES)
 
 
 json_values = st.recursive(

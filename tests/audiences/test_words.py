@@ -12,6 +12,7 @@ from habitue.audiences.words import (
     expected_spend,
     first,
     followed,
+    in_month,
     in_next,
     last,
     member,
@@ -57,6 +58,15 @@ SAID = {
         consent.email == "subscribed"
     )
     & consent.since("email").during(last(30, "days")),
+    'profile.tags has any containing "mug" and profile.tags has at least 2 values': (
+        profile.tags.has_any_containing("mug")
+    )
+    & profile.tags.has_at_least(2),
+    "profile.tags has exactly 1 value or profile.tags has at most 3 values": (
+        profile.tags.has_exactly(1)
+    )
+    | profile.tags.has_at_most(3),
+    "first order_placed in december": first("order_placed").during(in_month("december")),
     "first order_placed at least 365 days ago": first("order_placed").during(ago(365, "days")),
     "anniversary of profile.birthday in the next 7 days": anniversary(
         profile.birthday, in_next(7, "days")

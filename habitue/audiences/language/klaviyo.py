@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from habitue.audiences.language.calendar import MONTHS
 from habitue.audiences.language.nodes import (
     And,
     Anniversary,
@@ -22,6 +23,7 @@ from habitue.audiences.language.nodes import (
     Compared,
     Condition,
     Consent,
+    ConsentSince,
     Count,
     Dated,
     Field,
@@ -50,6 +52,7 @@ from habitue.audiences.language.windows import (
     Between,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Span,
@@ -79,14 +82,27 @@ OPERATORS: dict[str, dict[str, Operator]] = {
         "in": "in",
     },
     "boolean": {"equals": "="},
-    "list": {"contains": "has", "contains-any": "has any of", "contains-all": "has all of"},
+    "list": {
+        "contains": "has",
+        "contains-any": "has any of",
+        "contains-all": "has all of",
+        "contains-substring": "has any containing",
+        "length-equals": "has exactly",
+        "length-greater-than-or-equal": "has at least",
+        "length-less-than-or-equal": "has at most",
+    },
+}
+# lengths of lists that are said by the length beside them
+BESIDE: dict[str, tuple[Operator, int]] = {
+    "length-greater-than": ("has at least", 1),
+    "length-less-than": ("has at most", -1),
 }
 # with `not-` before them, or `nregex`, they are the complement of what they are without
 OPPOSED: dict[str, frozenset[str]] = {
     "numeric": frozenset({"equals"}),
     "string": frozenset(OPERATORS["string"]),
     "boolean": frozenset(),
-    "list": frozenset(OPERATORS["list"]),
+    "list": frozenset(name for name in OPERATORS["list"] if name.startswith("contains")),
 }
 ATTRIBUTES = frozenset(
     (
@@ -109,8 +125,9 @@ COMPLETION: dict[str, Span] = {
     "WEEKS_1": Span(1, "week"),
     "YEARS_1": Span(365, "day"),
 }
-ANNIVERSARIES: dict[str, type[Last] | type[Next] | None] = {
-    "anniversary": None,                   # today
+ANNIVERSARIES: dict[str, type[Last] | type[Next] | Calendar] = {
+    "anniversary": Calendar("day"),
+    "anniversary-month": Calendar("month"),
     "anniversary-last": Last,
     "anniversary-next": Next,
 }
@@ -118,6 +135,22 @@ _REFUSED = {
     "predicted_gender": "is not inferred: names say little of it, and it is nobody's business",
     "total_clv": "adds what was and what is predicted: there are historic_clv, predicted_clv",
     "channel_affinity": "is not predicted: there are churn_probability, predicted_clv",
+    "profile-region": "is not known: profile-property of location['country'] is",
+    "profile-postal-code-distance": "is not known: profile-property of location['zip'] is",
+    "profile-permissions": "is not known: profile-marketing-consent of a channel is",
+    "profile-has-custom-object": "is not known: profile-metric and profile-property are",
+}
+# by whether marketing can be received, and by what was said: who may be written to has said so
+CONSENTS: dict[bool, dict[str, Callable[[Consent], Condition]]] = {
+    True: {
+        "any": lambda channel: Compared(channel, "=", "subscribed"),
+        "subscribed": lambda channel: Compared(channel, "=", "subscribed"),
+    },
+    False: {
+        "any": lambda channel: Not(Compared(channel, "=", "subscribed")),
+        "unsubscribed": lambda channel: Compared(channel, "=", "unsubscribed"),
+        "never_subscribed": lambda channel: Not(Compared(channel, "is set")),
+    },
 }
 _BRACKETS = re.compile(r"(properties|location)\['(.+)'\]")
 
@@ -236,7 +269,9 @@ def _funnel(at: _At, names: Names) -> Condition:
     first, then = steps
     if first.get("metric_exists", bool).value is not True:
         raise first.error("the first step is something that happened")
-    within: Span = at.among("completion_window_seconds", COMPLETION)
+    within: Span | None = None             # whenever after the first
+    if at.value.get("completion_window_seconds") is not None:
+        within = at.among("completion_window_seconds", COMPLETION)
     is_absent = not then.get("metric_exists", bool).value
     step = Step(_event(then, names), within, _where(then), is_absent)
     return Followed(_event(first, names), (step,), _timeframe(at), _where(first))
@@ -268,8 +303,19 @@ def _membership(at: _At, names: Names) -> Condition:
 
 def _consent(at: _At, _: Names) -> Condition:
     consent = at.get("consent")
-    found = Compared(Consent(consent.get("channel", str).value), "=", "subscribed")
-    return found if consent.get("can_receive_marketing", bool).value else Not(found)
+    channel = consent.get("channel", str).value
+    known = CONSENTS[consent.get("can_receive_marketing", bool).value]
+    if consent.value.get("consent_status") is None:
+        return known["any"](Consent(channel))
+    told = consent.get("consent_status")
+    found: Condition = told.among("subscription", known)(Consent(channel))
+    dates = told.list("filters") if told.value.get("filters") else []
+    return _joined(And, [found, *(_consented(one, ConsentSince(channel)) for one in dates)])
+
+
+def _consented(at: _At, since: ConsentSince) -> Condition:
+    at.among("field", {"status_date": None})
+    return _filtered(at.get("filter"), since)
 
 
 def _own(at: _At, _: Names) -> Condition:
@@ -346,12 +392,17 @@ def _filtered(at: _At, operand: Operand) -> Condition:
     if kind == "date":
         if at.value.get("operator") in tuple(ANNIVERSARIES):
             return at.made(lambda: Anniversary(operand, _days(at)))
-        window = _window(at)
+        window = _month(at) if at.value.get("operator") == "calendar-month" else _window(at)
         return Compared(operand, "is set") if window is None else Dated(operand, window)
+    if kind == "list" and at.value.get("operator") in tuple(BESIDE):
+        sign, more = BESIDE[at.value["operator"]]
+        return at.made(lambda: Compared(operand, sign, Decimal(at.get("value", int).value + more)))
     known = OPERATORS[kind]
     against = {opposite(one): known[one] for one in OPPOSED[kind]}
     told: Operator = at.among("operator", known | against)
-    found = at.made(lambda: Compared(operand, told, at.get("value").value))
+    held = at.get("value").value
+    value = str(held) if told == "has" and type(held) is int else held
+    found = at.made(lambda: Compared(operand, told, value))
     return Not(found) if at.value["operator"] in against else found
 
 
@@ -384,7 +435,15 @@ def _window(at: _At) -> Window | None:
 def _days(at: _At) -> Calendar | Last | Next:
     """The days in which an anniversary lies."""
     known = ANNIVERSARIES[at.value["operator"]]
-    return Calendar("day") if known is None else known(_span(at, "quantity"))
+    return known if isinstance(known, Calendar) else known(_span(at, "quantity"))
+
+
+def _month(at: _At) -> InMonth:
+    """A month of every year."""
+    number = at.get("value", int)
+    if not 1 <= number.value <= len(MONTHS):
+        raise number.error(f"{number.value} is no month: wanted 1 to {len(MONTHS)}")
+    return InMonth(MONTHS[number.value - 1])
 
 
 def _span(at: _At, name: str) -> Span:

@@ -8,6 +8,7 @@ from habitue.audiences.language.klaviyo import (
     ANNIVERSARIES,
     ATTRIBUTES,
     COMPLETION,
+    CONSENTS,
     NUMERIC,
     OPERATORS,
     OPPOSED,
@@ -42,12 +43,15 @@ from habitue.audiences.language.windows import (
     Between,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Span,
     Window,
 )
 from habitue.audiences.language.writing import written
+
+_PUSHED = ("subscribed", Consent("push"))
 
 
 def to_klaviyo(condition: Condition, names: Names | None = None) -> dict[str, Any]:
@@ -79,16 +83,14 @@ def _spelt(condition: Condition, ids: Names) -> dict[str, Any] | None:
     match condition:
         case Count() | Sum(of=Field("value")):
             return _spelt_metric(condition, ids)
-        case Followed(steps=(Step(within=Span()),)):
+        case Followed(steps=(Step(),)):
             return _spelt_funnel(condition, ids)
         case Member(name):
             return _spelt_member(name, ids, is_member=True)
         case Not(Member(name)):
             return _spelt_member(name, ids, is_member=False)
-        case Compared(Consent(channel), "=", "subscribed"):
-            return _spelt_consent(channel, can_receive=True)
-        case Not(Compared(Consent(channel), "=", "subscribed")):
-            return _spelt_consent(channel, can_receive=False)
+        case Compared(operand=Consent()) | Not(Compared(operand=Consent())):
+            return _spelt_consent(condition)
         case Similar(name, top, of):
             id = ids.audiences.get(name, name)
             return {"type": "habitue-similar-to", "group_id": id, "top": top, "unit": of}
@@ -138,7 +140,8 @@ def _spelt_metric(condition: Count | Sum, ids: Names) -> dict[str, Any] | None:
 
 def _spelt_funnel(condition: Followed, ids: Names) -> dict[str, Any] | None:
     (then,) = condition.steps
-    names = {span: name for name, span in COMPLETION.items()}
+    names: dict[Span | None, str | None] = {span: name for name, span in COMPLETION.items()}
+    names[None] = None
     before, after = _filters(condition.where), _filters(then.where)
     timeframe = _timeframe_of(condition.window)
     if then.within not in names or before is None or after is None or timeframe is None:
@@ -164,13 +167,23 @@ def _spelt_member(name: str, ids: Names, *, is_member: bool) -> dict[str, Any]:
     return {"type": "profile-group-membership", "is_member": is_member, "group_ids": [id]}
 
 
-def _spelt_consent(channel: str, *, can_receive: bool) -> dict[str, Any]:
-    told = {
-        "channel": channel,
-        "can_receive_marketing": can_receive,
-        "consent_status": {"subscription": "any"},
-    }
-    return {"type": "profile-marketing-consent", "consent": told}
+def _spelt_consent(condition: Compared | Not) -> dict[str, Any] | None:
+    """What was said of a channel; none: it cannot be said so."""
+    inner = condition.inner if isinstance(condition, Not) else condition
+    assert isinstance(inner, Compared), "what is inside compares a consent"
+    assert isinstance(inner.operand, Consent), "what is inside compares a consent"
+    channel = inner.operand
+    for can_receive, known in CONSENTS.items():
+        for subscription, make in reversed(known.items()):
+            # to Klaviyo "any" who can receive has subscribed, or never said a word; but of push
+            if make(channel) == condition and (subscription, channel) != _PUSHED:
+                told = {
+                    "channel": channel.channel,
+                    "can_receive_marketing": can_receive,
+                    "consent_status": {"subscription": subscription},
+                }
+                return {"type": "profile-marketing-consent", "consent": told}
+    return None
 
 
 def _filters(where: Condition | None) -> list[dict[str, Any]] | None:
@@ -242,10 +255,9 @@ def _timeframe_of(window: Window | None) -> dict[str, Any] | None:
 
 def _anniversary_filter(window: Calendar | Last | Next) -> dict[str, Any] | None:
     """The days of an anniversary; none: they cannot be said so."""
-    if window == Calendar("day"):
-        return {"type": "date", "operator": "anniversary"}
     if isinstance(window, Calendar):
-        return None
+        told = (name for name, days in ANNIVERSARIES.items() if days == window)
+        return next(({"type": "date", "operator": one} for one in told), None)
     (operator,) = (name for name, kind in ANNIVERSARIES.items() if kind is type(window))
     span = window.span
     return {"type": "date", "operator": operator, "unit": span.unit, "quantity": span.amount}
@@ -255,6 +267,8 @@ def _date_filter(window: Window) -> dict[str, Any] | None:
     """A window; none: it cannot be said so."""
     told = _relative(window)
     match window:
+        case InMonth():
+            told = {"operator": "calendar-month", "value": window.number}
         case Before(at):
             told = {"operator": "before", "date": at.isoformat()}
         case After(at):

@@ -12,6 +12,9 @@ MOST_PATTERN = 200                         # characters of a regular expression
 MOST_LISTED = 100                          # values of one list
 MOST_WHOLE, MOST_DECIMALS = 15, 9          # digits of a number before and after the point
 
+# how many values a list has
+LENGTHS = {"has exactly": "=", "has at least": ">=", "has at most": "<="}
+
 _WANTED: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("=", "!="), (str, Decimal, bool)),
     **dict.fromkeys(("<", "<=", ">", ">="), (Decimal,)),
@@ -19,6 +22,8 @@ _WANTED: dict[str, tuple[type, ...]] = {
     "in": (tuple,),
     "has": (str,),
     **dict.fromkeys(("has any of", "has all of"), (tuple,)),
+    "has any containing": (str,),
+    **dict.fromkeys(LENGTHS, (Decimal,)),
     "is set": (type(None),),
 }
 _KINDS: dict[type, str] = {
@@ -56,12 +61,19 @@ def refuse_value(operator: str, value: Value) -> None:
     each = value if isinstance(value, tuple) else (value,)
     if not 1 <= len(each) <= MOST_LISTED:
         raise BadAudience(f"a list of {len(each)}: wanted 1 to {MOST_LISTED} values")
-    if operator.startswith("has") and not all(isinstance(one, str) for one in each):
+    if operator in LENGTHS:
+        _refuse_length(operator, each[0])
+    elif operator.startswith("has") and not all(isinstance(one, str) for one in each):
         raise BadAudience(f"{operator} compares with texts")
     for one in each:
         _refuse_one(one)
     if operator == "matches":
         _refuse_pattern(str(value))
+
+
+def _refuse_length(operator: str, value: object) -> None:
+    if not isinstance(value, Decimal) or value != value.to_integral_value() or value < 0:
+        raise BadAudience(f"{operator} {value} values: wanted a whole number from 0 on")
 
 
 def _refuse_one(value: Value) -> None:

@@ -15,13 +15,14 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from habitue.audiences.language.calendar import MONTHS, WEEKDAYS
 from habitue.audiences.language.limits import Value, exact, refuse_text, refuse_value, shown
-from habitue.audiences.language.windows import Calendar, Last, Next, Span, Window
+from habitue.audiences.language.windows import Calendar, InMonth, Last, Next, Span, Window
 from habitue.errors import BadAudience
 
 Order = Literal["=", "!=", "<", "<=", ">", ">="]
 Operator = Literal[
     "=", "!=", "<", "<=", ">", ">=", "contains", "starts with", "ends with", "matches", "in",
-    "has", "has any of", "has all of", "is set",
+    "has", "has any of", "has all of", "has any containing", "has exactly", "has at least",
+    "has at most", "is set",
 ]  # fmt: skip
 
 MOST_CONDITIONS = 100
@@ -202,6 +203,8 @@ class Dated(Joined):
         _refuse_odd(self.window, Window)
         if isinstance(self.operand, (Field, Consent, Prediction, Rfm, Bought)):
             raise BadAudience("this is no date")
+        if isinstance(self.operand, NextOrder) and isinstance(self.window, InMonth):
+            raise BadAudience("next_order_date is in the future\nhint: in the next 30 days")
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +482,11 @@ def _refuse_happened(
         raise BadAudience(f"{operator!r} is no comparison\nhint: there are {' '.join(ORDERS)}")
     if window is not None:
         _refuse_odd(window, Window)
+    if isinstance(window, InMonth):
+        raise BadAudience(
+            "the months of every year are compared behind where\n"
+            f'hint: where month = "{window.month}"'
+        )
     if isinstance(window, Next) or (isinstance(window, Calendar) and window.ahead > 0):
         raise BadAudience("what happens in the future is not known\nhint: churn_90d, order_30d, …")
 

@@ -17,8 +17,8 @@ from decimal import Decimal
 from functools import lru_cache
 
 from habitue.audiences.language import nodes, windows
-from habitue.audiences.language.calendar import CALENDAR_UNITS
-from habitue.audiences.language.limits import Value
+from habitue.audiences.language.calendar import CALENDAR_UNITS, MONTHS
+from habitue.audiences.language.limits import LENGTHS, Value
 from habitue.audiences.language.nodes import (
     And,
     Anniversary,
@@ -55,6 +55,7 @@ from habitue.audiences.language.windows import (
     Between,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Span,
@@ -325,6 +326,8 @@ class _Parser:
         reader.takes("the")
         if reader.takes("next"):
             return Next(self._span())
+        if (month := reader.peek().word) in MONTHS:
+            return reader.made(reader.take(), lambda: InMonth(month))
         if not reader.takes("last") and of_dates:
             raise reader.error(reader.peek(), 'wanted "last" or "next"', "in the next 7 days")
         return Last(self._span())
@@ -448,6 +451,8 @@ class _Parser:
             return reader.made(token, lambda: Dated(operand, told))
         operator = self._operator()
         value = self._listed() if operator in ("in", "has any of", "has all of") else self._value()
+        if operator in LENGTHS and not reader.takes("values"):
+            reader.takes("value")
         return reader.made(token, lambda: Compared(operand, operator, value))
 
     def _operator(self) -> Operator:
@@ -456,7 +461,7 @@ class _Parser:
             return self._sign()
         words: tuple[Operator, ...] = (
             "contains", "starts with", "ends with", "matches", "in", "has any of", "has all of",
-            "has",
+            "has any containing", "has exactly", "has at least", "has at most", "has",
         )  # fmt: skip
         for one in words:
             if reader.takes(*one.split()):

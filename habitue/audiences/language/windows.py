@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, assert_never
 
 from habitue.audiences.language.calendar import (
     CALENDAR_UNITS,
+    MONTHS,
     CalendarUnit,
     days_of,
     local,
@@ -139,7 +140,23 @@ class Calendar:
             raise BadAudience(f"{self.ahead} {self.unit}s ahead: wanted -1, 0 or 1")
 
 
-Window: TypeAlias = Last | Next | Ago | Earlier | Before | After | Between | Calendar
+@dataclass(frozen=True, slots=True)
+class InMonth:
+    """A month of the calendar, of whatever year, in the shop's time zone; of dates only."""
+
+    month: str
+
+    def __post_init__(self) -> None:
+        if self.month not in MONTHS:
+            raise BadAudience(f"{self.month!r} is no month\nhint: {', '.join(MONTHS)}")
+
+    @property
+    def number(self) -> int:
+        """1 for January."""
+        return MONTHS.index(self.month) + 1
+
+
+Window: TypeAlias = Last | Next | Ago | Earlier | Before | After | Between | Calendar | InMonth
 
 
 def bounds(
@@ -166,6 +183,8 @@ def bounds(
         case Calendar():
             begin, final = days(window, at, zone)
             return start_of(begin, zone), start_of(final + timedelta(days=1), zone)
+        case InMonth():
+            raise AssertionError("months of every year have no bounds: dates alone are in them")
     after, until = _lengths(window)
     tick = timedelta(microseconds=1)
     first = None if after is None else _moved(at, after + tick)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import assert_never
 
-from habitue.audiences.language.limits import Value
+from habitue.audiences.language.limits import LENGTHS, Value
 from habitue.audiences.language.nodes import (
     FIELDS,
     And,
@@ -41,6 +41,7 @@ from habitue.audiences.language.windows import (
     Between,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Span,
@@ -85,6 +86,7 @@ def _comparison(condition: Compared | Dated | Anniversary) -> str:
             return f"anniversary of {_comparison(Dated(operand, window))}"
         case Compared(operand, operator, value):
             told = "" if operator == "is set" else f" {_value(value)}"
+            told += f" value{'s' * (value != 1)}" * (operator in LENGTHS)
             return f"{_operand(operand)} {operator}{told}"
         case Dated(operand, Last(span)):
             return f"{_operand(operand)} in the last {_span(span)}"
@@ -137,11 +139,20 @@ def _window(window: Window | None) -> str:
             return f" at least {_span(span)} ago"
         case Earlier(far, near):
             return f" between {far.amount} and {_span(near)} ago"
-        case Calendar("day", ahead):
-            return (" today", " tomorrow", " yesterday")[ahead]
-        case Calendar(unit, ahead):
-            return f" {('this', 'next', 'last')[ahead]} {unit}"
+        case Calendar() | InMonth():
+            return f" {_calendar(window)}"
     return f" {_dates(window)}"
+
+
+def _calendar(window: Calendar | InMonth) -> str:
+    match window:
+        case InMonth(month):
+            return f"in {month}"
+        case Calendar("day", ahead):
+            return ("today", "tomorrow", "yesterday")[ahead]
+        case Calendar(unit, ahead):
+            return f"{('this', 'next', 'last')[ahead]} {unit}"
+    assert_never(window)
 
 
 def _dates(window: Before | After | Between) -> str:

@@ -43,6 +43,12 @@ def day_of(held: Any, zone: str) -> date | None:
     return local(instant(time), zone).date() if time is not None and time in _SURE else None
 
 
+def is_in_month(held: Any, month: int, zone: str) -> bool:
+    """Whether a date is in a month, 1 to 12, of any year."""
+    day = day_of(held, zone)
+    return day is not None and day.month == month
+
+
 def shown(name: str, time: int, zone: str) -> str | int:
     """The weekday, month or hour that the shop's clock and calendar show at an instant."""
     at = local(instant(time), zone)

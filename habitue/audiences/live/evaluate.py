@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from habitue.audiences.asking import of_nobody
+from habitue.audiences.asking import of_nobody, reads_lines
 from habitue.audiences.language.calendar import anniversaries, zone_of
 from habitue.audiences.language.nodes import (
     CLOCK_FIELDS,
@@ -50,6 +50,7 @@ from habitue.audiences.language.windows import (
     Between,
     Calendar,
     Earlier,
+    InMonth,
     Last,
     Next,
     Window,
@@ -59,7 +60,7 @@ from habitue.audiences.language.windows import (
 from habitue.audiences.live.asking.matched import PLACES, Answer, Matched, Meaning, Summed
 from habitue.audiences.live.asking.steering import of_event, reads, settled
 from habitue.audiences.live.bought import bought, known_of
-from habitue.audiences.live.clock import Moment, day_of, next_day, shown
+from habitue.audiences.live.clock import Moment, day_of, is_in_month, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
 from habitue.audiences.live.orders import Row, rows
 from habitue.audiences.live.scored import drift
@@ -307,7 +308,7 @@ def _meaning(event: str, where: Condition | None, zone: str) -> Meaning:
     return Meaning(
         event=event,
         meets=None if where is None else _row(where, event, zone),
-        lined=any(map(_reads_lines, inside)),
+        lined=any(map(reads_lines, inside)),
         is_still=not any(map(_moves, inside)),
         reads=of_event(event),
     )
@@ -498,6 +499,8 @@ def _inside(window: Window, zone: str) -> Callable[[Any, int], Answer]:
                 return day is not None and first <= day <= last, next_day(time, zone)
 
             return among
+        case InMonth():
+            return lambda held, _: (is_in_month(held, window.number, zone), NEVER)
     after, until = _reach(window)
 
     def inside(held: Any, time: int) -> Answer:
@@ -571,18 +574,11 @@ def _dates(window: Before | After | Between) -> tuple[int, int]:
     raise unknown(window)
 
 
-def _reads_lines(condition: Condition) -> bool:
-    match condition:
-        case Compared(Field(name)):
-            return name in LINE_FIELDS
-    return False
-
-
 def _moves(condition: Condition) -> bool:
     """Whether time alone changes what a comparison on a row says."""
     match condition:
         case Dated(window=window):
-            return not isinstance(window, (Before, After, Between))
+            return not isinstance(window, (Before, After, Between, InMonth))
     return False
 
 

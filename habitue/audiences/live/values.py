@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from habitue.audiences.language.calendar import DATE
-from habitue.audiences.language.limits import Value
+from habitue.audiences.language.limits import LENGTHS, Value
 from habitue.audiences.language.nodes import Compared
 from habitue.lake.live.told import microseconds
 
@@ -88,6 +88,9 @@ def tested(condition: Compared) -> Test:
         assert isinstance(value, tuple), "`in` compares with a list"
         each = [_compared(operator.eq, one) for one in value]
         return lambda held: any(one(held) for one in each)
+    if sign in LENGTHS:
+        compare = SIGNS[LENGTHS[sign]]
+        return lambda held: isinstance(held, list) and compare(len(held), value)
     if sign.startswith("has"):
         return _listed(sign, value)
     assert isinstance(value, str), "texts are compared with a text"
@@ -124,6 +127,7 @@ def _compared(compare: Callable[[Any, Any], bool], value: Value) -> Test:
 
 def _listed(sign: str, value: Value) -> Test:
     wanted = {value} if isinstance(value, str) else set(value or ())  # type: ignore[arg-type]
+    parts = [lowered(str(one)) for one in wanted]
 
     def has(held: object) -> bool:
         if not isinstance(held, list):
@@ -131,6 +135,8 @@ def _listed(sign: str, value: Value) -> Test:
         found = {
             one if isinstance(one, str) else _compact(one) for one in held if one is not None
         }
+        if sign == "has any containing":
+            return any(part in lowered(one) for part in parts for one in found)
         return bool(wanted & found) if sign == "has any of" else wanted <= found
 
     return has
