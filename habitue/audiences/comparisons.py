@@ -6,7 +6,7 @@ comparison with what is missing is false.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from habitue.audiences.language.calendar import (
@@ -37,6 +37,8 @@ _ANY_TEXT = (
     "list_bool_or(list_transform({listed}, lambda one: contains(lower(one), lower({value}))))"
 )
 _NONE = "NULL"
+_MOST_LOOKED_UP = 60                       # days of anniversaries that texts are looked up in first
+_NEAR_DAYS = 3
 
 
 @dataclass(slots=True)
@@ -161,19 +163,31 @@ def dated(forms: Forms, condition: Dated, clock: Clock, bound: Bound) -> str:
 
 def remembered(forms: Forms, condition: Anniversary, clock: Clock, bound: Bound) -> str:
     """SQL of a date whose day and month are among some days; unknown where it is missing."""
-    day, among = _day(forms, clock, bound), anniversaries(*days(condition.window, *clock.of))
+    day, (first, last) = _day(forms, clock, bound), days(condition.window, *clock.of)
+    code = f"month({day}) * 100 + day({day})"
     parts = [
-        f"(list_contains({bound(codes, 'INTEGER[]')}, month({day}) * 100 + day({day}))"
+        f"({code} BETWEEN {bound(min(codes), 'INTEGER')} AND {bound(max(codes), 'INTEGER')}"
         f" AND year({day}) < {bound(year, 'INTEGER')})"
-        for year, codes in among.items()
+        for year, codes in anniversaries(first, last).items()
     ]
     told = f"({' OR '.join(parts)})"
-    if forms.told == _NONE:
+    if forms.told == _NONE or (last - first).days > _MOST_LOOKED_UP:
         return told
-    # what ends with no such day, as most days do, is not read as a date
-    ends = sorted({f"{one // 100:02}-{one % 100:02}" for codes in among.values() for one in codes})
-    found = f"list_contains({bound(ends, 'VARCHAR[]')}, substr({forms.told}, 6))"
-    return f"((length({forms.told}) <> 10 OR {found}) AND {told})"
+    # what has no such day, as most have not, is not read as a date; the text is named once, since
+    # it would be taken out of its JSON as often as it is named
+    ends = sorted(_texts_near(first, last))
+    return f"(list_contains({bound(ends, 'VARCHAR[]')}, substr({forms.told}, 6, 5)) AND {told})"
+
+
+def _texts_near(first: date, last: date) -> set[str]:
+    """MM-DD of every text whose instant may lie in some days, in whatever zone and year.
+
+    A text's offset from UTC and the shop's are less than two days together; around the end of
+    a February there may be one day more.
+    """
+    span = range(-_NEAR_DAYS, (last - first).days + _NEAR_DAYS + 1)
+    found = {f"{first + timedelta(days=place):%m-%d}" for place in span}
+    return found | ({"02-29"} if found & {"02-28", "03-01"} else set())
 
 
 def within(column: str, window: Window | None, clock: Clock, bound: Bound) -> str:

@@ -1,7 +1,7 @@
 """What stands in JSON, compared by SQL and by the evaluator of live audiences: the same of each."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -140,3 +140,49 @@ def test_a_pattern_that_only_a_newer_re2_knows_is_refused():
     with pytest.raises(BadAudience, match=r"hint: \(\?P<name>"):
         parse('profile.a matches "(?<year>[0-9]+)"')
     assert parse('profile.a matches "[(?<]" and profile.a matches "(?P<year>[0-9]+)"')
+
+
+@st.composite
+def near_leap_days(draw):
+    """An instant within some days of the end of a February or of a year, told anywhere."""
+    year, around = draw(st.integers(1995, 2025)), draw(st.sampled_from([(3, 1), (1, 1), (3, 4)]))
+    day = datetime(year, *around, tzinfo=UTC) + timedelta(minutes=draw(st.integers(-6_000, 6_000)))
+    minutes = draw(st.sampled_from([0, 0, -1439, 1439, 840, -720, 345]))
+    sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
+    shown = [f"{day:%Y-%m-%d}", f"{day:%Y-%m-%dT%H:%M:%S}{sign}{hours:02}:{rest:02}"]
+    return draw(st.sampled_from(shown))
+
+
+@given(
+    held=st.lists(near_leap_days(), min_size=1, max_size=30),
+    at=st.builds(lambda year, day: datetime(year, *day, 11, tzinfo=UTC), st.integers(2024, 2027),
+                 st.sampled_from([(2, 27), (2, 28), (3, 1), (3, 4), (12, 31), (1, 1)])),
+    window=whole,
+    zone=st.sampled_from(["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kolkata"]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_an_anniversary_is_found_wherever_its_date_was_told(held, at, window, zone):
+    condition = Anniversary(A, window)
+    documents = [json.dumps({"a": one}) for one in held]
+    ready = prepared(condition, zone)
+    live = [ready.holds(Known(json.loads(one)), microseconds(at))[0] for one in documents]
+    assert by_sql(condition, documents, at, zone) == live
+
+
+@pytest.mark.parametrize(
+    ("held", "today"),
+    [
+        ("2024-02-29", (2025, 2, 28)),
+        ("2024-02-29T23:00:00Z", (2025, 3, 1)),                  # the first of March there
+        ("2023-03-05T12:00:00-23:59", (2025, 3, 7)),
+        ("2023-02-27T12:00:00-23:59", (2024, 3, 1)),             # and 2024 has one day more
+        ("2023-12-30T12:00:00-23:59", (2025, 1, 1)),
+    ],
+)
+def test_an_anniversary_is_that_of_the_shops_day(held, today):
+    at, zone = datetime(*today, 5, tzinfo=UTC), "Pacific/Kiritimati"
+    document = json.dumps({"a": held})
+    for window, holds in ((Calendar("day"), True), (Calendar("day", 1), False)):
+        condition = Anniversary(A, window)
+        live = prepared(condition, zone).holds(Known(json.loads(document)), microseconds(at))[0]
+        assert by_sql(condition, [document], at, zone) == [live] == [holds]
