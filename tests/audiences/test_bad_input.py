@@ -2,6 +2,8 @@
 
 import json
 import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -9,7 +11,7 @@ from habitue.audiences.language.klaviyo import from_json, from_klaviyo
 from habitue.audiences.language.klaviyo_writing import to_klaviyo
 from habitue.audiences.language.nodes import And, Compared, Count, Dated, Not, Or, Profile, Sum
 from habitue.audiences.language.parsing import parse
-from habitue.audiences.language.windows import Last, Span
+from habitue.audiences.language.windows import Before, Last, Span
 from habitue.audiences.language.writing import written
 from habitue.audiences.members import AsOf, find, understood
 from habitue.audiences.saved import Saved
@@ -237,3 +239,14 @@ def test_no_text_moves_the_terminal_that_a_message_is_shown_in():
         message = str(caught.value)
         assert not set(message) & set("\x1b\x9b\u202e")
         assert re.fullmatch(r" +\^", message.splitlines()[2])
+
+
+def test_instants_at_the_ends_of_the_calendar_are_refused_or_mean_what_they_say(lake):
+    for at in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+        for hours in (-23, 23):
+            zone = timezone(timedelta(hours=hours))
+            with suppress(BadAudience):
+                found = did("order_placed", window=Before(at.replace(tzinfo=zone)))
+                assert parse(written(found)) == found
+    assert find(lake, "acme", "did order_placed before 0001-01-01", AsOf(day(2))).size == 0
+    assert find(lake, "acme", "did order_placed before 9999-12-31T23:59Z", AsOf(day(2))).size == 1

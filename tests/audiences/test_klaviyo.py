@@ -226,6 +226,8 @@ def test_what_klaviyo_can_say_is_read_and_comes_back(told, sentence):
         (known(type="list", operator="length-equals", value=1.5), "wanted a whole number from 0"),
         (known(type="list", operator="length-less-than", value=0), "has at most -1 values"),
         (known(type="list", operator="contains-substring", value=None), "compares with a text"),
+        (known(type="date", operator="before", date="9999-12-31T23:59:59-23:59"),
+         "filter/date: '9999-12-31T23:59:59-23:59' is no date"),
         (allowed(True, "never_subscribed"), "'never_subscribed' is not supported; there are any"),
         (allowed(False, "subscribed", []), "/consent/consent_status/subscription: 'subscribed'"),
         (allowed(True, "subscribed", [{"field": "method", "method": "api"}]),

@@ -454,9 +454,9 @@ def _instant(at: _At, name: str) -> datetime:
     found = at.get(name, str)
     try:
         told = datetime.fromisoformat(found.value)
-    except ValueError:
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise found.error(f"{found.value!r} is no date in ISO 8601") from None
-    return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
 
 
 def _joined(join: type[And] | type[Or], parts: list[Any]) -> Any:

@@ -228,6 +228,10 @@ def _lengths(window: Last | Next | Ago | Earlier) -> tuple[timedelta | None, tim
 def _refuse_naive(at: datetime) -> None:
     if at.tzinfo is None:
         raise BadAudience(f"{at.isoformat()} does not say its time zone")
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        raise BadAudience(f"{at.isoformat()} is not between the years 1 and 9999 in UTC") from None
 
 
 def _moved(at: datetime, by: timedelta) -> datetime | None:
