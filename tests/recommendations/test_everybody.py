@@ -8,7 +8,7 @@ import pytest
 
 from habitue.recommendations.recommend import fit_recommender
 from habitue.recommendations.rules import Rules
-from habitue.recommendations.shelf.everybody import STRANGER, Said, Stand, shelved
+from habitue.recommendations.shelf.everybody import STRANGER, Said, Stand, lists_of, shelved
 from habitue.recommendations.shelf.listed import Facts, Wanted
 from habitue.recommendations.shelf.rules import Match, Rule
 from habitue.sequences.build import DAY, microseconds, sequences_from_events
@@ -64,6 +64,17 @@ def test_rules_hold_for_everybody_and_for_strangers(shop) -> None:
     facts = {str(item): Facts(price=20.0) for item in shop.items[1:]}
     lists = shelved(stand_on(shop, rules=[dear], facts=facts), Wanted(k=4))
     assert set(lists["item"].to_pylist()) <= {str(shop.items[0])}
+
+
+def test_a_shop_whose_only_item_everybody_has_bought_has_no_lists() -> None:
+    bought = [(f"c{n}", 1 + n, ["mug"]) for n in range(3)]
+    cutoff = microseconds(START) + 10 * DAY
+    sequences = sequences_from_events(
+        orders_of(bought, start=START), shop="corner", cutoff=cutoff
+    )
+    fitted = fit_recommender(sequences, cutoff=cutoff, rules=Rules(skip_spent=True))
+    found = list(lists_of(fitted, sequences, np.arange(3)))
+    assert [one for batch in found for one in batch.values()] == []
 
 
 def test_what_was_bought_for_good_is_left_out_and_what_is_used_up_is_not() -> None:

@@ -91,7 +91,7 @@ def lists_of(
             )
         ]
         first = np.flatnonzero(lists.place == 0)
-        ends = np.append(first[1:], len(listed))
+        ends = np.append(first[1:], len(listed))[: len(first)]     # nobody has a list: none
         yield {
             names.customers[lists.customer[low]]: listed[low:high]
             for low, high in zip(first.tolist(), ends.tolist(), strict=True)
