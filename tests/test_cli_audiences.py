@@ -57,6 +57,14 @@ def test_what_cannot_be_read_names_the_place_and_does_nothing(workspace):
     assert both.exit_code == 2
 
 
+def test_numbers_past_all_rows_are_no_more_than_all(workspace):
+    shown = run(workspace, "audience", "did order_placed", "--rows", "99999999999999999999")
+    assert "c2" in shown.stdout
+    wrong = run(workspace, "changes", "--after", "99999999999999999999")
+    assert wrong.exit_code == 2
+    assert "--after" in wrong.stderr
+
+
 def test_who_is_found_nowhere_is_told_why(workspace):
     told = run(workspace, "audience", 'profile.city = "Paris"', "--size")
     assert (told.stdout, told.stderr) == ("0\n", "nobody has profile.city\n")

@@ -22,6 +22,7 @@ from habitue.audiences.aftermath.happened import last_event, window
 from habitue.audiences.changes import reading
 from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, sink_of
 from habitue.audiences.compile import asked
+from habitue.audiences.language.limits import refuse_text
 from habitue.audiences.language.nodes import Compared, Consent, Member, Similar, every
 from habitue.audiences.language.writing import written
 from habitue.audiences.live.alike.places import count_places, refused
@@ -50,6 +51,7 @@ from habitue.lm import Chat, endpoint
 # one row per audience, by name
 LISTED = "SELECT name, condition, since FROM audiences ORDER BY name"
 
+_NAME = "the name of an audience"
 NO_MODEL = (
     "no language model is configured: lm_url and lm_model in habitue.toml, or HABITUE_LM_URL and"
     " HABITUE_LM_MODEL in the environment, name one (OpenAI-compatible)"
@@ -219,6 +221,7 @@ class Saved:
             NoSuchAudience: there is none of that name.
             NotFollowed: no live state follows it.
         """
+        refuse_text(_NAME, name)
         try:
             return reading.members(self._live(), self.shop, name)
         except reading.NotFollowed:
@@ -232,6 +235,8 @@ class Saved:
             NoSuchAudience: there is none of that name, and nobody was ever in one.
             NotFollowed: there is no live state yet.
         """
+        if name is not None:
+            refuse_text(_NAME, name)
         found = reading.changes(self._live(), self.shop, audience=name, after=after)
         if name is not None and not len(found):
             self._refuse_strange(name)
@@ -272,6 +277,7 @@ class Saved:
 
     def _refuse_strange(self, name: str) -> None:
         """Raise where a name is that of no audience, now or before."""
+        refuse_text(_NAME, name)
         if not len(reading.changes(self._live(), self.shop, audience=name, most=1)):
             self._refuse_unknown(name)
 

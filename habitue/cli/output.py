@@ -90,7 +90,7 @@ def json_lines(table: "pa.Table") -> Iterator[str]:
 
 def print_table(table: "pa.Table", *, rows: int, title: str = "") -> None:
     """The first rows for people, on stdout; how many there are in all, on stderr."""
-    shown = table.slice(0, rows) if rows else table
+    shown = table.slice(0, min(rows, table.num_rows)) if rows else table
     numeric = [place for place, field in enumerate(table.schema) if _is_number(field.type)]
     print_grid(
         table.column_names,

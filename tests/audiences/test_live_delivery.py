@@ -9,7 +9,7 @@ import pytest
 
 from habitue.audiences.changes.delivering import FIRST_SECONDS, LOOK_SECONDS, is_ours
 from habitue.audiences.saved import Saved
-from habitue.errors import BadSetting, NoSuchAudience
+from habitue.errors import BadAudience, BadSetting, NoSuchAudience
 from habitue.lake.tables import Lake
 from tests.audiences.living import Living
 from tests.lake.small import day, event
@@ -110,6 +110,9 @@ def test_a_name_that_is_none_is_not_waited_for(shop, tmp_path):
     ):
         with pytest.raises(NoSuchAudience):
             asked()
+    for asked in (saved.members, saved.changes):
+        with pytest.raises(BadAudience, match="a character that no text has"):
+            asked("\udcff")
     live.define(buyers=None)               # no name any more, and yet its changes stand
     assert len(saved.changes("buyers"))
     saved.delivery(str(tmp_path / "a"), audience="buyers")

@@ -35,8 +35,9 @@ def members(audience: str, shop: Shop, output: Output) -> None:
 @click.argument("audience", required=False)
 @with_shop
 @click.option(
-    "--after", type=int, default=0, metavar="N", help="From the sequence number after this on."
-)
+    "--after", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N",
+    help="From the sequence number after this on.",
+)  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on with what is found, as JSON, until stopped.")
 @with_output
 def changes(audience: str | None, shop: Shop, after: int, follow: bool, output: Output) -> None:
