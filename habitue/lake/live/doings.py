@@ -1,7 +1,7 @@
 """What one customer did with items, as lists want to know it: bought, looked at, was shown."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,6 +47,13 @@ class Doings(NamedTuple):
     last: tuple[tuple[str, ...], int]      # items of their last event about any, and when
 
 
+class _Line(msgspec.Struct, array_like=True, gc=False):
+    """Of a line as it is kept, what it is of."""
+
+    item: str
+
+
+_told_lines = msgspec.json.Decoder(list[list[_Line]])
 NOTHING = Doings({}, (), (), ((), 0))
 
 
@@ -59,15 +66,17 @@ def doings(
         _EVENTS, [shop, customer, now, msgspec.json.encode(_NAMES).decode(), since, whenever]
     ).fetchall()
     gone = _cancelled(connection, shop, rows, now)
+    # all at once: most events have few lines
+    told = _told_lines.decode(f"[{','.join(row[3] for row in rows)}]")
     orders: dict[str, set[object]] = {}
     touched: list[tuple[str, int]] = []
     shown: list[tuple[str, int]] = []
     last: tuple[tuple[str, ...], int] = ((), 0)
-    for place, (name, time, order, lines, properties) in enumerate(rows):
+    for place, (name, time, order, _, properties) in enumerate(rows):
         if name == ORDER_CANCELLED or (order is not None and order in gone):
             continue
-        told = [line[0] for line in msgspec.json.decode(lines)]
-        items = tuple(items_told(name, told, properties))
+        of_lines = tuple(dict.fromkeys([line.item for line in told[place]]))
+        items = of_lines or _items_named(name, properties)
         if name == RECOMMENDATIONS_SHOWN:
             shown += [(item, time) for item in items]
             continue
@@ -89,12 +98,17 @@ def _cancelled(
     return own | {order for (order,) in connection.execute(_CANCELLED, [shop, now, asked])}
 
 
-def items_told(name: str, lines: Sequence[str], properties: str) -> Iterator[str]:
+def items_told(name: str, lines: Sequence[str], properties: str) -> tuple[str, ...]:
     """The items that an event is about: of its lines, or as its properties name them."""
-    told: Any = list(lines)
-    if not told:
-        held = msgspec.json.decode(properties)
-        held = held if isinstance(held, dict) else {}
-        told = held.get("items") if name == RECOMMENDATIONS_SHOWN else [held.get("item")]
-    if isinstance(told, list):
-        yield from dict.fromkeys(one for one in told if isinstance(one, str))
+    if lines:
+        return tuple(dict.fromkeys(one for one in lines if isinstance(one, str)))
+    return _items_named(name, properties)
+
+
+def _items_named(name: str, properties: str) -> tuple[str, ...]:
+    held = msgspec.json.decode(properties)
+    held = held if isinstance(held, dict) else {}
+    told: Any = held.get("items") if name == RECOMMENDATIONS_SHOWN else [held.get("item")]
+    if not isinstance(told, list):
+        return ()
+    return tuple(dict.fromkeys(one for one in told if isinstance(one, str)))

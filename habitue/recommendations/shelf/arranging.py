@@ -33,16 +33,18 @@ def arranged(candidates: Iterable[Listed], shelf: Shelf, wanted: Wanted) -> list
     """
     out = {*wanted.exclude, *wanted.context, *shelf.left_out}
     places = pinned(shelf.rules)
+    speak = [rule for rule in shelf.rules if rule.kind in ("only", "hide")]
     allowed: dict[str, Listed] = {}
     for one in candidates:
-        is_new = not (wanted.exclude_bought and one.reason in BOUGHT)
-        if one.item not in out and is_new and _is_allowed(one, shelf):
+        if one.item in out or (wanted.exclude_bought and one.reason in BOUGHT):
+            continue
+        if not speak or _is_allowed(one, speak, shelf.facts):
             allowed.setdefault(one.item, one)
     # pins come first, so that where only so many of a category are let through they are
     fixed = sorted((one for one in allowed if one in places), key=lambda one: places[one])
     rest = sorted(
         (one for one in allowed.values() if one.item not in places),
-        key=lambda one: _standing(one, shelf),
+        key=_standing(shelf),
     )
     kept = _capped([*(allowed[one] for one in fixed), *rest], wanted.per_category)
     found = [one for one in kept if one.item not in places]
@@ -77,25 +79,28 @@ def arranged_asking(
         out |= missing
 
 
-def _is_allowed(one: Listed, shelf: Shelf) -> bool:
-    facts = shelf.facts.get(one.item, NO_FACTS)
-    only = [rule for rule in shelf.rules if rule.kind == "only"]
+def _is_allowed(one: Listed, rules: Sequence[Rule], told: Mapping[str, Facts]) -> bool:
+    """Whether no rule, of those that let through or hide, keeps an item out."""
+    facts = told.get(one.item, NO_FACTS)
+    only = [rule for rule in rules if rule.kind == "only"]
     if only and not any(rule.match.holds(one, facts) for rule in only):
         return False
-    return not any(
-        rule.kind == "hide" and rule.match.holds(one, facts) for rule in shelf.rules
-    )
+    return not any(rule.kind == "hide" and rule.match.holds(one, facts) for rule in rules)
 
 
-def _standing(one: Listed, shelf: Shelf) -> tuple[bool, float]:
+def _standing(shelf: Shelf) -> Callable[[Listed], tuple[bool, float]]:
     """What a list is sorted by: the buried last, else by score; equal ones stay as they came."""
-    facts = shelf.facts.get(one.item, NO_FACTS)
-    score, is_buried = one.score - shelf.discounts.get(one.item, 0.0), False
-    for rule in shelf.rules:
-        if rule.kind in ("boost", "bury") and rule.match.holds(one, facts):
-            score += math.log(rule.factor) if rule.kind == "boost" else 0.0
-            is_buried = is_buried or rule.kind == "bury"
-    return is_buried, -score
+    moving = [rule for rule in shelf.rules if rule.kind in ("boost", "bury")]
+
+    def standing(one: Listed) -> tuple[bool, float]:
+        score, is_buried = one.score - shelf.discounts.get(one.item, 0.0), False
+        for rule in moving:
+            if rule.match.holds(one, shelf.facts.get(one.item, NO_FACTS)):
+                score += math.log(rule.factor) if rule.kind == "boost" else 0.0
+                is_buried = is_buried or rule.kind == "bury"
+        return is_buried, -score
+
+    return standing
 
 
 def _capped(listed: Iterable[Listed], most: int | None) -> list[Listed]:

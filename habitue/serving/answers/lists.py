@@ -39,10 +39,17 @@ def listed_for(
 ) -> list[Listed]:
     """What to show to somebody (none: to anybody) now (µs)."""
     rules = book.rules(shop, now)
+    # one state of customers and stock throughout, for which the file is asked once
+    return book.profiles.look(lambda _: _listed(book, shop, known, (wanted, rules, now)))
+
+
+def _listed(
+    book: Book, shop: str, known: Known | None, asked: tuple[Wanted, Sequence[Rule], int]
+) -> list[Listed]:
+    wanted, rules, now = asked
     done = _doings(book, shop, known, now)
     others = _named_by(book, shop, rules)
     candidates = _candidates(book, shop, known, done, wanted, others)
-    asked = (wanted, rules, now)
 
     def gone(items: set[str]) -> set[str]:
         return book.profiles.look(lambda one: catalogue.unavailable(one, shop, items, now))
@@ -70,7 +77,7 @@ def _candidates(
     book: Book, shop: str, known: Known | None, done: Doings, wanted: Wanted, others: list[Listed]
 ) -> list[Listed]:
     """What could be shown, best first: the own list, what goes with the context, the others."""
-    whole = book.shop(shop)
+    whole = book.shop(shop) if known is None else known.shop
     popular = [] if whole is None else whole.popular
     own = [] if known is None or known.scored is None else book.listed(known.scored)
     context = wanted.context
@@ -82,6 +89,8 @@ def _candidates(
 
 def _near(book: Book, shop: str, context: Sequence[str]) -> list[Listed]:
     """What goes with a context, the best first."""
+    if not context:
+        return []
     around = {one.item: one for one in book.scored.items(shop, context)}
     similar = {
         item: msgspec.json.decode(one.similar, type=Similar) for item, one in around.items()
@@ -97,7 +106,8 @@ def _near(book: Book, shop: str, context: Sequence[str]) -> list[Listed]:
 
 def _named_by(book: Book, shop: str, rules: Sequence[Rule]) -> list[Listed]:
     """What rules want in lists, whoever they are for."""
-    found = book.scored.named(shop, pinned(rules))
+    pins = pinned(rules)
+    found = book.scored.named(shop, pins) if pins else []
     for rule in rules:
         if rule.kind == "only":
             found += book.scored.named(shop, rule.match.items)
