@@ -23,12 +23,20 @@ class Readings:
 
     def orders_within(self, horizon_days: float) -> np.ndarray:
         """(Q,) log of the orders expected in one of the horizons."""
-        found = np.flatnonzero(np.isclose(self.order_horizons_days, horizon_days))
-        return self.log_orders[:, int(found[0])]
+        return self.log_orders[:, place_of(horizon_days, self.order_horizons_days)]
 
     def take(self, rows: slice | np.ndarray) -> "Readings":
         """Those of some queries, or in another order."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _of_queries(self)})
+
+
+def place_of(horizon_days: float, horizons_days: np.ndarray) -> int:
+    """Where a horizon stands among those that were read."""
+    near = 1e-8 + 1e-5 * abs(horizon_days)
+    for place, one in enumerate(horizons_days.tolist()):
+        if abs(one - horizon_days) <= near:
+            return place
+    raise AssertionError(f"{horizon_days} days were not read; name them when scoring")
 
 
 def _of_queries(one: Readings) -> list[str]:

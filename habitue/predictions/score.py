@@ -164,6 +164,7 @@ def score_on(
         readings=reading.readings,
         bent=bent,
         level=level,
+        factors=None,
     )
 
 

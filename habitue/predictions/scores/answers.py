@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import betainc, nbdtrik, ndtr
 from scipy.stats import nbinom, norm
 
-from habitue.model.readings import Readings
+from habitue.model.readings import Readings, place_of
 from habitue.predictions.baselines import Forecast
 from habitue.predictions.blend import Factors
 from habitue.predictions.calendar import PERIOD_EDGES, Level
@@ -21,6 +21,7 @@ from habitue.predictions.curves import FAR_DAYS, cumulative_hazard, days_until, 
 from habitue.predictions.rows import Spread
 
 BLOCK = 50_000                             # customers answered at once; fewer are padded more
+MOST_REMEMBERED = 100                      # horizons whose factors are
 _Z = float(norm.ppf(0.95))                 # of the 5th and 95th percentile
 _ENDS = (0.05, 0.95)                       # of an interval
 
@@ -70,6 +71,8 @@ class Scores:
     calibration: Calibration
     level: Level
     spend_shift: tuple[float, ...] = ()    # log, by horizon: makes the whole shop's spend meet
+    # the level's factors by horizon, remembered for all that share level and expected orders
+    factors: dict[float, tuple[float, float]] | None = None
 
     def blocks(self, size: int | None = None) -> "Iterator[Scores]":
         """The same scores, `size` or BLOCK customers at a time: each is answered for itself."""
@@ -103,8 +106,7 @@ class Scores:
 
     def churn(self, horizon_days: float) -> Interval:
         """P(no order in the horizon)."""
-        order = self.order(horizon_days)
-        return Interval(value=1 - order.value, low=1 - order.high, high=1 - order.low)
+        return none_of(self.order(horizon_days))
 
     def value(self, question: str, horizon_days: float) -> np.ndarray:
         """(C,) float64, the value of one question alone; of `next_order` the days to its median."""
@@ -206,9 +208,9 @@ class Scores:
     def counts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
         """(C,) mean and size of the negative binomial number of orders in the horizon."""
         readings = self.readings
-        at = _place_of(horizon_days, readings.horizons_days)
-        asked = _place_of(horizon_days, readings.order_horizons_days)
-        mean = np.exp(self.bent.log_orders[:, asked]) * self._factor(horizon_days)
+        at = place_of(horizon_days, readings.horizons_days)
+        asked = place_of(horizon_days, readings.order_horizons_days)
+        mean = np.exp(self.bent.log_orders[:, asked]) * self._factors(horizon_days)[0]
         log_size = readings.log_dispersion[:, at] + self.calibration.log_dispersion
         # a level that is itself uncertain adds its variance
         size = 1 / (np.exp(-log_size) + np.expm1(self.calibration.drift**2))
@@ -223,7 +225,7 @@ class Scores:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(C, M) weights, locations, scales of positive spend, at the chance (C,) of an order."""
         readings = self.readings
-        at = _place_of(horizon_days, readings.horizons_days)
+        at = place_of(horizon_days, readings.horizons_days)
         days = np.full(len(self.customer), horizon_days)
         mean, _ = self.counts(horizon_days)
         before = np.exp(readings.orders_within(horizon_days)) / _chance(readings.log_rate, days)
@@ -243,15 +245,22 @@ class Scores:
             shift = shift + (self.spend_shift[at] if self.spend_shift else 0.0)
         return weight, location + shift[:, None], scale
 
-    def _factor(self, horizon_days: float) -> float:
-        """The level's factor on orders within the horizon."""
-        inside, expected = self._period_parts(horizon_days)
-        return float((self.level.orders * expected * inside).sum() / (expected * inside).sum())
-
     def value_factor(self, horizon_days: float) -> float:
         """The level's factor on order values within the horizon."""
+        return self._factors(horizon_days)[1]
+
+    def _factors(self, horizon_days: float) -> tuple[float, float]:
+        """The level's factors on orders and on order values within the horizon."""
+        if self.factors is not None and horizon_days in self.factors:
+            return self.factors[horizon_days]
         inside, expected = self._period_parts(horizon_days)
-        return float((self.level.value * expected * inside).sum() / (expected * inside).sum())
+        orders, value = (
+            float((factor * expected * inside).sum() / (expected * inside).sum())
+            for factor in (self.level.orders, self.level.value)
+        )
+        if self.factors is not None and len(self.factors) < MOST_REMEMBERED:
+            self.factors[horizon_days] = orders, value
+        return orders, value
 
     def _period_parts(self, horizon_days: float) -> tuple[np.ndarray, np.ndarray]:
         """(P,) share of each period within the horizon, and orders expected in it."""
@@ -262,6 +271,11 @@ class Scores:
         asked = list(self.readings.order_horizons_days)
         by_edge = np.array([0.0, *(self.expected_orders[asked.index(edge)] for edge in edges[1:])])
         return inside, np.maximum(np.diff(np.maximum.accumulate(by_edge)), 1e-9)
+
+
+def none_of(order: Interval) -> Interval:
+    """Of the chance of an order the chance of none."""
+    return Interval(value=1 - order.value, low=1 - order.high, high=1 - order.low)
 
 
 def blocks(count: int, size: int | None = None) -> list[slice]:
@@ -275,15 +289,6 @@ def count_quantile(share: float, size: np.ndarray, chance: np.ndarray) -> np.nda
     above = np.maximum(np.ceil(nbdtrik(share, size, chance)), 0.0)
     below = np.maximum(above - 1, 0.0)
     return np.where(betainc(size, below + 1, chance) >= share, below, above)
-
-
-def _place_of(horizon_days: float, horizons_days: np.ndarray) -> int:
-    """Where a horizon stands among those that were read."""
-    near = 1e-8 + 1e-5 * abs(horizon_days)
-    for place, one in enumerate(horizons_days.tolist()):
-        if abs(one - horizon_days) <= near:
-            return place
-    raise AssertionError(f"{horizon_days} days were not read; name them when scoring")
 
 
 def _mean_spend(
@@ -324,7 +329,7 @@ def _spend_quantile(
     wanted = share - (1 - probability)
     for _ in range(40):
         middle = (low + high) / 2
-        given = (weight * ndtr((middle[:, None] - location) / scale)).sum(axis=1)
+        given = np.add.reduce(weight * ndtr((middle[:, None] - location) / scale), axis=1)
         below = probability * given < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return np.where(1 - probability >= share, 0.0, np.exp(high))

@@ -5,6 +5,10 @@ What is asked of them later goes through `Scores` as everything does, after the 
 
 # C customers · B hazard bins · G horizons · N horizons of orders · M spend components
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from math import prod
 
 import msgspec
 import numpy as np
@@ -88,22 +92,10 @@ def scores_of_rows(
 
     `time` may be another one (C,) for each.
     """
-    count, spend = len(rows), (len(whole.horizons_days), whole.components)
-    shapes: list[tuple[int, ...]] = [
-        (len(BIN_EDGES),), (len(whole.order_horizons_days),), (), (len(BIN_EDGES),),
-        (len(whole.order_horizons_days),), (len(whole.horizons_days),), spend, spend, spend,
-    ]  # fmt: skip
+    count, shared = len(rows), _shared(whole)
     table = np.frombuffer(b"".join(rows), _FLOAT).reshape(count, -1)
-    cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-    parts = [
-        part.reshape(count, *shape)
-        for part, shape in zip(np.split(table, cuts, axis=1), shapes, strict=True)
-    ]
+    parts = [table[:, low:high].reshape(count, *shape) for low, high, shape in shared.columns]
     curve, bent_orders, value, log_rate, log_orders, dispersion, *spends = parts
-    level = Level(
-        np.array(whole.level_edges), np.array(whole.level_orders), np.array(whole.level_value),
-        known=whole.level_known,
-    )  # fmt: skip
     return Scores(
         names=np.array(names, dtype=object),
         customer=np.arange(count),
@@ -113,9 +105,9 @@ def scores_of_rows(
         horizons_days=whole.horizons_days,
         readings=Readings(
             log_rate=log_rate,
-            order_horizons_days=np.array(whole.order_horizons_days),
+            order_horizons_days=shared.order_horizons_days,
             log_orders=log_orders,
-            horizons_days=np.array(whole.horizons_days),
+            horizons_days=shared.horizons_days,
             log_dispersion=dispersion,
             spend_log_weight=spends[0],
             spend_location=spends[1],
@@ -127,10 +119,45 @@ def scores_of_rows(
             log_value=value if whole.has_value else None,
             factors=None,
         ),
-        expected_orders=np.array(whole.expected_orders),
+        expected_orders=shared.expected_orders,
         calibration=whole.calibration,
-        level=level,
+        level=shared.level,
         spend_shift=whole.spend_shift,
+        factors=shared.factors,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What is of a whole shop, as arrays, and how a row of one customer is cut."""
+
+    horizons_days: np.ndarray              # (G,)
+    order_horizons_days: np.ndarray        # (N,)
+    expected_orders: np.ndarray            # (N,)
+    level: Level
+    columns: tuple[tuple[int, int, tuple[int, ...]], ...]      # from, to, and shape of each part
+    factors: dict[float, tuple[float, float]]
+
+
+@lru_cache(maxsize=100)
+def _shared(whole: Whole) -> _Shared:
+    spend = (len(whole.horizons_days), whole.components)
+    shapes: list[tuple[int, ...]] = [
+        (len(BIN_EDGES),), (len(whole.order_horizons_days),), (), (len(BIN_EDGES),),
+        (len(whole.order_horizons_days),), (len(whole.horizons_days),), spend, spend, spend,
+    ]  # fmt: skip
+    ends = list(accumulate(prod(shape) for shape in shapes))
+    level = Level(
+        np.array(whole.level_edges), np.array(whole.level_orders), np.array(whole.level_value),
+        known=whole.level_known,
+    )  # fmt: skip
+    return _Shared(
+        horizons_days=np.array(whole.horizons_days),
+        order_horizons_days=np.array(whole.order_horizons_days),
+        expected_orders=np.array(whole.expected_orders),
+        level=level,
+        columns=tuple(zip([0, *ends], ends, shapes, strict=False)),
+        factors={},
     )
 
 

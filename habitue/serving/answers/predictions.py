@@ -6,7 +6,7 @@ import numpy as np
 
 from habitue.lake.live.scored import ScoredCustomer
 from habitue.lake.live.told import instant
-from habitue.predictions.scores.answers import Interval, Scores
+from habitue.predictions.scores.answers import Interval, Scores, none_of
 from habitue.predictions.scores.kept import scores_of_rows
 from habitue.scoring.told import WholeShop
 from habitue.sequences.build import DAY
@@ -27,6 +27,15 @@ def predictions_of(
 ) -> list[Prediction]:
     """The answers to some questions as of `at` (µs, not before the anchor)."""
     scores = scores_at(shop, [scored], at)
+    of_order: dict[float, Interval] = {}   # asked once for those who order and those who do not
+
+    def told_of(question: str, days: float) -> Interval:
+        if question not in OF_ANY_HORIZON:
+            return scores.orders(days)
+        if days not in of_order:
+            of_order[days] = scores.order(days)
+        return of_order[days] if question == "order" else none_of(of_order[days])
+
     found = []
     for question in questions:
         if question == "next_order":
@@ -34,7 +43,7 @@ def predictions_of(
             continue
         told = (
             scores.revenues(horizons_days) if question == "revenue"
-            else [getattr(scores, question)(days) for days in horizons_days]
+            else [told_of(question, days) for days in horizons_days]
         )  # fmt: skip
         for days, interval in zip(horizons_days, told, strict=True):
             value, low, high = (float(one[0]) for one in _columns(interval))
