@@ -324,6 +324,12 @@ def _spend_quantile(
     scale: np.ndarray,
 ) -> np.ndarray:
     """(C,) the quantile of spend at each share (C,), by halving on its logarithm."""
+    found = np.zeros(len(share))
+    some = ~(1 - probability >= share)     # of the others nothing is spent that often
+    if not some.any():
+        return found
+    share, probability = share[some], probability[some]
+    weight, location, scale = weight[some], location[some], scale[some]
     low = (location - 6 * scale).min(axis=1)
     high = (location + 6 * scale).max(axis=1)
     wanted = share - (1 - probability)
@@ -332,7 +338,8 @@ def _spend_quantile(
         given = np.add.reduce(weight * ndtr((middle[:, None] - location) / scale), axis=1)
         below = probability * given < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.where(1 - probability >= share, 0.0, np.exp(high))
+    found[some] = np.exp(high)
+    return found
 
 
 def capped_dates(days: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from habitue.lake.live import fresh
 from habitue.lake.live.kept.opening import open_scores
 from habitue.lake.live.scored import ScoredCustomer, ScoredItem
 from habitue.lake.live.told import instant
-from habitue.lake.profiles import PROFILES_FILE, LiveProfile, Profiles
+from habitue.lake.profiles import PROFILES_FILE, Named, Profiles
 from habitue.lake.tables import Lake
 from habitue.recommendations.shelf.listed import Listed
 from habitue.recommendations.shelf.rulebook import Rulebook
@@ -43,7 +43,7 @@ _IDS = "SELECT key, id FROM keys WHERE shop = ? AND key IN (SELECT value FROM js
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """One customer as they are known at this moment."""
 
-    profile: LiveProfile
+    profile: Named
     shop: WholeShop | None                 # none: the shop was never scored
     scored: ScoredCustomer | None          # none: no order of theirs stands
     waiting_since: int | None              # µs: when what no score knows yet was received
@@ -76,8 +76,10 @@ class Book:
 
     def customer(self, shop: str, key: str) -> Known | None:
         """Who is known by a key, or by the id of their profile; none: nobody."""
-        found = self.profiles.find(shop, key)
-        profile = found[0] if found else self.profiles.get(shop, key)
+        return self.profiles.look(lambda held: self._customer(held, shop, key))
+
+    def _customer(self, held: sqlite3.Connection, shop: str, key: str) -> Known | None:
+        profile = self.profiles.named(shop, key)
         if profile is None:
             return None
         told, scored = self.scored.customers(shop, [profile.customer])
@@ -85,9 +87,7 @@ class Book:
             profile=profile,
             shop=self._whole(told) if told else self.shop(shop),
             scored=scored[0] if scored else None,
-            waiting_since=self.profiles.look(
-                lambda connection: fresh.waits(connection, shop, profile.keys)
-            ),
+            waiting_since=fresh.waits(held, shop, profile.keys),
         )
 
     def ids(self, shop: str, customers: Sequence[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from habitue.serving.contract.wanted import bad_parameter
 from habitue.serving.replies import Refused
 
 if TYPE_CHECKING:
+    from habitue.lake.profiles import LiveProfile
     from habitue.scoring.told import WholeShop
     from habitue.serving.answers.book import Book, Known
 
@@ -37,13 +38,31 @@ def known_customer(book: "Book", asked: Asked, told: str | None = None) -> "Know
     told = asked.request.path_params["id"] if told is None else told
     known = customer_named(book, asked.shop.name, told)
     if known is None:
-        raise Refused(404, "not_found", "no customer of that id is known")
+        raise _nobody()
     return known
+
+
+def known_profile(book: "Book", asked: Asked) -> "LiveProfile":
+    """All that is known of who is named in the path, and nothing that was worked out of it.
+
+    Raises:
+        Refused: nobody of that name is known.
+    """
+    shop, told = asked.shop.name, asked.request.path_params["id"]
+    named = book.profiles.named(shop, external_key(told)) or book.profiles.named(shop, told)
+    profile = None if named is None else book.profiles.get(shop, named.id)
+    if profile is None:
+        raise _nobody()
+    return profile
 
 
 def customer_named(book: "Book", shop: str, told: str) -> "Known | None":
     """Who is named by the id of their profile, or by the shop's id; none: nobody known."""
     return book.customer(shop, external_key(told)) or book.customer(shop, told)
+
+
+def _nobody() -> Refused:
+    return Refused(404, "not_found", "no customer of that id is known")
 
 
 def told_of_nobody(named: str, shop: "WholeShop | None", at: int) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from habitue.serving.answers.told import (
 )
 from habitue.serving.app import Asked, Route
 from habitue.serving.contract.wanted import answer, bad_parameter, parameters
-from habitue.serving.doors.answers.asking import At, OfCustomer, instant_of, known_customer, told_of
+from habitue.serving.doors.answers.asking import (
+    At,
+    OfCustomer,
+    instant_of,
+    known_customer,
+    known_profile,
+    told_of,
+)
 from habitue.serving.doors.klaviyo.shown import own_properties
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ async def get_customer(asked: Asked) -> Response:
     parameters(asked, OfCustomer)
 
     def read(book: "Book") -> Customer:
-        profile = known_customer(book, asked).profile
+        profile = known_profile(book, asked)
         told = msgspec.structs.asdict(profile) | {
             "properties": own_properties(profile), "events": profile.counts,
             "memberships": _memberships(book, asked, profile.customer),
