@@ -81,6 +81,11 @@ def test_a_profile_is_everything_that_its_keys_tell(profiles):
     assert profiles.get("acme", profile_id("acme", WEB)) == found
     assert profiles.find("acme", SHOWN) == [found]
     assert profiles.find("rival", WEB) == profiles.find("acme", "stranger") == []
+    named = profiles.named("acme", WEB)
+    assert (named.id, named.customer) == (found.id, found.customer)
+    assert sorted(named.keys) == sorted(found.keys)
+    assert named == profiles.named("acme", found.id) == profiles.named("acme", SHOWN)
+    assert profiles.named("rival", WEB) is profiles.named("acme", "stranger") is None
 
 
 def test_what_is_told_again_is_counted_once(profiles):
