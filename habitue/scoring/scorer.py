@@ -5,7 +5,9 @@ longer, and what a crash cut short still waits afterwards.
 """
 
 import logging
+import sqlite3
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,8 +202,11 @@ class Scorer:
         try:
             scored = self._left(shop) if self._is_new(shop) else None
             scored = scored or self._scored_when_held(shop)
-        except (HabitueError, OSError) as error:
-            log.info("shop is not scored yet shop=%s why=%s", shop, str(error).partition("\n")[0])
+        except sqlite3.Error:              # of files that hold every shop
+            raise
+        except Exception as error:         # noqa: BLE001 (one shop holds up no other)
+            say = log.info if isinstance(error, (HabitueError, OSError)) else log.warning
+            say("shop is not scored yet shop=%s why=%s", shop, _logged(error))
             self._rest[shop] = (time.monotonic() + AGAIN_SECONDS, _why(error))
             return
         if scored is not None:
@@ -284,16 +289,26 @@ class Scorer:
         draft.replace(path)
 
 
-def _why(error: HabitueError | OSError) -> str:
+def _why(error: Exception) -> str:
     """Why a shop is not scored, as it may hear it: nothing of others, nor where things lie."""
     match error:
         case NoSuchShop():
             return "nothing was told of it yet"
         case BadLake():
             return "what is kept of it cannot be read"
+        case HabitueError():
+            return str(error).partition("\n")[0]
         case OSError():
             return f"what is kept of it cannot be read: {error.strerror or type(error).__name__}"
-    return str(error).partition("\n")[0]
+    return "it cannot be worked out; the log of the scorer says more"
+
+
+def _logged(error: Exception) -> str:
+    """What went wrong; where that is not known, its kind and where, and nothing of a customer."""
+    if isinstance(error, (HabitueError, OSError)):
+        return str(error).partition("\n")[0]
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-4:])
+    return f"{type(error).__name__} in " + " < ".join(f"{one.name}:{one.lineno}" for one in frames)
 
 
 def _kept(basis: Basis, number: int, champion: str | None, began: float) -> _Kept:

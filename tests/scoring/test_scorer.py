@@ -271,6 +271,24 @@ def test_why_a_shop_is_not_scored_says_not_where_things_lie(
     assert told.not_yet == {"acme": "what is kept of it cannot be read: No such file or directory"}
 
 
+def test_a_shop_that_cannot_be_scored_holds_up_no_other(
+    tmp_path: Path, source: Source, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def opened(name: str) -> Source:
+        if name == "acme":
+            return source
+        raise ValueError("something of a customer's")
+
+    scorer = Scorer(tmp_path, lambda: ["a first", "acme"], opened, shards=1, clock=clock)
+    steps(scorer)
+    scorer.close()
+    told = read_told(tmp_path / SCORING_FILE)
+    assert set(told.shops) == {"acme"}
+    assert told.not_yet == {"a first": "it cannot be worked out; the log of the scorer says more"}
+    assert "ValueError in opened" in caplog.text
+    assert "customer's" not in caplog.text
+
+
 def test_rows_of_the_next_number_count_when_all_are_there(tmp_path: Path) -> None:
     scored = Scored(tmp_path / "scores.sqlite")
     row = ScoredCustomer("c1", 1, 2, b"old", b"[]")
