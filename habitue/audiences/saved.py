@@ -19,6 +19,7 @@ from habitue import lm
 from habitue.audiences import lookalike
 from habitue.audiences.aftermath.figures import Aftermath, aftermath, setting
 from habitue.audiences.aftermath.happened import last_event, window
+from habitue.audiences.aftermath.likeness import Likeness, groups
 from habitue.audiences.changes import reading
 from habitue.audiences.changes.delivering import PLACES_FILE, Delivery, sink_of
 from habitue.audiences.compile import asked
@@ -208,6 +209,44 @@ class Saved:
             size,
             excluded=() if without is None else others[0],
             allowed=None if channel is None else others[-1],
+        )
+
+    def likeness(
+        self,
+        said: Said,
+        *,
+        cutoff: datetime | None = None,
+        days: int = 30,
+        size: int = 500,
+    ) -> Likeness:
+        """What those most like the customers of a condition did in the days after a cutoff.
+
+        Beside these, as many neighbours by recency, frequency and value, and everyone else; without
+        a cutoff it is the last whose days are over.
+
+        Raises:
+            BadAudience, NoSuchAudience: the condition cannot be read or answered, nobody of the
+                seed has an embedding, or no embeddings were kept by then.
+            NotEnoughHistory: the days after the cutoff are not over.
+        """
+        ahead = window(self.lake, self.shop, cutoff, days)
+        as_of = AsOf(ahead.cutoff, ahead.cutoff)
+        seed = self.find(said, as_of)
+        held = lookalike.space(self.lake, self.shop, cutoff=ahead.cutoff)
+        if held is None:
+            raise BadAudience(lookalike.NOTHING_KEPT)
+        who = seed.members["customer"].combine_chunks()
+        alike = lookalike.table(held, who.to_pylist(), size)["customer"].combine_chunks()
+        after = setting(self.lake, self.shop, ahead, as_of)
+        return Likeness(
+            shop=self.shop,
+            condition=seed.sentence,
+            cutoff=ahead.cutoff,
+            days=days,
+            until=ahead.end,
+            currency=after.done.currency,
+            version=held.version,
+            groups=groups(after, held.customers, who, alike),
         )
 
     def templates(self) -> pa.Table:

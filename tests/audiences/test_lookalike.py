@@ -10,7 +10,7 @@ from habitue.audiences.lookalike import Space, nearest, space, table
 from habitue.audiences.members import AsOf, find
 from habitue.audiences.saved import Saved
 from habitue.cli.app import habitue
-from habitue.errors import BadAudience, BadSetting
+from habitue.errors import BadAudience, BadSetting, NotEnoughHistory
 from habitue.lake.schema import TABLES
 from habitue.lake.tables import Lake
 from habitue.marker import FORMAT, lake_place, write_format
@@ -125,6 +125,58 @@ def test_the_fast_search_finds_whom_the_slow_one_finds():
     assert near == pytest.approx([slow[row] for row in order])
     seed = [f"c{row:03}" for row in np.flatnonzero(is_seed)]
     assert table(found, seed, 20)["customer"].to_pylist() == [f"c{row:03}" for row in order]
+
+
+def test_what_they_did_next_is_told_beside_the_seed_its_neighbours_and_the_others(lake):
+    past = [event(f"p{place}", 1 + place / 9, customer=who, backfilled=True)
+            for place, who in enumerate(("c1", "c1", "c4", "c5"))]  # fmt: skip
+    after = [
+        event(f"f{place}", at, customer=who)
+        for place, (who, at) in enumerate(
+            [("c1", 3), ("c2", 3), ("c2", 4), ("c6", 4), ("c3", 9)]
+        )
+    ]
+    looked = event("v", 0.2, name="item_viewed", customer="c6", value=None, order=None, lines=())
+    filled(lake, looked, *past, *after)
+    found = shelf(lake).likeness("did order_placed >= 2 times", cutoff=day(2), days=3, size=2)
+    assert (found.version, found.until, found.currency) == ("v1", day(5), "GBP")
+    told = {
+        one.name: (one.customers, one.ordered.value, one.orders.value, one.revenue.value)
+        for one in found.groups
+    }
+    assert told == {
+        "seed": (1, 1.0, 1.0, 2.5),
+        "lookalikes": (2, 0.5, 1.0, 2.5),              # c2 twice, and c3 too late
+        "rfm_neighbours": (2, 0.0, 0.0, 0.0),          # c4 and c5, who had ordered before
+        "others": (4, 0.25, 0.5, 1.25),                # of c6 no model knows
+    }
+    assert all(one.ordered.low is None for one in found.groups)      # too few
+    with pytest.raises(NotEnoughHistory, match="the last cutoff that works"):
+        shelf(lake).likeness("did order_placed", cutoff=day(8), days=3)
+    with pytest.raises(BadAudience, match="habitue embed"):
+        shelf(lake).likeness("did order_placed", cutoff=day(0.5), days=3)
+
+
+def test_the_command_tells_what_they_did_next(lake, tmp_path):
+    filled(lake, event("f", 3, customer="c2"), event("g", 6, customer="c2"))
+
+    def run(*more):
+        told = ["audience", "lookalike", "did order_placed", "--workspace", str(tmp_path), "--then"]
+        return CliRunner().invoke(habitue, [*told, *more])
+
+    shown = run("3d", "--cutoff", "2025-03-05")
+    assert "did order_placed · as of 2025-03-05 00:00 UTC, and 3 days after" in shown.stdout
+    assert [line for line in shown.stdout.splitlines() if "nearest by embedding" in line]
+    assert "alike by v1" in shown.stderr
+    told = json.loads(run("3", "--json", "--cutoff", "2025-03-05").stdout)
+    assert [one["name"] for one in told["groups"]] == [
+        "seed", "lookalikes", "rfm_neighbours", "others"
+    ]  # fmt: skip
+    file = tmp_path / "then.csv"
+    assert run("3d", "--out", str(file)).exit_code == 0
+    assert file.read_text().splitlines()[0].startswith('"group","customers","ordered",')
+    for wrong in (["--channel", "email"], ["--not", "did a"]):
+        assert run("3d", *wrong).exit_code == 2
 
 
 def test_the_command_lists_them(lake, tmp_path):

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from habitue.audiences.aftermath.figures import Aftermath, Group
+    from habitue.audiences.aftermath.likeness import Likeness
     from habitue.audiences.aftermath.matching import Estimate
 
+_GROUPS = {
+    "seed": "the seed itself",
+    "lookalikes": "nearest by embedding",
+    "rfm_neighbours": "nearest by recency, frequency and value",
+    "others": "everyone else",
+}
 _SHARES = ("ordered",)                     # measures that are shares of customers
 
 
@@ -48,6 +55,59 @@ def show(found: "Aftermath", output: Output) -> None:
         _print(found, told)
     for name, version in found.versions.items():
         say(f"{name}: {version}")
+
+
+def show_likeness(found: "Likeness", output: Output) -> None:
+    """Print what a seed, those most like it, its neighbours by ranks and everyone else did."""
+    import msgspec
+
+    if output.out is not None:
+        write(_groups(found), output.out)
+        say(f"wrote {len(found.groups)} rows to {output.out}")
+    if output.as_json:
+        print_json(msgspec.to_builtins(found, builtin_types=()))
+    elif output.for_people:
+        print_grid(
+            ["", "customers", "ordered", "orders", f"revenue ({found.currency})"],
+            [
+                [_GROUPS[one.name], f"{one.customers:,}", _level("ordered", one.ordered),
+                 _level("orders", one.orders), _level("revenue", one.revenue)]
+                for one in found.groups
+            ],
+            numeric=range(1, 5),
+            title=f"{found.condition} · as of {cell(found.cutoff)} UTC, and {found.days}"
+            f" day{'s' * (found.days != 1)} after, per customer",
+        )  # fmt: skip
+        say(f"alike by {found.version}; intervals are the 5th and 95th percentile of the mean")
+
+
+def _groups(found: "Likeness") -> "pa.Table":
+    """One row per group."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(
+        [
+            {"group": one.name, "customers": one.customers}
+            | {
+                f"{name}{ending}": None if told is None else getattr(told, field)
+                for name, told in (
+                    ("ordered", one.ordered), ("orders", one.orders), ("revenue", one.revenue)
+                )
+                for ending, field in (("", "value"), ("_low", "low"), ("_high", "high"))
+            }
+            for one in found.groups
+        ]
+    )  # fmt: skip
+
+
+def _level(name: str, told: "Estimate | None") -> str:
+    """A figure and its interval, where it has one."""
+    if told is None:
+        return ""
+    value = _figure(name, told.value)
+    if told.low is None or told.high is None:
+        return value
+    return f"{value} ({_figure(name, told.low)} to {_figure(name, told.high)})"
 
 
 def _print(found: "Aftermath", told: Sequence[str]) -> None:

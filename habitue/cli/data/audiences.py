@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from habitue.cli.bars import waiting
-from habitue.cli.data.aftermath import DaysAhead, show
+from habitue.cli.data.aftermath import DaysAhead, show, show_likeness
 from habitue.cli.options import (
     Instant,
     When,
@@ -180,6 +180,7 @@ def suggest(
         "habitue audience lookalike 'rfm = \"champions\"' --size 500 --shop acme",
         "habitue audience lookalike 'in audience \"vip\"' --not 'did order_placed in 30 days'",
         "habitue audience lookalike 'did order_placed >= 5 times' --channel email --out like.csv",
+        "habitue audience lookalike 'rfm = \"champions\"' --cutoff 2011-09-09 --then 90d",
     )
 )
 @click.argument("seed")
@@ -188,6 +189,10 @@ def suggest(
 @click.option("--size", default=500, show_default=True, help="How many, at most.")
 @click.option("--not", "without", metavar="CONDITION", help="Nobody who meets this.")
 @click.option("--channel", help="Only who has subscribed to it: email, sms, push, whatsapp.")
+@click.option(
+    "--then", "days", type=DaysAhead(),
+    help="Tell instead what they did in so many days after --cutoff, beside the seed and others.",
+)
 @with_output
 def lookalike(  # noqa: PLR0913 - one per flag
     seed: str,
@@ -196,13 +201,22 @@ def lookalike(  # noqa: PLR0913 - one per flag
     size: int,
     without: str | None,
     channel: str | None,
+    days: int | None,
     output: Output,
 ) -> None:
     """List the customers who are most like those of a condition, and are none of them.
 
     Likeness is that of the embeddings that `habitue embed` kept last by --cutoff: the mean cosine
-    with the customers of SEED.
+    with the customers of SEED. With --then, whether they did what SEED did is told beside as many
+    neighbours by recency, frequency and value, and everyone else.
     """
+    if days is not None:
+        if without is not None or channel is not None or when.known_at is not None:
+            raise click.UsageError("--then goes without --not, --channel and --known-at")
+        with waiting("asking"):
+            told = shop.audiences.likeness(seed, cutoff=when.cutoff, days=days, size=size)
+        show_likeness(told, output)
+        return
     cutoff = when.cutoff or shop.last_event()
     with waiting("asking"):
         found = shop.audiences.lookalike(

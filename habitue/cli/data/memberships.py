@@ -10,7 +10,7 @@ from habitue.cli.output import Output, json_lines
 from habitue.workspace import Shop
 
 LOOK_SECONDS = 0.05                        # between looks at what was found since
-
+MOST_SEQUENCE = 2**63 - 1                  # that a file of changes can hold
 
 
 @click.command(epilog=examples("habitue members carts --shop acme", "habitue members carts --json"))
@@ -35,7 +35,7 @@ def members(audience: str, shop: Shop, output: Output) -> None:
 @click.argument("audience", required=False)
 @with_shop
 @click.option(
-    "--after", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N",
+    "--after", type=click.IntRange(0), default=0, metavar="N",
     help="From the sequence number after this on.",
 )  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on with what is found, as JSON, until stopped.")
@@ -46,6 +46,7 @@ def changes(audience: str | None, shop: Shop, after: int, follow: bool, output: 
     Each change says when it became true (at), when that was found (detected_at), and why: by an
     event, by time, by a score, or by a definition. It is never changed afterwards.
     """
+    after = min(after, MOST_SEQUENCE)
     if not follow:
         output.show(shop.audiences.changes(audience, after=after))
         return
