@@ -128,7 +128,7 @@ def open_basis(source: Source, cutoff: datetime) -> Basis:
     """
     held = open_as_of(source, AsOf(cutoff))
     if not held.sequences.is_order.any():
-        raise NotEnoughHistory("no order yet\nhint: send one, or import the past")
+        raise NotEnoughHistory("no order worth anything yet\nhint: send one, or import the past")
     held.learnt.trained.model.items.freeze()
     recommender = held.recommender(Rules(skip_spent=True))
     past = replace(recommender.past, typical=typical_of(recommender.past))     # for all, once

@@ -11,6 +11,7 @@ from habitue.sequences.build import DAY, Sequences
 
 WINDOW_DAYS = (7, 30, 60, 90, 180, 365)
 _MINUTE = 60_000_000                       # µs
+_MOST = 2.0**62                            # of one number that is summed
 LONG_AGO_DAYS = 3_650.0                    # stands for "never" in a recency
 AGGREGATE_NAMES = (
     "days_since_order",
@@ -144,6 +145,11 @@ def summaries_of(
     return repeats, last, total, np.where(repeats > 0, value / np.maximum(repeats, 1), 0.0)
 
 
+def _whole(values: np.ndarray) -> np.ndarray:
+    """The nearest whole numbers, int64; in the place of larger ones the largest that fits."""
+    return np.rint(np.clip(values, -_MOST, _MOST)).astype(np.int64)
+
+
 def _running_sum(values: np.ndarray) -> np.ndarray:
     """(E + 1,) int64; wraps around silently, and differences are exact all the same."""
     return np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
@@ -163,14 +169,14 @@ class Running:
         self._order = order
         self._first_on_day = self._first_orders_of_days(order)
         # integers throughout: a difference of two sums is exact whatever stands before it
-        cents = np.rint(sequences.value * 100).astype(np.int64)
+        cents = _whole(sequences.value * 100)
         self._sums = {
             name: _running_sum(values)
             for name, values in {
                 "orders": order.astype(np.int64) - cancelled,
                 "order_days": self._first_on_day,
                 "cents": np.where(money, cents, 0),
-                "squares": np.where(order, np.rint(sequences.value**2).astype(np.int64), 0),
+                "squares": np.where(order, _whole(sequences.value**2), 0),
                 "refunds": taken_back,
                 "refunded_cents": np.where(taken_back, -cents, 0),
                 "lines": np.where(order, lines, 0),

@@ -48,3 +48,7 @@ def test_silence_moves_what_is_kept(scores: Scores) -> None:
 def test_a_row_is_a_few_hundred_bytes(scores: Scores) -> None:
     assert {len(row) for row in rows_of(scores)} == {len(rows_of(scores)[0])}
     assert len(rows_of(scores)[0]) < 1_000
+
+
+def test_of_nobody_nothing_is_kept(scores: Scores) -> None:
+    assert rows_of(scores.take(slice(0, 0))) == []

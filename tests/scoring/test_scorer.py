@@ -254,7 +254,7 @@ def test_a_shop_without_orders_waits_and_says_why(
     scorer.close()
     told = read_told(tmp_path / SCORING_FILE)
     assert told.shops == {}
-    assert told.not_yet["nobody"] == "no order yet"
+    assert told.not_yet["nobody"] == "no order worth anything yet"
     assert told.not_yet["unheard of"] == "nothing was told of it yet"      # of others, nothing
 
 

@@ -157,3 +157,16 @@ def test_recencies_of_what_never_happened_are_long_ago_and_means_of_nothing_zero
     for name, column in found.items():
         expected = LONG_AGO_DAYS if name.startswith("days_since") else 0.0
         assert column.tolist() == [expected] * 6, name
+
+
+def test_an_order_of_any_value_leaves_aggregates_numbers() -> None:
+    sequences = tangled(0)
+    worth = sequences.value.copy()
+    worth[np.flatnonzero(sequences.is_order)[0]] = 1e16        # cents of it are as large as may be
+    told = aggregates(
+        replace(sequences, value=worth),
+        np.arange(len(sequences.customers)),
+        np.full(len(sequences.customers), sequences.cutoff),
+    )
+    assert np.all(np.isfinite(told))
+    assert np.all(told[:, AGGREGATE_NAMES.index("value_deviation")] >= 0)

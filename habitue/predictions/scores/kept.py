@@ -70,6 +70,8 @@ def whole_of(scores: Scores, *, version: str, status: str, missing: str | None, 
 def rows_of(scores: Scores) -> list[bytes]:
     """(C,) each customer's numbers."""
     readings, bent, count = scores.readings, scores.bent, len(scores.names)
+    if not count:                          # an array without rows has no number of columns
+        return []
     value = np.zeros(count) if bent.log_value is None else bent.log_value
     parts = (
         scores.log_rate, bent.log_orders, value, readings.log_rate, readings.log_orders,
