@@ -45,9 +45,18 @@ class HabitueError(Exception):
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
+def plain(text: str) -> str:
+    """A text that moves no terminal; every character that is not seen is a space.
+
+    >>> plain("red\x1b[31m")
+    'red [31m'
+    """
+    return _UNSEEN.sub(" ", text)
+
+
 def pointed(text: str, place: int, message: str, hint: str = "") -> str:
     """A message that shows a text and points at one of its characters."""
-    shown = _UNSEEN.sub(" ", text)
+    shown = plain(text)
     start = max(place - 60, 0)
     lines = [message, f"  {shown[start : place + 60]}", f"  {' ' * (place - start)}^"]
     return "\n".join([*lines, *([f"hint: {hint}"] if hint else [])])

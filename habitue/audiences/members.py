@@ -50,6 +50,7 @@ from habitue.audiences.language.writing import written
 from habitue.audiences.live.scored.recorded import Recorded, Scored
 from habitue.errors import BadAudience, NoSuchAudience, pointed
 from habitue.events import CANONICAL_NAMES
+from habitue.ingest.doors.names import TABLES
 from habitue.lake.query import opened, read
 from habitue.lake.tables import Lake
 from habitue.lake.views.orders import USUAL_CURRENCY
@@ -60,6 +61,10 @@ Said: TypeAlias = str | Mapping[str, Any] | Condition    # a sentence, Klaviyo's
 Instead: TypeAlias = pa.Table | Recorded | None
 
 MOST_NAMED = 10                            # audiences inside each other
+# what Klaviyo and Segment call an event, in lower case -> what it is called here
+_ELSEWHERE = {
+    sent.lower(): name for table in TABLES.values() for sent, name in table.items()
+}
 MOST_EXPANDED = 1_000                      # conditions, those of named audiences included
 
 
@@ -394,10 +399,17 @@ def _refuse_unknown_events(lake: Lake, shop: str, condition: Condition, text: st
     known = set(read(lake, rows.NAMES, shop=shop)["name"].to_pylist())
     for name in strange:
         if name not in known:
-            held = ", ".join(sorted(known)[:20]) or "none"
-            hint = near(name, known | set(CANONICAL_NAMES)) or f"its events are: {held}"
             place = max(text.find(name), 0)
+            hint = _meant(name, known)
             raise BadAudience(pointed(text, place, f"the shop has no event {name}", hint))
+
+
+def _meant(name: str, known: set[str]) -> str:
+    """A hint of which event may have been meant by a name that is none of the shop's."""
+    if name.lower() in _ELSEWHERE:
+        return f"what others call so is {_ELSEWHERE[name.lower()]} here"
+    held = ", ".join(sorted(known)[:20]) or "none"
+    return near(name, known | set(CANONICAL_NAMES)) or f"its events are: {held}"
 
 
 def events_of(condition: Condition) -> tuple[str, ...]:

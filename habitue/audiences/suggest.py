@@ -18,7 +18,7 @@ from habitue.audiences.language.parsing import parse
 from habitue.audiences.language.writing import written
 from habitue.audiences.members import Audience
 from habitue.audiences.templates import TEMPLATES, Template
-from habitue.errors import BadAudience, HabitueError, NoSuchAudience, NoSuggestion
+from habitue.errors import BadAudience, HabitueError, NoSuchAudience, NoSuggestion, plain
 from habitue.lake.query import read
 from habitue.lake.tables import Lake
 from habitue.lm import Chat, Message
@@ -162,7 +162,7 @@ def suggest(
         reply = chat(said)[:MOST_ANSWER]
         answer = _bare(reply)
         if answer.upper().startswith(CANNOT):
-            told_why = answer[len(CANNOT) :].strip()
+            told_why = plain(answer[len(CANNOT) :]).strip()
             message = f"the model says that it cannot: {told_why}{hint(asked)}"
             raise NoSuggestion(message, tries=len(tries) + 1)
         try:

@@ -214,6 +214,8 @@ def test_no_text_gets_out_of_its_place_through_any_door(lake, attack):
         ('profile.city == "Paris"', "one = is enough"),
         ('conset.email = "subscribed"', "did you mean consent?"),
         ('in audience "vop" or did order_placed', "did you mean vip?"),
+        ('did "Placed Order"', "what others call so is order_placed here"),
+        ('did not "order completed" in 3 days', "what others call so is order_placed here"),
         ('similar to audience "vop" top 5', "did you mean vip?"),
     ],
 )

@@ -105,6 +105,12 @@ def test_the_model_may_say_that_it_cannot(lake):
     assert len(server.asked) == 1
 
 
+def test_a_models_reason_moves_no_terminal(lake):
+    with speaking("CANNOT: \x1b[2Jno\x9b31m") as server, pytest.raises(NoSuggestion) as caught:
+        suggested(lake, server)
+    assert not set(str(caught.value)) & set("\x1b\x9b")
+
+
 def test_the_model_is_told_names_and_never_values(lake):
     with speaking("did order_placed") as server:
         suggested(lake, server)
