@@ -54,18 +54,13 @@ def unseeing(registry: Registry, shop: str, cutoff: datetime) -> str:
     Raises:
         SawTheFuture: every version has seen further, or there is none.
     """
-    held = [one for one in registry.versions() if one.shop == shop]
-    blind = [
-        one
-        for one in held
-        if one.cutoff <= cutoff
-        and all(seen.last_event <= cutoff for seen in one.saw if seen.shop == shop)
-    ]
-    if not blind:
+    found = registry.unseeing(shop, cutoff)
+    if found is None:
+        held = [one for one in registry.versions() if one.shop == shop]
         told = ", ".join(f"{one.version} up to {one.cutoff.isoformat()}" for one in held)
         raise SawTheFuture(
             f"no version of {shop!r} has seen nothing after {cutoff.isoformat()}; there are:"
             f" {told or 'none yet'}\n"
             f"hint: `habitue train --shop {shop} --cutoff {cutoff.isoformat()}` makes one"
         )
-    return max(blind, key=lambda one: (one.cutoff, one.created)).version
+    return found

@@ -213,12 +213,27 @@ class Registry:
         for seen in self.version(shop, version).saw:
             same = seen.shop == shop or seen.fingerprint == fingerprint
             if same and seen.last_event > cutoff:
+                other = self.unseeing(shop, cutoff)
+                hint = f"--version {other} had not seen so far" if other else (
+                    f"`habitue train --shop {shop} --cutoff {_text(cutoff)}` makes one that has not"
+                )
                 raise SawTheFuture(
                     f"model {version!r} has seen {shop!r} up to {_text(seen.last_event)}, which is"
                     f" after the cutoff {_text(cutoff)}: its answers would be remembered, not"
-                    f" predicted\nhint: `habitue train --shop {shop} --cutoff {_text(cutoff)}`"
-                    " makes one that has not"
+                    f" predicted\nhint: {hint}"
                 )
+
+    def unseeing(self, shop: str, cutoff: datetime) -> str | None:
+        """The newest version of a shop that has seen nothing of it after a cutoff, if any."""
+        blind = [
+            one
+            for one in self.versions()
+            if one.shop == shop
+            and one.cutoff <= cutoff
+            and all(seen.last_event <= cutoff for seen in one.saw if seen.shop == shop)
+        ]
+        newest = max(blind, key=lambda one: (one.cutoff, one.created), default=None)
+        return None if newest is None else newest.version
 
     def write_card(self, version: str, text: str) -> None:
         """Replace a version's card in one step; no other file of a version ever changes."""

@@ -30,3 +30,13 @@ def test_the_newest_version_that_has_seen_no_further_answers(tmp_path):
     assert unseeing(registry, "acme", at(2)) == "v2"
     with pytest.raises(SawTheFuture, match=r"habitue train --shop acme --cutoff 2025-01-01"):
         unseeing(registry, "acme", at(1))
+
+
+def test_a_version_that_has_seen_too_much_names_one_that_has_not(tmp_path):
+    registry = Registry(tmp_path)
+    for month in (3, 2, 6):
+        published(registry, "acme", month)
+    with pytest.raises(SawTheFuture, match="hint: --version v1 had not seen so far"):
+        registry.refuse_future("v3", "acme", at(5))
+    with pytest.raises(SawTheFuture, match="hint: `habitue train --shop acme"):
+        registry.refuse_future("v3", "acme", at(1))
