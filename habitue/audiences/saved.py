@@ -190,8 +190,7 @@ class Saved:
             BadAudience, NoSuchAudience: a condition cannot be read or answered, nobody of the seed
                 has an embedding, or no embeddings were kept by then.
         """
-        if size < 1:
-            raise BadSetting(f"{size} customers are none\nhint: --size 500")
+        _refuse_none(size)
         wanted: list[Said] = [said]
         wanted += [] if without is None else [without]
         wanted += [] if channel is None else [Compared(Consent(channel), "=", "subscribed")]
@@ -229,6 +228,7 @@ class Saved:
                 seed has an embedding, or no embeddings were kept by then.
             NotEnoughHistory: the days after the cutoff are not over.
         """
+        _refuse_none(size)
         ahead = window(self.lake, self.shop, cutoff, days)
         as_of = AsOf(ahead.cutoff, ahead.cutoff)
         seed = self.find(said, as_of)
@@ -367,3 +367,8 @@ class Saved:
         self.lake.append({"audiences": pa.Table.from_pylist([row], schema=schema)})
         if self.live is not None:
             ring(self.live.with_name(DEFINE_BELL))
+
+
+def _refuse_none(size: int) -> None:
+    if size < 1:
+        raise BadSetting(f"{size} customers are none\nhint: --size 500")

@@ -151,6 +151,8 @@ def test_what_they_did_next_is_told_beside_the_seed_its_neighbours_and_the_other
         "others": (4, 0.25, 0.5, 1.25),                # of c6 no model knows
     }
     assert all(one.ordered.low is None for one in found.groups)      # too few
+    with pytest.raises(BadSetting, match="0 customers are none"):
+        shelf(lake).likeness("did order_placed", cutoff=day(2), size=0)
     with pytest.raises(NotEnoughHistory, match="the last cutoff that works"):
         shelf(lake).likeness("did order_placed", cutoff=day(8), days=3)
     with pytest.raises(BadAudience, match="habitue embed"):
