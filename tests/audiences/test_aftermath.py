@@ -1,5 +1,7 @@
 """What came after an audience: figures against a slow twin, matches and intervals against truth."""
 
+import subprocess
+import sys
 from datetime import timedelta
 from decimal import Decimal
 
@@ -202,3 +204,9 @@ def test_nothing_that_happens_after_the_cutoff_changes_who_is_in_it_or_matched(l
     assert before.comparison == after.comparison
     assert after.inside.orders + after.outside.orders == 40
     assert after.until - after.cutoff == timedelta(days=2)
+
+
+def test_who_asks_for_no_comparison_waits_for_no_trees():
+    told = "import sys, habitue.audiences.saved; print('scipy' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert shown.stdout == "False\n"

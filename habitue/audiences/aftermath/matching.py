@@ -9,10 +9,13 @@ Treatment Effects, Econometrica 74 (2006), theorem 7, for the members.
 
 # C customers · I members · O outside · F compared
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from scipy.spatial import cKDTree
 
 CALIPER = 0.25                             # standard deviations
 MOST = 5                                   # matches of one member
@@ -33,7 +36,7 @@ class Estimate:
 class Matched:
     """Who was matched with whom."""
 
-    weights: csr_matrix                    # (I, O); of a member with matches they add up to one
+    weights: "csr_matrix"                  # (I, O); of a member with matches they add up to one
     twins: np.ndarray                      # (O,) the nearest other one outside; -1: none was sought
 
     @property
@@ -49,6 +52,10 @@ class Matched:
 
 def match(compared: np.ndarray, alike: np.ndarray, is_in: np.ndarray) -> Matched:
     """Match the members among C customers by (C, F) numbers; `alike` (C,) must be equal."""
+    # a fifth of a second, which whoever asks for no comparison need not wait
+    from scipy.sparse import csr_matrix
+    from scipy.spatial import cKDTree
+
     inside, outside = np.flatnonzero(is_in), np.flatnonzero(~is_in)
     twins = np.full(len(outside), -1)
     members, matches, shares = [], [], []
@@ -131,7 +138,7 @@ def _scaled(compared: np.ndarray, kind: np.ndarray) -> np.ndarray:
 
 
 def _twins(
-    tree: cKDTree, points: np.ndarray, used: np.ndarray, theirs: np.ndarray
+    tree: "cKDTree", points: np.ndarray, used: np.ndarray, theirs: np.ndarray
 ) -> np.ndarray:
     """The nearest other one of some points, by their number outside; -1 where there is none."""
     if len(points) < 2:
