@@ -26,7 +26,7 @@ from tests.audiences.living import Living, batches
 from tests.audiences.slow import Slow
 from tests.audiences.test_live import NAMED
 from tests.audiences.test_lookalike import PLACES, keep
-from tests.lake.people import WEB, link
+from tests.lake.people import WEB, item, link
 from tests.lake.small import day, event, filled
 from tests.serving.small import ListLog
 
@@ -103,6 +103,22 @@ def test_what_waited_when_it_was_killed_is_found_at_its_instant(live):
     assert live.members("near") == live.folded("near")
     assert sorted({*PLACES} - {*live.members("near")} - {"c1", "c2", "c5"}) == []
     assert live.members("older") == sorted({*PLACES} - {*live.members("near")})
+
+
+def test_groups_that_an_audience_asks_for_as_well_leave_what_was_told_as_it_was(live):
+    live.define(day(0.5), buyers='did item_ordered where category = "red"',
+                near=f'{SEED} or rfm = "champions"')  # fmt: skip
+    live.tell([event("a", 1), event("b", 1, customer="c2"), event("c", 1, customer="c5")])
+    live.wait(day(2))
+    told, before = live.changes(), live.members("near")
+    # an item that changes lets all be applied again, and the orders move the groups
+    red = item("mug", 3, category="red", source="till")
+    more = [event(f"d{n}", 3 + n / 24, customer="c4") for n in range(4)]
+    live.tell([red, *more])
+    live.wait(day(4))
+    assert live.members("near") != before
+    assert live.folded("near", day(2)) == before
+    assert all(row[3] > day(2) for row in live.changes()[len(told):])
 
 
 def test_an_audience_that_others_are_similar_to_can_be_another_one_or_none(live):

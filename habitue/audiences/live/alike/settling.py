@@ -120,7 +120,9 @@ class Alike:
         rested = self.resting(audiences)
         mine = {one.id: one for one in (*audiences, *rested) if one.id in self.levels}
         for one in mine.values():
-            restart(connection, one, min(since, self._settled or since), "event")
+            # what was so by the instant that everything was looked at remains as it was told
+            restart(connection, one, min(since, self._settled + 1) if self._settled else since,
+                    "event")  # fmt: skip
         self._drop([*audiences, *rested])
         self._is_behind = True
 
