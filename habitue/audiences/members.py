@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from habitue.audiences import lookalike, rows
 from habitue.audiences.comparisons import pointer
@@ -51,6 +53,7 @@ from habitue.audiences.live.scored.recorded import Recorded, Scored
 from habitue.errors import BadAudience, NoSuchAudience, pointed
 from habitue.events import CANONICAL_NAMES
 from habitue.ingest.doors.names import TABLES
+from habitue.lake.live.told import microseconds
 from habitue.lake.query import opened, read
 from habitue.lake.tables import Lake
 from habitue.lake.views.orders import USUAL_CURRENCY
@@ -60,6 +63,9 @@ Said: TypeAlias = str | Mapping[str, Any] | Condition    # a sentence, Klaviyo's
 # what is read in the place of predictions that were published: recomputed ones, or scores
 Instead: TypeAlias = pa.Table | Recorded | None
 
+Named: TypeAlias = dict[str, tuple[str, int]]    # by name: a sentence, since when (µs)
+
+_SAYINGS = ["shop", "name", "condition", "received"]     # of the table audiences
 MOST_NAMED = 10                            # audiences inside each other
 # what Klaviyo and Segment call an event, in lower case -> what it is called here
 _ELSEWHERE = {
@@ -225,6 +231,24 @@ def difference(before: Audience, after: Audience) -> pa.Table:
     customers = pa.chunked_array([*entered.chunks, *left.chunks], pa.string())
     table = pa.table({"customer": customers, "change": pa.array(changes, pa.string())})
     return table.sort_by([("change", "ascending"), ("customer", "ascending")])
+
+
+def saved_in(lake: Lake) -> dict[str, Named]:
+    """The audiences of every shop that ever saved one, as its view `audiences` says them.
+
+    The view is not asked: a connection for each shop takes longer than all the rest.
+    """
+    rows = []
+    for file in lake.files("audiences"):
+        with pq.ParquetFile(lake.source(file)) as source:
+            rows += source.read(columns=_SAYINGS).to_pylist()
+    found: dict[str, Named] = {}
+    for row in sorted(rows, key=itemgetter("received")):
+        of_shop = found.setdefault(row["shop"], {})
+        of_shop.pop(row["name"], None)
+        if row["condition"] is not None:
+            of_shop[row["name"]] = (row["condition"], microseconds(row["received"]))
+    return found
 
 
 def expanded(

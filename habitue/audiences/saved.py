@@ -36,6 +36,7 @@ from habitue.audiences.members import (
     expanded,
     find,
     find_all,
+    saved_in,
     understood,
 )
 from habitue.audiences.suggest import Suggestion, hint, suggest, vocabulary
@@ -81,7 +82,8 @@ class Saved:
         """What each name means."""
         if self.shop not in self.lake.shops():
             return {}
-        return {row["name"]: row["condition"] for row in self.table().to_pylist()}
+        held = saved_in(self.lake).get(self.shop, {})
+        return {name: condition for name, (condition, _) in sorted(held.items())}
 
     def save(self, name: str, said: Said) -> str:
         """Give a condition a name, from now on; returns the condition as it was understood.

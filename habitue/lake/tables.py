@@ -25,7 +25,7 @@ from habitue.errors import BadWorkspace, Busy, Overtaken
 from habitue.events import bucket_of
 from habitue.faults import reach
 from habitue.lake import journal
-from habitue.lake.deltalog import WrittenFile, opened, storage_of
+from habitue.lake.deltalog import WrittenFile, newest, opened, storage_of
 from habitue.lake.journal import Change, Journal
 from habitue.lake.schema import DEFAULT_BUCKETS, TABLES, Table
 from habitue.lake.storage.bucket import SCHEME, object_place
@@ -91,6 +91,10 @@ class Lake:
         table = self.table(name)
         files = [] if table is None else sorted(table.file_uris())
         return files if bucket is None else [one for one in files if f"/bucket={bucket}/" in one]
+
+    def version(self, name: str) -> int:
+        """The number of a table's newest snapshot, which its files go with; -1: there is none."""
+        return newest(self.path / name / "_delta_log")
 
     def source(self, file: str) -> Any:
         """What `pyarrow.parquet` opens to read one of `files`."""

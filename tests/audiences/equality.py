@@ -159,6 +159,7 @@ class Running:
         self.answers: dict[datetime, dict[str, set[str]]] = {}        # of batch
         self.stream: list[tuple] = []
         self.standing: dict[str, set[str]] = {}
+        self.placed = day(-1)              # when embeddings that were published were noticed
         self.tally = Tally()
 
     def run(self) -> Tally:
@@ -219,7 +220,10 @@ class Running:
 
     def _until(self, until: datetime, *, compare: bool = True) -> None:
         self.live.wait(until)
+        before = self.live.places
         self.live.publish(self.told.predictions, self.told.embeddings)
+        if self.live.places is not before:
+            self.placed = instant(self.live.now)
         if compare:
             self._compare()
 
@@ -293,15 +297,16 @@ class Running:
             at = self.draw.choice(rows)[3] + self.draw.choice([-1, 0, 1]) * TICK
             held = [told for since, told in self.sentences if since <= at]
             if held and at <= LONG_AFTER:
-                names = [one for one in held[-1] if self._is_of_one(one, held[-1])]
+                names = [one for one in held[-1] if self._is_of_one(one, held[-1], at)]
                 self._earlier(at, self._batch(at, held[-1], names))
 
-    def _is_of_one(self, name: str, held: Mapping[str, str]) -> bool:
+    def _is_of_one(self, name: str, held: Mapping[str, str], at: datetime) -> bool:
+        """Whether an audience is told at any instant: it rests on no set that was noticed later."""
         try:
             wholes = in_full(expanded(Member(name), held), held)
-            return not any(map(rests_on_all, wholes))
         except HabitueError:
             return False
+        return not any(map(rests_on_all, wholes)) and (len(wholes) == 1 or at > self.placed)
 
     def _earlier(self, at: datetime, wanted: Mapping[str, set[str]]) -> None:
         found = folded(self.stream, at)

@@ -38,13 +38,13 @@ def told_alone(live, *nouns):
 def test_an_item_that_changes_again_while_its_change_is_applied_is_told_of_both_to_everyone(live):
     live.define(mugs=MUGS)
     live.tell([item("mug", 0, category="cups")])
-    live.tell([event(f"e{place}", 1, customer=f"c{place:03}") for place in range(MANY)])
+    live.tell([event(f"e{place}", 1, customer=f"c{place:04}") for place in range(MANY)])
     told_alone(live, item("mug", 2, category="mugs"))
     with live.profiles.writing() as connection:
         assert live.keeper.backfill(connection)        # some were reached
     told_alone(live, item("mug", 3, category="cups"))
     live.wait(day(4))
-    everyone = [f"c{place:03}" for place in range(MANY)]
+    everyone = [f"c{place:04}" for place in range(MANY)]
     assert live.folded("mugs", day(1)) == []
     assert live.folded("mugs", day(2)) == everyone
     assert live.folded("mugs", day(3)) == live.members("mugs") == []

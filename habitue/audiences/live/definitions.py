@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from operator import itemgetter
 from typing import TypeAlias
-
-import pyarrow.parquet as pq
 
 from habitue.audiences.compile import asked, reads_amounts, reads_clock
 from habitue.audiences.language.nodes import Condition, Member, Similar, every
@@ -29,7 +26,7 @@ from habitue.audiences.live.evaluate import Compares, Ready, prepared
 from habitue.audiences.live.facts import NEVER, Predictions, Shop
 from habitue.audiences.live.loading import currency
 from habitue.audiences.live.scored.curves import Scoring
-from habitue.audiences.members import expanded
+from habitue.audiences.members import Named, expanded, saved_in
 from habitue.audiences.rows import PREDICTED
 from habitue.errors import HabitueError
 from habitue.lake.live.told import microseconds
@@ -37,8 +34,6 @@ from habitue.lake.query import read
 from habitue.lake.tables import Lake
 
 FRESH = 60_000_000  # µs: what was saved longer ago counts from now on
-
-_SAYINGS = ["shop", "name", "condition", "received"]   # of the table audiences
 
 # one row per customer of one set of predictions
 _VALUES = """
@@ -53,7 +48,6 @@ FROM shop_settings
 """
 
 
-Saved: TypeAlias = dict[str, tuple[str, int]]          # by name: a sentence, since when (µs)
 Asks: TypeAlias = tuple[Condition | None, Ready | None, str]
 
 
@@ -64,8 +58,10 @@ class Kept:
     settings: dict[str, tuple[Shop, int]] = field(default_factory=dict)    # and since when (µs)
     # what audiences compare of events, by the zone, too: what was found of it is found again
     meanings: dict[tuple[str, str], dict[Compares, Meaning]] = field(default_factory=dict)
-    # where customers are in the space of embeddings, and the files that say so
-    places: dict[str, tuple[list[str], Places | None]] = field(default_factory=dict)
+    # conditions as functions, by the zone, too
+    ready: dict[tuple[str, str], dict[Condition, Ready]] = field(default_factory=dict)
+    # where customers are in the space of embeddings, and the version of the table that says so
+    places: dict[str, tuple[int, Places | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +76,7 @@ class Defined:
     scored_since: int = 0
     versions: Mapping[tuple[str, int], str] = field(default_factory=dict)    # of predictions
     meanings: dict[Compares, Meaning] = field(default_factory=dict)  # that its audiences share
+    prepared: dict[Condition, Ready] = field(default_factory=dict)   # so far
     ready: dict[str, Asks] = field(default_factory=dict)       # see `_ready`, by name
 
 
@@ -97,30 +94,12 @@ def defined(
     held, known = Kept() if kept is None else kept, scored or {}
     return [
         _defined(lake, (shop, saved), (now, known.get(shop)), held)
-        for shop, saved in sorted(_saved(lake).items())
+        for shop, saved in sorted(saved_in(lake).items())
     ]
 
 
-def _saved(lake: Lake) -> dict[str, Saved]:
-    """The audiences of every shop that ever saved one, as its view `audiences` says them.
-
-    The view is not asked: a connection for each shop takes longer than all the rest.
-    """
-    rows = []
-    for file in lake.files("audiences"):
-        with pq.ParquetFile(lake.source(file)) as source:
-            rows += source.read(columns=_SAYINGS).to_pylist()
-    found: dict[str, Saved] = {}
-    for row in sorted(rows, key=itemgetter("received")):
-        of_shop = found.setdefault(row["shop"], {})
-        of_shop.pop(row["name"], None)
-        if row["condition"] is not None:
-            of_shop[row["name"]] = (row["condition"], microseconds(row["received"]))
-    return found
-
-
 def _defined(
-    lake: Lake, told: tuple[str, Saved], asked_at: tuple[datetime, Scoring | None], kept: Kept
+    lake: Lake, told: tuple[str, Named], asked_at: tuple[datetime, Scoring | None], kept: Kept
 ) -> Defined:
     (shop, saved), (now, scoring) = told, asked_at
     if not saved:
@@ -144,6 +123,7 @@ def _defined(
         settings_since=since,
         scored_since=0 if scoring is None else scoring.since,
         meanings=kept.meanings.setdefault((shop, settings.zone), {}),
+        prepared=kept.ready.setdefault((shop, settings.zone), {}),
     )
 
 
@@ -181,12 +161,12 @@ def _asks_similar(sentence: str) -> bool:
 
 def _places(lake: Lake, shop: str, now: datetime, kept: Kept) -> Places | None:
     """Where a shop's customers are; the same as before where nothing is new."""
-    files = lake.files("customer_embeddings")
-    held, before = kept.places.get(shop, ([], None))
-    if held != files:
+    version = lake.version("customer_embeddings")
+    held, before = kept.places.setdefault(shop, (-1, None))
+    if held != version:
         found = places.read_places(lake, shop, now)
         is_same = found is not None and before is not None and found.named == before.named
-        kept.places[shop] = (files, before if is_same else found)
+        kept.places[shop] = (version, before if is_same else found)
     return kept.places[shop][1]
 
 
@@ -356,7 +336,10 @@ def _made_ready(told: Defined, name: str) -> Asks:
         rested = _rested(told, condition)
         if problem := _lacks(told, condition, rested):
             return condition, None, problem
-        return condition, prepared(condition, told.settings.zone, told.meanings), ""
+        if condition not in told.prepared:
+            ready = prepared(condition, told.settings.zone, told.meanings)
+            told.prepared[condition] = ready
+        return condition, told.prepared[condition], ""
     except HabitueError as error:
         return None, None, str(error)
 

@@ -57,8 +57,8 @@ from habitue.audiences.language.windows import (
     bounds,
     days,
 )
-from habitue.audiences.live.asking.matched import PLACES, Answer, Matched, Meaning, Summed
-from habitue.audiences.live.asking.steering import of_event, reads, settled
+from habitue.audiences.live.asking.matched import PLACES, Answer, Matched, Meaning, Summed, moments
+from habitue.audiences.live.asking.steering import of_event, reach, reads, settled
 from habitue.audiences.live.bought import bought, known_of
 from habitue.audiences.live.clock import Moment, day_of, is_in_month, next_day, shown
 from habitue.audiences.live.facts import NEVER, View
@@ -66,7 +66,7 @@ from habitue.audiences.live.orders import Row, rows
 from habitue.audiences.live.scored import drift
 from habitue.audiences.live.values import SIGNS, date_of, reached, tested, tested_float
 from habitue.errors import BadAudience
-from habitue.events import ITEM_ORDERED, ORDER_PLACED
+from habitue.events import ITEM_ORDERED
 from habitue.lake.live.told import instant, microseconds
 
 Asked: TypeAlias = Callable[[View, int], Answer]
@@ -90,6 +90,7 @@ class Ready:
     # what it compares, where that is no more than when events happened; none: it asks for more
     moments: tuple[Meaning, ...] | None = None
     similar: tuple[Similar, ...] = ()      # of what it asks who is similar to it
+    reach: int | None = None  # how far back events are looked at at most, µs; none: all are
 
     def holds(self, view: View, time: int) -> Answer:
         """Whether a customer is in the audience at an instant, and until when at least."""
@@ -115,7 +116,7 @@ def prepared(
     drifting = tuple({one.key: one for one in preparing.drifting}.values())
     return Ready(
         asked, reads(condition), of_nobody(condition), settled(condition), drifting,
-        _moments(condition, list(preparing.compared)), tuple(preparing.similar),
+        moments(condition, list(preparing.compared)), tuple(preparing.similar), reach(condition),
     )  # fmt: skip
 
 
@@ -292,15 +293,6 @@ def _opposite(inner: Asked) -> Asked:
         return not holds, until
 
     return opposite
-
-
-def _moments(condition: Condition, compared: Sequence[Meaning]) -> tuple[Meaning, ...] | None:
-    """What a condition compares, where that is no more than when events, or orders, happened."""
-    nodes = all(isinstance(one, (And, Or, Not, Count, Followed)) for one in every(condition))
-    plain = all(
-        one.meets is None and (one.is_extended() or one.event == ORDER_PLACED) for one in compared
-    )
-    return tuple(compared) if nodes and plain else None
 
 
 def _meaning(event: str, where: Condition | None, zone: str) -> Meaning:

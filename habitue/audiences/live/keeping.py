@@ -38,7 +38,7 @@ from habitue.lake.live.happened import Touched
 
 AT_ONCE = 2_000  # pairs of customer and audience whose time is over, of one transaction
 FILLED = 100  # customers to whom audiences are applied in one
-FILLED_ALONE = 500  # with one audience only
+FILLED_ALONE = 1_000  # with one audience only
 FEW = 0.2  # of a shop's audiences: for so many customers are read as far as these go, and not kept
 
 _DUE = f"""

@@ -6,8 +6,7 @@ from the lake anew (see `Profiles.rebuild`) leaves them as they are.
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -81,8 +80,7 @@ Stands: TypeAlias = tuple[int | None, int]  # since when in it, and when to look
 NOWHERE: Stands = (None, NEVER)            # of who is out, and will stay out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class Changed(NamedTuple):
     """One change of a membership, on its way into the table."""
 
     shop: str
@@ -133,6 +131,12 @@ def standing_to(
     for customer, audience, joined, until in connection.execute(_STANDING_TO, asked):
         found.setdefault(customer, {})[audience] = (joined, until)
     return found
+
+
+def has_members(connection: sqlite3.Connection, audience: int) -> bool:
+    """Whether anybody is in an audience."""
+    sql = "SELECT 1 FROM standing WHERE audience = ? AND joined IS NOT NULL LIMIT 1"
+    return connection.execute(sql, [audience]).fetchone() is not None
 
 
 def put_standing(

@@ -209,12 +209,12 @@ class Following:
         if self._is_early and self.keeper.is_applying:
             return
         scored = self.profiles.look(self.keeper.readings.look)
-        sequence = self._lake.sequence  # asked first: the files are of it, or of a later one
+        sequence = self._lake.sequence  # asked first: the tables are of it, or of a later one
         held: list[object] = [{shop: (one.since, one.reading) for shop, one in scored.items()}]
         if self._held and self._sequence == sequence and held[0] == self._held[0]:
             return
         held += [
-            self._lake.files(name)
+            self._lake.version(name)
             for name in ("audiences", "shops", "predictions", "customer_embeddings")
         ]
         if held == self._held:

@@ -9,12 +9,13 @@ and the condition is asked as ever. Whoever is not as simple is left to be looke
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 
 from habitue.audiences.live import tables
 from habitue.audiences.live.asking.looking import Audience, Looking
-from habitue.audiences.live.asking.matched import Matched, Meaning
+from habitue.audiences.live.asking.matched import Matched
 from habitue.audiences.live.asking.steering import ORDERS
 from habitue.audiences.live.evaluate import Ready
 from habitue.audiences.live.facts import NEVER, Facts, View
@@ -28,12 +29,20 @@ WHERE customer IN (SELECT value FROM json_each(?)) GROUP BY customer
 """
 
 _WHEN = """
--- one row per event of some names of some customers
-SELECT keys.customer, events.name, events.time, events.visible, events."order", events.value_minor
+-- one row per event of some names of some customers, after an instant
+SELECT keys.customer, events.name, events.time, events.visible
+FROM keys JOIN events ON events.key = keys.id
+WHERE keys.customer IN (SELECT value FROM json_each(?))
+    AND events.name IN (SELECT value FROM json_each(?)) AND events.time > ?
+ORDER BY keys.customer
+"""
+
+_ORDERED = """
+-- one row per event that tells of an order of some customers
+SELECT keys.customer, events.name, events."order", events.value_minor
 FROM keys JOIN events ON events.key = keys.id
 WHERE keys.customer IN (SELECT value FROM json_each(?))
     AND events.name IN (SELECT value FROM json_each(?))
-ORDER BY keys.customer
 """
 
 _CANCELLED = """
@@ -43,6 +52,7 @@ SELECT DISTINCT "order" FROM cancellations WHERE shop = ?
 
 
 _ORDERS = frozenset(ORDERS)
+_NOTHING: Mapping[int, Stands] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -70,18 +80,18 @@ def glanced(
     if not simple:
         return left
     names = frozenset().union(*(ready.reads for _, ready in simple))
-    found = _glimpses(connection, looking.name, customers, names)
+    found = _glimpses(connection, looking.name, customers, (names, _earliest(simple)))
     standing = tables.standing_to(connection, found, [one.id for one, _ in simple])
     view = View(_nobody(), looking.shop, 0, NEVER)     # of each it knows only what is compared
     asked = [_Asked(looking, audience, ready, view) for audience, ready in simple]
-    compared = {told for _, ready in simple for told in ready.moments or ()}
+    compared = list({told: None for _, ready in simple for told in ready.moments or ()})
     for customer, one in found.items():
-        stands = standing.get(customer, {})
-        view.matches = {told: _matched(told, one.times) for told in compared}
-        left[customer] += [
-            told.audience for told in asked
-            if not told.of(customer, one, stands.get(told.audience.id, NOWHERE))
-        ]
+        stands = standing.get(customer, _NOTHING)
+        times = one.times
+        view.matches = {told: Matched((), tuple(times.get(told.event, ()))) for told in compared}
+        for told in asked:
+            if not told.of(customer, one, stands.get(told.audience.id, NOWHERE)):
+                left[customer].append(told.audience)
     return left
 
 
@@ -118,41 +128,58 @@ class _Asked:
         return True
 
 
-def _matched(meaning: Meaning, times: Mapping[str, Sequence[int]]) -> Matched:
-    return Matched((), tuple(times.get(meaning.event, ())))
+def _earliest(simple: Sequence[tuple[Audience, Ready]]) -> int:
+    """After which instant all is that some audiences look at; of orders, all is looked at."""
+    found = NEVER
+    for audience, ready in simple:
+        if ready.reach is None or not _ORDERS.isdisjoint(ready.reads):
+            return -NEVER
+        found = min(found, audience.since - ready.reach)
+    return found
 
 
 def _glimpses(
-    connection: sqlite3.Connection, shop: str, customers: Collection[int], names: Collection[str]
+    connection: sqlite3.Connection,
+    shop: str,
+    customers: Collection[int],
+    events: tuple[Collection[str], int],
 ) -> dict[int, Glimpse]:
-    """When events of some names happened, by customer."""
-    asked = _json(customers)
+    """When events of some names happened, after an instant, by customer."""
+    asked, (names, after) = _json(customers), events
     found = {
         customer: Glimpse(customer, name, since)
         for customer, name, since in connection.execute(_WHO, [asked])
     }
-    are_orders, one = not _ORDERS.isdisjoint(names), None
-    for customer, name, time, visible, order, minor in connection.execute(
-        _WHEN, [asked, _json(names)]
-    ):
-        if one is None or one.customer != customer:
-            one = found[customer]
+    one, last = None, -1
+    for customer, name, time, visible in connection.execute(_WHEN, [asked, _json(names), after]):
+        if customer != last or one is None:
+            one, last = found[customer], customer
         if visible > one.known:
             one.known = visible
         if name in one.times:
             one.times[name].append(time)
         else:
             one.times[name] = [time]
-        if are_orders and name in _ORDERS:
-            one.orders.append(order)
-            one.is_plain &= name == ORDER_PLACED and minor is not None and minor > 0
-    cancelled = _cancelled(connection, shop) if are_orders else ()
     for one in found.values():
         for times in one.times.values():
             times.sort()                   # where somebody has more keys than one
+    if not _ORDERS.isdisjoint(names):
+        _note_orders(connection, shop, found, _json(_ORDERS.intersection(names)))
+    return found
+
+
+def _note_orders(
+    connection: sqlite3.Connection, shop: str, found: Mapping[int, Glimpse], names: str
+) -> None:
+    """Note of whom each order is told of once, and stands."""
+    for customer, name, order, minor in connection.execute(_ORDERED, [_json(found), names]):
+        one = found[customer]
+        one.orders.append(order)
+        one.is_plain &= name == ORDER_PLACED and minor is not None and minor > 0
+    cancelled = _cancelled(connection, shop)
+    for one in found.values():
         told_once = len(set(one.orders)) == len(one.orders)
         one.is_plain &= told_once and not any(order in cancelled for order in one.orders)
-    return found
 
 
 def _cancelled(connection: sqlite3.Connection, shop: str) -> set[str]:

@@ -1,6 +1,6 @@
 """Rows that a `where` means, so kept that counts and sums within a window are two look-ups."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from habitue.audiences.language.nodes import And, Condition, Count, Followed, Not, Or, every
 from habitue.audiences.live.facts import NEVER, Event, View
 from habitue.audiences.live.orders import Row, rows, rows_of
 from habitue.audiences.live.values import number_of
+from habitue.events import ORDER_PLACED
 
 Answer: TypeAlias = tuple[bool, int]  # whether it holds, and until when at least
 Meets: TypeAlias = Callable[[Row, int], Answer]
@@ -117,3 +119,12 @@ def _time(row: Row) -> int:
 def billionths(number: Decimal) -> int:
     """A number of nine places as a whole one, exactly."""
     return int(number.scaleb(PLACES))
+
+
+def moments(condition: Condition, compared: Sequence[Meaning]) -> tuple[Meaning, ...] | None:
+    """What a condition compares, where that is no more than when events, or orders, happened."""
+    nodes = all(isinstance(one, (And, Or, Not, Count, Followed)) for one in every(condition))
+    plain = all(
+        one.meets is None and (one.is_extended() or one.event == ORDER_PLACED) for one in compared
+    )
+    return tuple(compared) if nodes and plain else None

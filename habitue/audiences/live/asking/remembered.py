@@ -81,7 +81,10 @@ class Remembered:
         self.drop([one for one, held in self._held.items() if held.shop not in going_on])
         for shop in going_on:
             mine = {one: held for one, held in self._held.items() if held.shop == shop}
-            anew = [one.id for one in audiences[shop] if one.reached == 0]
+            anew = [
+                one.id for one in audiences[shop]
+                if one.reached == 0 and tables.has_members(connection, one.id)
+            ]  # fmt: skip
             gone = self._followed[shop] - {one.id for one in audiences[shop] if one.reached != 0}
             standing = tables.standing_to(connection, mine, anew)
             for customer, held in mine.items():

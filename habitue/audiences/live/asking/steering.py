@@ -5,6 +5,7 @@ more of these rows change nothing before the `until` that is known: they need no
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 from types import MappingProxyType
 
 from habitue.audiences.language.nodes import (
@@ -33,6 +34,7 @@ from habitue.audiences.language.nodes import (
     Theirs,
     every,
 )
+from habitue.audiences.language.windows import Earlier, Last, Window
 from habitue.events import (
     ITEM_ORDERED,
     ORDER_CANCELLED,
@@ -44,6 +46,7 @@ from habitue.events import (
 ORDERS = (ORDER_PLACED, ORDER_UPDATED, ITEM_ORDERED, ORDER_CANCELLED)
 NEW_ORDER = "order_placed, of a new order"     # the kind of a row that tells of one at last
 _OF_ORDERS = (ORDER_PLACED, ITEM_ORDERED)
+_TICK = timedelta(microseconds=1)
 NOTHING: frozenset[str] = frozenset()
 NOWHERE: frozenset[bool] = frozenset()
 UP, DOWN = frozenset({True}), frozenset({False})  # what the answer may become
@@ -82,6 +85,26 @@ def settled(condition: Condition) -> MappingProxyType[str, bool]:
         if len(moves) == 1:
             found[kind] = True in moves
     return MappingProxyType(found)
+
+
+def reach(condition: Condition) -> int | None:
+    """How far back counts and sequences look at most, µs; none: at all that happened.
+
+    What follows in a sequence is later than what it follows.
+    """
+    asked = [one for one in every(condition) if isinstance(one, (Count, Followed))]
+    found = [_length(one.window) for one in asked]
+    told = [one for one in found if one is not None]
+    return max(told) if told and len(told) == len(found) else None
+
+
+def _length(window: Window | None) -> int | None:
+    match window:
+        case Last(span):
+            return span.length // _TICK
+        case Earlier(far, _):
+            return far.length // _TICK
+    return None
 
 
 def _read(one: Condition) -> frozenset[str]:
