@@ -320,7 +320,10 @@ class Slow:
         return {one.customer: unit_vector(one.vector) for one in held}
 
     def similar(self, audience, top, of) -> list[str]:
-        seed = [one for one in self.places if self.holds(self.named[audience], one)]
+        seed = [
+            one for one in self.places
+            if one in self.customers and self.holds(self.named[audience], one)
+        ]
         if not seed:
             return []
         rest = [one for one in self.places if one not in seed]

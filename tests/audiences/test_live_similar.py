@@ -121,6 +121,17 @@ def test_groups_that_an_audience_asks_for_as_well_leave_what_was_told_as_it_was(
     assert all(row[3] > day(2) for row in live.changes()[len(told):])
 
 
+def test_what_comes_when_its_instant_was_looked_at_is_found_after_a_kill(live):
+    live.define(day(0.5), buyers="did order_placed", near=SEED)
+    live.wait(day(1))
+    live.tell([event("a", 1)])             # of the instant that was looked at last
+    live.restart()
+    live.wait(day(2))
+    assert changes(live) == [
+        ("c2", "entered", day(1), "event"), ("c3", "entered", day(1), "event"),
+    ]  # fmt: skip
+
+
 def test_an_audience_that_others_are_similar_to_can_be_another_one_or_none(live):
     live.define(day(0.5), buyers="did order_placed", near=SEED)
     live.tell([event("a", 1), event("b", 1, customer="c5", name="returned", value=None)])

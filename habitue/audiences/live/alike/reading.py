@@ -29,8 +29,8 @@ WHERE standing.audience = ? AND standing.joined IS NOT NULL
 
 _CHANGES = """
 -- one row per change of one audience after another one, in the order in which they were found
-SELECT at, customer, change = 'entered', cause FROM changes
-WHERE sequence > ? AND shop = ? AND audience = ? AND at > ? ORDER BY sequence
+SELECT at, customer, change = 'entered', cause, sequence FROM changes
+WHERE sequence > ? AND shop = ? AND audience = ? ORDER BY sequence
 """
 
 _LAST = "SELECT coalesce(max(sequence), 0) FROM changes"
@@ -63,28 +63,38 @@ _ASIDE = "SELECT coalesce(max(value), 0) FROM about WHERE name = 'aside'"
 
 def read_on(connection: sqlite3.Connection, shop: str, near: Near) -> None:
     """Let it know what came of the changes of its audience since it was told of them last."""
-    last = _last(connection)
+    last = last_change(connection)
     if last > near.sequence:
-        asks = [near.sequence, shop, near.condition.audience, -NEVER]
-        near.tell(_seeds(connection, asks))
+        rows = connection.execute(_CHANGES, [near.sequence, shop, near.condition.audience])
+        near.tell(Seed(at, name, bool(entered), why) for at, name, entered, why, _ in rows)
         near.sequence = last
 
 
 def members_at(
-    connection: sqlite3.Connection, shop: str, audience: Audience, since: int
-) -> tuple[set[str], list[Seed], int]:
-    """Who was in an audience at an instant, its changes since then, and the number of the last."""
-    last = first = _last(connection)
+    connection: sqlite3.Connection, shop: str, audience: Audience, span: tuple[int, int]
+) -> tuple[set[str], list[Seed], list[Seed]]:
+    """Who was in an audience, and its changes since.
+
+    `span`: an instant, and the number of the last change that was looked at. Of the changes after
+    the instant those come first that were looked at; whichever was not is among the others.
+    """
+    since, read = span
+    first = last_change(connection)
     while first > 0:
         (found,) = connection.execute(_FOUND, [first]).fetchone() or (-NEVER,)
         if found <= since:                 # what is found before an instant is no later than it
             break
         first = max(first - _STEP, 0)
-    told = _seeds(connection, [first, shop, audience.name, since])
+    before: list[Seed] = []
+    fresh: list[Seed] = []
+    rows = connection.execute(_CHANGES, [min(first, read), shop, audience.name])
+    for at, name, entered, why, sequence in rows:
+        if at > since or sequence > read:
+            (before if sequence <= read else fresh).append(Seed(at, name, bool(entered), why))
     members = members_now(connection, audience)
-    for one in reversed(told):
+    for one in reversed([*before, *fresh]):
         (members.discard if one.entered else members.add)(one.name)
-    return members, told, last
+    return members, before, fresh
 
 
 def members_now(connection: sqlite3.Connection, audience: Audience) -> set[str]:
@@ -119,13 +129,9 @@ def aside(connection: sqlite3.Connection) -> int:
     return int(connection.execute(_ASIDE).fetchone()[0])
 
 
-def _last(connection: sqlite3.Connection) -> int:
+def last_change(connection: sqlite3.Connection) -> int:
+    """The number of the last change of all."""
     return int(connection.execute(_LAST).fetchone()[0])
-
-
-def _seeds(connection: sqlite3.Connection, asks: list[object]) -> list[Seed]:
-    rows = connection.execute(_CHANGES, asks)
-    return [Seed(at, name, bool(entered), cause) for at, name, entered, cause in rows]
 
 
 def _json(values: Iterable[object]) -> str:

@@ -40,8 +40,8 @@ class Alike:
         self._moved: dict[int, int] = {}         # keys that are another's, and since when
         # by customer and audience: instants that wait to be looked at, and why
         self._waiting: defaultdict[int, dict[int, dict[int, str]]] = defaultdict(dict)
-        self._loaded: set[Similar] = set()       # anew, from an earlier instant on
         self._settled = 0
+        self._read: int | None = None            # the last change that was looked at; none: all
         self._aside = -1
         self._is_new, self._is_behind, self._is_marked = True, True, False
 
@@ -180,7 +180,6 @@ class Alike:
     def begin(self, connection: sqlite3.Connection, now: int) -> int:
         """Read what came, all up to `now` being known; up to when it is looked at in one."""
         self._settled = self._settled or now
-        self._loaded.clear()
         self._load(connection)
         self._check(connection, now)
         self._relink(connection, now)
@@ -196,8 +195,7 @@ class Alike:
         for condition, near in self.near.items():
             if self._level(self._audiences[condition.audience]) == level - 1:
                 reading.read_on(connection, self.shop, near)
-                known = self._settled if condition in self._loaded else -NEVER
-                found[condition] = [one for one in near.advance(until) if one.at > known]
+                found[condition] = near.advance(until)
         return found
 
     def looks(
@@ -225,7 +223,9 @@ class Alike:
     def end(self, connection: sqlite3.Connection, until: int, now: int) -> bool:
         """Everything up to an instant was looked at; whether there is more up to now."""
         self._settled = until
+        self._read = reading.last_change(connection)
         tables.note(connection, f"settled {self.shop}", until)
+        tables.note(connection, f"read {self.shop}", self._read)
         self._waiting = defaultdict(dict, {
             customer: left for customer, told in self._waiting.items()
             if (left := {
@@ -249,6 +249,7 @@ class Alike:
         if all(one.reached == 0 for one in self._asking()):
             return                         # all of it is looked at anyhow
         self._settled = tables.noted(connection, f"settled {self.shop}") or 0
+        self._read = tables.noted(connection, f"read {self.shop}")
         if tables.noted(connection, f"waiting {self.shop}") is not None and self._settled:
             self._is_marked = True
             for one in self._asking():
@@ -266,11 +267,14 @@ class Alike:
             since = min([self._settled, *waiting])
             if held is None or held.since > since:
                 space = self._found_space(connection)
-                members, told, last = reading.members_at(connection, self.shop, seed, since)
+                last = reading.last_change(connection)
+                span = (since, last if self._read is None else self._read)
+                members, before, fresh = reading.members_at(connection, self.shop, seed, span)
                 near = self.near[condition] = Near(condition, space, since, members)
-                near.tell(told)
+                near.tell(before)
+                near.advance(self._settled)      # it was looked at whom these moved
+                near.tell(fresh)
                 near.sequence = last
-                self._loaded.add(condition)
         for condition in self.near.keys() - self._wanted.keys():
             del self.near[condition]
 
