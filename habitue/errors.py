@@ -128,7 +128,8 @@ class NoSuchShop(HabitueError, LookupError):
         held = ", ".join(sorted(known)) or "none yet"
         super().__init__(
             f"no shop named {shop!r}; the workspace holds: {held}\n"
-            f"hint: `habitue import FILE --shop {shop} --mapping MAPPING.toml` makes one"
+            "hint: its first event makes it: send one to `habitue serve`, or"
+            f" `habitue import FILE --shop {shop} --mapping MAPPING.toml`"
         )
 
 
