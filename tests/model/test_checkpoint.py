@@ -37,7 +37,8 @@ def model(shop: Sequences) -> Model:
 def readings(model: Model, shop: Sequences, names: list[str], at: int) -> Readings:
     rows = np.searchsorted(shop.customers.astype(str), names)
     times = np.full(len(rows), at)
-    return read(model, corpus_of(shop, model), rows, times, horizons_days=(30.0, 90.0))
+    asked = (corpus_of(shop, model), rows, times)
+    return read(model, *asked, horizons_days=(30.0, 90.0), keeps_states=True)
 
 
 def alike(one: Readings, other: Readings, *, within: float = 0.0) -> bool:
