@@ -185,7 +185,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "audiences_batch": audiences_page.batch, "lookalike": audiences_page.lookalike,
     "audiences_live_cost": live_page.cost, "audiences_live_pace": live_page.pace,
     "audiences_scores": live_page.scores, "audiences_moved": live_page.moved,
-    "serving": serving_page.answers,
+    "serving": serving_page.answers, "serving_peers": serving_page.peers,
     "several": serving_page.several, "mixed_load": serving_page.mixed,
     "on_a_page": shelf_page.on_a_page, "large_catalogue": shelf_page.large_catalogue,
     "audiences_equality": audiences_page.equality, "abandoned_carts": audiences_page.abandoned,

@@ -195,8 +195,8 @@ class Service:
         rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
         assert rate is not None, told
         return {
-            "answers_per_second": float(rate[1]), "p50_ms": _wrk(told, "50"),
-            "p99_ms": _wrk(told, "99"),
+            "answers_per_second": float(rate[1]), "p50_ms": wrk_ms(told, "50"),
+            "p99_ms": wrk_ms(told, "99"),
         }  # fmt: skip
 
     def paced(self, path: str, share: float, most: Figures) -> Figures:
@@ -349,7 +349,8 @@ def _order(customer: str) -> dict[str, object]:
     return {"name": "order_placed", "customer": customer, "value": 20, "currency": "GBP"}
 
 
-def _wrk(told: str, share: str) -> float:
+def wrk_ms(told: str, share: str) -> float:
+    """Milliseconds within which this share of the answers came, in the words of `wrk`."""
     found = re.search(rf"{share}%\s+([\d.]+)(us|ms|s)", told)
     assert found is not None, told
     return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]

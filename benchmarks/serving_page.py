@@ -38,6 +38,20 @@ def answers() -> str:
     return "\n".join(lines)
 
 
+def peers() -> str:
+    """What reads take beside servers that are made for such reads."""
+    found: dict[str, dict[str, float]] = {}
+    for row in read_rows(RESULTS / "serving_peers.csv"):
+        found.setdefault(row.method, {})[row.metric] = row.value or 0.0
+    lines = ["| asked | answers a second | p50, ms | p99, ms |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {told['answers_per_second']:,.0f} | {told['p50_ms']:,.1f} |"
+        f" {told['p99_ms']:,.1f} |"
+        for name, told in found.items()
+    ]  # fmt: skip
+    return "\n".join([*lines, ""])
+
+
 def several() -> str:
     """What several processes answer together, and what the death of one costs."""
     rows = read_rows(RESULTS / "several.csv")
