@@ -8,7 +8,7 @@ held by then, the job is complete and keeps nothing of them but its proof.
 
 import json
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,16 +240,7 @@ def _erased(places: Places, job: Job) -> Job:
     if places.index.exists():
         with closing(DedupeIndex(places.index)) as index, places.lake.lease():
             index.forget(gone.digests)
-    if places.profiles.exists():
-        with closing(Profiles(places.profiles)) as profiles:
-            gone_keys = sorted(whose.keys)
-            profiles.forget(
-                job.shop, gone_keys,
-                beside=lambda connection: tables.forget(connection, job.shop, gone_keys),
-            )  # fmt: skip
-    if (scores := held_scores(places.online)) is not None:
-        with closing(scores):
-            scores.erase(job.shop, whose.keys)
+    _forget_live(places, job.shop, sorted(whose.keys))
     rows = dict(job.detail["rows"])
     for name, count in gone.rows.items():
         rows[name] = rows.get(name, 0) + count
@@ -261,6 +252,27 @@ def _erased(places: Places, job: Job) -> Job:
         "files": job.detail.get("files", 0) + gone.files_deleted,
     }
     return replace(job, detail=detail)
+
+
+def _forget_live(places: Places, shop: str, keys: Sequence[str]) -> None:
+    """Remove some keys from the live state, and what was scored of them."""
+    if places.profiles.exists():
+        with closing(Profiles(places.profiles)) as profiles:
+            profiles.forget(
+                shop, keys, beside=lambda connection: tables.forget(connection, shop, keys)
+            )
+    if (scores := held_scores(places.online)) is not None:
+        with closing(scores):
+            scores.erase(shop, keys)
+
+
+def _is_live(places: Places, job: Job) -> bool:
+    """Whether the live state knows of the customer from before the erasure was asked for."""
+    if not places.profiles.exists():
+        return False
+    with closing(Profiles(places.profiles)) as profiles:
+        found = profiles.find(job.shop, *job.detail["keys"])
+    return any(one.created <= job.created for one in found)
 
 
 def _whose(places: Places, job: Job) -> Whose:
@@ -286,6 +298,9 @@ def _whose(places: Places, job: Job) -> Whose:
 
 def _complete(places: Places, job: Job, now: Instant) -> Job:
     """Look once more, write the proof down, and forget whom it was about."""
+    if _is_live(places, job):
+        # who follows the log read of them before it noticed that they were erased
+        _forget_live(places, job.shop, job.detail["keys"])
     left = count_rows(places.lake, _whose(places, job))
     if any(left.values()):
         return _put(places, job, "queued", now)     # something came in between: once more

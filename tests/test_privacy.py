@@ -181,6 +181,48 @@ def test_beside_a_service_an_erasure_waits_for_the_log_and_then_completes(worksp
     assert privacy.pending(places) == []
 
 
+def test_who_follows_the_log_and_notices_an_erasure_late_leaves_nobody_behind(workspace):
+    places = workspace.places
+    secret = workspace.directory.shop("acme").secret
+    with closing(workspace.log) as service:
+        cursor = service.end(0)
+        service.append(0, [request_of("acme", [told("acme", secret, "c_ada", EMAIL, 7)])])
+        late = Refusals(workspace.directory)       # as read by a process a moment before
+        job = privacy.request(places, "acme", ["c_ada"], now=LATER)
+        with closing(Committer(workspace.lake, service, 0)) as committer:
+            while committer.step() is not None:
+                pass
+        job = privacy.advance(places, job, now=LATER)
+        with closing(Profiles(places.profiles, refuses=late)) as profiles:
+            profiles.apply(0, service.read(0, cursor, most_bytes=1_000_000))
+            assert profiles.find("acme", "c_ada")
+        service.rotate(0)
+        service.trim(0, service.end(0))
+        assert privacy.advance(places, job, now=LATER).status == "complete"
+    with closing(Profiles(places.profiles)) as profiles:
+        assert not profiles.find("acme", "c_ada")
+        assert profiles.find("acme", "c_bo")
+        assert profiles.find("rival", "c_ada")
+
+
+def test_who_comes_back_while_an_erasure_goes_on_stays(workspace):
+    places = workspace.places
+    secret = workspace.directory.shop("acme").secret
+    job = privacy.request(places, "acme", ["c_ada"], now=LATER)
+    with closing(workspace.log) as service:
+        job = privacy.advance(places, job, now=LATER)
+        cursor, back = service.end(0), LATER + timedelta(hours=1)
+        service.rotate(0)
+        service.append(0, [request_of("acme", [told("acme", secret, "c_ada", None, 8, back)])])
+        refuses = Refusals(workspace.directory)
+        with closing(Profiles(places.profiles, refuses=refuses)) as profiles:
+            profiles.apply(0, service.read(0, cursor, most_bytes=1_000_000))
+        service.trim(0, cursor)
+        assert privacy.advance(places, job, now=back).status == "complete"
+    with closing(Profiles(places.profiles)) as profiles:
+        assert [one.created for one in profiles.find("acme", "c_ada")] == [back]
+
+
 def test_a_complete_erasure_keeps_its_proof_and_nobody_s_name(workspace):
     job = erase(workspace)
     (erasure,) = workspace.directory.erasures("acme")
